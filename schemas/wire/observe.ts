@@ -1,0 +1,175 @@
+/**
+ * What a node agent reports each second: the body of an `observe` frame, and the vocabulary that probe, agent and
+ * service actor share. Only changed rows are sent; every figure is an increase over the window unless it says gauge.
+ */
+import type { TableShape, WireTable } from "./columns.ts";
+
+export const ROLE = { client: 0, server: 1 } as const;
+export type Role = (typeof ROLE)[keyof typeof ROLE];
+
+/** Protocols by wire number. 0 is traffic whose protocol is not known (yet). */
+export const PROTOCOLS = ["tcp", "http", "postgres", "redis"] as const;
+export type ProtocolName = (typeof PROTOCOLS)[number];
+
+/**
+ * Outcome of a request. `rejected` (HTTP 4xx) is the client's doing and counts as good for the SLO;
+ * `unanswered` is a request whose connection closed before the reply.
+ */
+export const STATUS = { ok: 0, rejected: 1, failed: 2, unanswered: 3 } as const;
+export type Status = (typeof STATUS)[keyof typeof STATUS];
+
+/** TCP per edge. `active` is a gauge (open connections now); rttUs is a sum over rttCount sampled sockets. */
+export const TCP_SHAPE = {
+  edge: "u32",
+  opens: "u32",
+  failed: "u32",
+  closes: "u32",
+  active: "u32",
+  bytesOut: "f64",
+  bytesIn: "f64",
+  retransmits: "u32",
+  connectUs: "f64",
+  rttUs: "f64",
+  rttCount: "u32",
+} as const satisfies TableShape;
+
+/** Finished requests per edge, protocol and status. `sumUs` is the sum of their latencies in microseconds. */
+export const L7_SHAPE = {
+  edge: "u32",
+  protocol: "u8",
+  status: "u8",
+  count: "u32",
+  sumUs: "f64",
+} as const satisfies TableShape;
+
+/** Sparse latency histograms of the rows of `l7`: `row` is the index there, `bucket` as in histogram.ts. */
+export const HIST_SHAPE = { row: "u32", bucket: "u8", count: "u32" } as const satisfies TableShape;
+
+/** Gauges: requests sent and not answered yet, and the age of the oldest. Sent while there are any, and one zero row after. */
+export const PENDING_SHAPE = {
+  edge: "u32",
+  protocol: "u8",
+  count: "u32",
+  oldestMs: "f64",
+} as const satisfies TableShape;
+
+/**
+ * Connections opened in this window, at most a few per edge, for pairing both ends of one connection (NAT, virtual IPs).
+ * `port` is the client's ephemeral port, `ip` the client's address as this side sees it (16 bytes each, IPv4 mapped).
+ */
+export const PAIR_SHAPE = { edge: "u32", port: "u16" } as const satisfies TableShape;
+
+/** Resources per instance. Everything but the limits, memory and processes is an increase over the window. */
+export const USAGE_SHAPE = {
+  instance: "u32",
+  /** CPU time used, ms */
+  cpuMs: "f64",
+  /** CPU limit in cores, 0 = none (gauge) */
+  cpuLimit: "f64",
+  /** time spent throttled, ms */
+  throttledMs: "f64",
+  throttledPeriods: "u32",
+  periods: "u32",
+  /** time runnable but waiting for a CPU, ms */
+  waitMs: "f64",
+  /** resident anonymous + mapped memory, bytes (gauge) */
+  memory: "f64",
+  /** memory limit, bytes, 0 = none (gauge) */
+  memoryLimit: "f64",
+  oomKills: "u32",
+  /** read + written by block I/O, bytes */
+  ioBytes: "f64",
+  /** time blocked on block I/O, ms */
+  ioWaitMs: "f64",
+  restarts: "u32",
+  processes: "u32",
+} as const satisfies TableShape;
+
+/** Kind of a service, the third part of its id. */
+export type ServiceKind = "SystemdUnit" | "Container" | "Pod" | "Process" | "External";
+
+/** A new entry of the connection's dictionary: something that runs on the node. */
+export interface InstanceDefinition {
+  readonly id: number;
+  /** namespace, kind and name make the ServiceId together with the agent's cluster */
+  readonly namespace: string;
+  readonly kind: ServiceKind;
+  readonly name: string;
+  /** what tells instances of one service apart on this node: container id, unit, or pid of the oldest process */
+  readonly instance: string;
+  /** executable path as seen in its own root, may be empty */
+  readonly exe: string;
+  /** network namespace inode of the oldest process */
+  readonly netns: number;
+  /** guessed from the executable: "postgres", "redis", "nginx", "nodejs", "python", "jvm", … or "" */
+  readonly type: string;
+  readonly startedAtMs: number;
+}
+
+/** A new entry of the connection's dictionary: traffic of one instance with one peer on one port. */
+export interface EdgeDefinition {
+  readonly id: number;
+  readonly instance: number;
+  readonly role: Role;
+  /** the other side's address: what a client dialled, or who called a server */
+  readonly peer: string;
+  /** the port that the server listens on, as seen from here */
+  readonly port: number;
+  /** own address (server role: the address that was dialled); "" when it varies */
+  readonly local: string;
+  readonly netns: number;
+}
+
+export interface ListenDefinition {
+  readonly instance: number;
+  /** "0.0.0.0" and "::" are expanded by the agent to the addresses of the namespace */
+  readonly address: string;
+  readonly port: number;
+  readonly netns: number;
+}
+
+export type InstanceEvent =
+  | { readonly kind: "start"; readonly instance: number; readonly atMs: number }
+  | {
+      readonly kind: "exit";
+      readonly instance: number;
+      readonly atMs: number;
+      readonly pid: number;
+      /** exit code, or null when a signal ended it */
+      readonly code: number | null;
+      readonly signal: number | null;
+      /** processes of the instance that are left */
+      readonly left: number;
+    }
+  | {
+      readonly kind: "oom";
+      readonly instance: number;
+      readonly atMs: number;
+      readonly pid: number;
+      readonly rssBytes: number;
+    };
+
+/** Body of an `observe` frame. Tables are WireTable of the shapes above. Times are milliseconds. */
+export interface ObserveBody {
+  /** window number: seconds of the agent's monotonic clock since its epoch */
+  readonly window: number;
+  /** agent's monotonic clock at the window's end */
+  readonly monoMs: number;
+  /** agent's wall clock at the window's end; the server maps monoMs by the offset it measured, this is for the record */
+  readonly wallMs: number;
+  readonly instances?: readonly InstanceDefinition[];
+  readonly edges?: readonly EdgeDefinition[];
+  /** complete list of listening sockets, sent when it changed */
+  readonly listens?: readonly ListenDefinition[];
+  /** instances that are gone */
+  readonly gone?: readonly number[];
+  readonly events?: readonly InstanceEvent[];
+  readonly tcp?: WireTable;
+  readonly l7?: WireTable;
+  readonly hist?: WireTable;
+  readonly pending?: WireTable;
+  readonly pairs?: WireTable;
+  /** addresses of `pairs`, 16 bytes a row */
+  readonly pairIps?: Uint8Array;
+  readonly usage?: WireTable;
+}
