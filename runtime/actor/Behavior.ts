@@ -1,0 +1,78 @@
+/**
+ * What an actor is to its author: a pure function from state and message to state and effects.
+ *
+ * Effects are data that the kernel interprets, so a behaviour is tested without Effect, replayed from a recorded mailbox
+ * and moved between machines. The state handed to `step` is owned by it: it may be changed in place, and the kernel never
+ * looks at it again. When `step` throws, that state is gone and the actor goes on from its last snapshot.
+ */
+export interface Message {
+  readonly type: string;
+}
+
+/** `/`-separated, e.g. `service/default/web-1/SystemdUnit/catalog`. */
+export type ActorPath = string;
+
+/** Answer to an `ask` or a `perform`, delivered as a message of type "reply". */
+export interface Reply extends Message {
+  readonly type: "reply";
+  readonly tag: string;
+  readonly from: ActorPath;
+  readonly result: { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: string };
+}
+
+/** Told once a second by the metronome to actors whose behaviour asks for it. A tick still queued swallows the next. */
+export interface Tick extends Message {
+  readonly type: "tick";
+}
+
+/** Told to the parent when a child has exhausted restarts and quarantines. */
+export interface ChildFailed extends Message {
+  readonly type: "child-failed";
+  readonly child: ActorPath;
+  readonly error: string;
+}
+
+export type ActorEffect =
+  | { readonly kind: "send"; readonly to: ActorPath; readonly message: Message }
+  /** the answer arrives as a Reply with this tag; no answer in time is a Reply that is not ok */
+  | {
+      readonly kind: "ask";
+      readonly to: ActorPath;
+      readonly message: Message;
+      readonly tag: string;
+      readonly timeoutMs: number;
+    }
+  /** answers the ask that is being handled; ignored (and counted) when nobody asked */
+  | { readonly kind: "reply"; readonly value: unknown }
+  /** work outside the actor, done by the port of that name; the result arrives as a Reply with this tag (null: none) */
+  | { readonly kind: "perform"; readonly port: string; readonly request: unknown; readonly tag: string | null }
+  /** state for readers in this process (the page), by topic key; null removes it. Nobody waits for it. */
+  | { readonly kind: "publish"; readonly board: string; readonly key: string; readonly value: unknown }
+  /** a message to itself later; the same key replaces the earlier one */
+  | { readonly kind: "schedule"; readonly key: string; readonly afterMs: number; readonly message: Message }
+  | { readonly kind: "cancel"; readonly key: string }
+  | { readonly kind: "spawn"; readonly path: ActorPath; readonly behavior: string; readonly argument: unknown }
+  | { readonly kind: "stop"; readonly path: ActorPath }
+  /** remembers what a restart goes on from; must be a value of its own, not the living state */
+  | { readonly kind: "snapshot"; readonly value: unknown };
+
+export interface Behavior<S, M extends Message, A = unknown> {
+  readonly kind: string;
+  /** most messages that may wait */
+  readonly mailbox: number;
+  readonly ticks: boolean;
+  /** state of a new actor, or of one restarted: then `snapshot` is the last value that it gave out */
+  readonly initial: (
+    path: ActorPath,
+    argument: A,
+    now: number,
+    snapshot: unknown,
+  ) => readonly [S, readonly ActorEffect[]];
+  readonly step: (state: S, message: M, now: number) => readonly [S, readonly ActorEffect[]];
+  /** a full mailbox: the incoming message folded into a waiting one of the same type, or null to shed it */
+  readonly merge?: (waiting: M, incoming: M) => M | null;
+  /** what the console shows; plain JSON */
+  readonly inspect: (state: S) => unknown;
+}
+
+export const send = (to: ActorPath, message: Message): ActorEffect => ({ kind: "send", to, message });
