@@ -1,0 +1,76 @@
+/** The last quarter of an hour by second, for the charts of the page. Owned by a service actor; allocated on first data. */
+import type { LiveWindows } from "../../schemas/wire/page.ts";
+
+const SECONDS = 900;
+const COLUMNS = [
+  "requests",
+  "errors",
+  "p50Ms",
+  "p95Ms",
+  "p99Ms",
+  "cpuCores",
+  "throttledRatio",
+  "memoryBytes",
+  "pending",
+] as const;
+export type LiveColumn = (typeof COLUMNS)[number];
+const PERCENTILES: ReadonlySet<string> = new Set(["p50Ms", "p95Ms", "p99Ms"]);
+
+export class LiveRing {
+  readonly #data = Object.fromEntries(COLUMNS.map((c) => [c, new Float32Array(SECONDS)])) as Record<
+    LiveColumn,
+    Float32Array
+  >;
+  #latest = 0;
+  #first = 0;
+
+  /** Enters a second; levels (CPU, memory) go on as they were until they are reported again. */
+  advance(second: number): void {
+    if (second <= this.#latest) return;
+    if (this.#latest === 0) {
+      this.#first = second;
+      this.#latest = second - 1;
+    }
+    for (let s = Math.max(this.#latest + 1, second - SECONDS + 1); s <= second; s++)
+      for (const column of COLUMNS)
+        this.#data[column][s % SECONDS] =
+          column === "memoryBytes" && s > this.#first ? (this.#data[column][(s - 1) % SECONDS] ?? 0) : 0;
+    this.#latest = second;
+  }
+
+  add(second: number, column: LiveColumn, value: number): void {
+    if (!this.#holds(second)) return;
+    const data = this.#data[column];
+    data[second % SECONDS] = (data[second % SECONDS] ?? 0) + value;
+  }
+
+  set(second: number, column: LiveColumn, value: number): void {
+    if (this.#holds(second)) this.#data[column][second % SECONDS] = value;
+  }
+
+  windows(): LiveWindows {
+    const from = Math.max(this.#first, this.#latest - SECONDS + 1);
+    const time: number[] = [];
+    for (let s = from; s <= this.#latest && s > 0; s++) time.push(s * 1000);
+    const column = (name: LiveColumn): number[] =>
+      time.map((at) => Math.round((this.#data[name][(at / 1000) % SECONDS] ?? 0) * 1000) / 1000);
+    const percentile = (name: LiveColumn): (number | null)[] =>
+      column(name).map((value) => (PERCENTILES.has(name) && value === 0 ? null : value));
+    return {
+      time,
+      requests: column("requests"),
+      errors: column("errors"),
+      p50Ms: percentile("p50Ms"),
+      p95Ms: percentile("p95Ms"),
+      p99Ms: percentile("p99Ms"),
+      cpuCores: column("cpuCores"),
+      throttledRatio: column("throttledRatio"),
+      memoryBytes: column("memoryBytes"),
+      pending: column("pending"),
+    };
+  }
+
+  #holds(second: number): boolean {
+    return second <= this.#latest && second > this.#latest - SECONDS;
+  }
+}

@@ -1,0 +1,228 @@
+/**
+ * One discovered service: its instances, edges, windows, SLO state and inspections.
+ *
+ * Spawned by the topology actor when the service is first seen; told windows by agent sessions, asked by the root-cause
+ * coordinator and the page; tells the incident desk what it decides. A failure loses derived state only: windows fill
+ * again within minutes, the ledger is read back from the store. It stops with the server, or when nobody has seen the
+ * service for a day.
+ */
+import { send, type ActorEffect, type Behavior } from "../../runtime/actor/Behavior.ts";
+import { HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
+import { anomalyReport } from "./anomaly.ts";
+import { inspect } from "./inspections/inspect.ts";
+import {
+  INCIDENT_DESK,
+  servicePath,
+  type Noticed,
+  type Observe,
+  type ServiceArgument,
+  type ServiceEvent,
+  type ServiceMessage,
+} from "./messages.ts";
+import { isNew, takeWindow } from "./observe.ts";
+import { decide, decideBurn, impact, resume } from "./phases.ts";
+import { EDGE_EXPIRES_MS, hasSlo, INSTANCE_EXPIRES_MS, newState, type ServiceState } from "./state.ts";
+import { card, consoleView, mapEdges, page } from "./view.ts";
+
+const RETIRE_AFTER_MS = 24 * 3600 * 1000;
+const MINUTE_MS = 60_000;
+/** A minute is written this long after its end, so that windows under way are in it. */
+const LATE_MS = 5_000;
+const SETTLING_MINUTES = 2;
+/** Usual shares halve in an hour. */
+const DECAY_PER_MINUTE = 0.5 ** (1 / 60);
+
+/** One minute of judgement as the store keeps it; the answer of port "ledger" has the same columns. */
+export interface LedgerMinute {
+  readonly minuteMs: number;
+  readonly total: number;
+  readonly bad: number;
+  readonly slow: number;
+}
+
+export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgument> = {
+  kind: "service",
+  mailbox: 256,
+  ticks: true,
+  initial: (_path, argument, now) => [
+    newState(argument, now, HISTOGRAM_BUCKETS),
+    argument.kind === "External" ? [] : [{ kind: "perform", port: "ledger", request: argument.id, tag: "ledger" }],
+  ],
+  step: (state, message, now) => {
+    switch (message.type) {
+      case "observe":
+        return [state, observed(state, message, now)];
+      case "tick":
+        return [state, everySecond(state, now)];
+      case "anomaly":
+        return [state, [{ kind: "reply", value: anomalyReport(state, message.onset, now) }]];
+      case "page":
+        return [state, [{ kind: "reply", value: page(state, inspect(state, now), now) }]];
+      case "agent-lost":
+        agentLost(state, message.agent);
+        return [state, []];
+      case "resume":
+        resume(state, now);
+        return [state, [{ kind: "reply", value: true }]];
+      case "reply":
+        if (message.tag === "ledger" && message.result.ok) takeLedger(state, message.result.value);
+        return [state, []];
+    }
+  },
+  inspect: consoleView,
+};
+
+const observed = (state: ServiceState, message: Observe, now: number): ActorEffect[] => {
+  if (!isNew(state, message)) {
+    state.duplicates++;
+    return [];
+  }
+  takeWindow(state, message, now);
+  const effects = decide(state, now);
+  for (const event of message.events) {
+    const row = { ts: event.at, service: state.id, kind: event.kind, text: event.text, json: JSON.stringify(event) };
+    effects.push(rows("events", [row]));
+    if (event.kind !== "start" || state.phase !== "ok") effects.push(send(INCIDENT_DESK, noticed(state, event)));
+  }
+  return [...effects, ...published(state, now)];
+};
+
+const noticed = (state: ServiceState, event: ServiceEvent): Noticed => ({
+  type: "noticed",
+  service: state.id,
+  at: event.at,
+  text: event.text,
+});
+
+const published = (state: ServiceState, now: number): ActorEffect[] => [
+  { kind: "publish", board: "services", key: state.id, value: card(state, inspect(state, now), now) },
+  { kind: "publish", board: "edges", key: state.id, value: mapEdges(state, now) },
+];
+
+const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
+  const second = Math.floor(now / 1000) - 1;
+  state.series.advance(second);
+  state.live.advance(second);
+  const effects = decide(state, now);
+  if (state.phase === "incident" && second % 5 === 0) effects.push(impact(state));
+  if (now - state.minute.minute * MINUTE_MS >= MINUTE_MS + LATE_MS) effects.push(...closeMinute(state, now));
+  if (Math.floor(now / 10_000) > state.pointAt) effects.push(...closePoint(state, now));
+  expire(state, now);
+  const lastSeen = Math.max(state.since, ...[...state.instances.values()].map((i) => i.seenAt), state.lastRequestAt);
+  if (state.edges.size === 0 && state.instances.size === 0 && now - lastSeen > RETIRE_AFTER_MS)
+    return [
+      { kind: "publish", board: "services", key: state.id, value: null },
+      { kind: "publish", board: "edges", key: state.id, value: null },
+      { kind: "stop", path: servicePath(state.id) },
+    ];
+  return [...effects, ...published(state, now)];
+};
+
+const rows = (table: string, list: readonly Record<string, unknown>[]): ActorEffect => ({
+  kind: "perform",
+  port: "rows",
+  request: { table, rows: list },
+  tag: null,
+});
+
+const closeMinute = (state: ServiceState, now: number): ActorEffect[] => {
+  const { minute, total, bad, slow, histogram } = state.minute;
+  const effects: ActorEffect[] = [];
+  if (total > 0) {
+    const buckets: number[] = [];
+    const counts: number[] = [];
+    histogram.forEach((n, bucket) => {
+      if (n === 0) return;
+      buckets.push(bucket);
+      counts.push(n);
+    });
+    effects.push(
+      rows("sli_minutes", [
+        { service: state.id, minute: minute * MINUTE_MS, total, bad, slow, buckets, counts, version: now },
+      ]),
+    );
+  }
+  if (state.phase === "ok") state.settling.push({ total, bad, slow });
+  if (state.settling.length > SETTLING_MINUTES) {
+    const settled = state.settling.shift();
+    if (settled !== undefined) {
+      const fold = (usual: number, value: number): number => usual * DECAY_PER_MINUTE + value;
+      const { availability, latency } = state;
+      state.availability = {
+        ...availability,
+        usualBad: fold(availability.usualBad, settled.bad),
+        usualTotal: fold(availability.usualTotal, settled.total),
+      };
+      state.latency = {
+        ...latency,
+        usualBad: fold(latency.usualBad, settled.slow),
+        usualTotal: fold(latency.usualTotal, settled.total),
+      };
+    }
+  }
+  state.minute = {
+    minute: Math.floor((now - LATE_MS) / MINUTE_MS),
+    total: 0,
+    bad: 0,
+    slow: 0,
+    histogram: histogram.fill(0),
+  };
+  return [...effects, ...decideBurn(state, now)];
+};
+
+const closePoint = (state: ServiceState, now: number): ActorEffect[] => {
+  state.pointAt = Math.floor(now / 10_000);
+  if (!hasSlo(state) && state.instances.size === 0) return [];
+  const second = Math.floor(now / 1000) - 1;
+  const totals = state.series.totals(second - 9, second);
+  const traffic = state.traffic.traffic(second);
+  const up = [...state.instances.values()].filter((instance) => instance.up);
+  return [
+    rows("sli_points", [
+      {
+        service: state.id,
+        ts: (state.pointAt - 1) * 10_000,
+        requests: totals.count / 10,
+        errors: totals.failed / 10,
+        p50: traffic.p50Ms ?? 0,
+        p95: traffic.p95Ms ?? 0,
+        p99: traffic.p99Ms ?? 0,
+        cpu: up.reduce((n, i) => n + i.cpuCores, 0),
+        memory: up.reduce((n, i) => n + i.last.memory, 0),
+      },
+    ]),
+  ];
+};
+
+const expire = (state: ServiceState, now: number): void => {
+  for (const [key, edge] of state.edges)
+    if (now - edge.lastSeen > EDGE_EXPIRES_MS && edge.active === 0) state.edges.delete(key);
+  for (const [key, instance] of state.instances)
+    if (!instance.up && now - instance.seenAt > INSTANCE_EXPIRES_MS) state.instances.delete(key);
+};
+
+const agentLost = (state: ServiceState, agent: string): void => {
+  for (const [key, instance] of state.instances) if (instance.agent === agent) state.instances.delete(key);
+  for (const edge of state.edges.values()) {
+    edge.activeByAgent.delete(agent);
+    edge.active = [...edge.activeByAgent.values()].reduce((n, active) => n + active, 0);
+    edge.stuck = 0;
+  }
+};
+
+const takeLedger = (state: ServiceState, value: unknown): void => {
+  if (!Array.isArray(value)) return;
+  for (const minute of value as readonly LedgerMinute[]) {
+    state.ledger.add(minute.minuteMs, minute.total, minute.bad, minute.slow);
+    state.availability = {
+      ...state.availability,
+      usualBad: state.availability.usualBad * DECAY_PER_MINUTE + minute.bad,
+      usualTotal: state.availability.usualTotal * DECAY_PER_MINUTE + minute.total,
+    };
+    state.latency = {
+      ...state.latency,
+      usualBad: state.latency.usualBad * DECAY_PER_MINUTE + minute.slow,
+      usualTotal: state.latency.usualTotal * DECAY_PER_MINUTE + minute.total,
+    };
+  }
+};

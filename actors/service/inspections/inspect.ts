@@ -1,0 +1,279 @@
+/**
+ * The checks of one service: each a small pure function over the actor's windows. A condition must hold for its duration
+ * before it is a warning; "no data" is not "ok" and not "down". Thresholds are the built-in ones.
+ */
+import type { Evidence, Inspection } from "../../../schemas/incident.ts";
+import type { HealthStatus } from "../../../schemas/service.ts";
+import { describePhase } from "../phases.ts";
+import { hasSlo, latencyThreshold, type ServiceState } from "../state.ts";
+
+interface Finding {
+  /** null: nothing to judge by */
+  readonly value: number | null;
+  readonly exceeded: boolean;
+  readonly message: string;
+  readonly evidence?: Omit<Evidence, "id" | "service" | "from" | "to" | "z">;
+}
+
+interface Check {
+  readonly id: Inspection["id"];
+  readonly category: Inspection["category"];
+  readonly title: string;
+  readonly unit: Inspection["unit"];
+  readonly threshold: (state: ServiceState) => number;
+  /** how long the condition must hold, ms */
+  readonly holdMs: number;
+  /** how far back the figures reach, s */
+  readonly spanSeconds: number;
+  readonly find: (state: ServiceState, threshold: number, now: number) => Finding;
+}
+
+const noData = (message: string): Finding => ({ value: null, exceeded: false, message });
+const percent = (ratio: number): string => `${(ratio * 100).toFixed(ratio < 0.1 ? 1 : 0)} %`;
+const within = (at: number, now: number, ms: number): boolean => at >= now - ms;
+const TEN_MINUTES = 600_000;
+
+const recent = (state: ServiceState, seconds: number) =>
+  state.series.totals(state.series.latest - seconds + 1, state.series.latest);
+
+const sloFinding = (state: ServiceState, bad: number, total: number, allowed: number, what: string): Finding => {
+  if (!hasSlo(state)) return noData("no callers, no objective");
+  if (total === 0) return noData("no requests in the last minute");
+  const ratio = bad / total;
+  return {
+    value: ratio,
+    exceeded: ratio > allowed,
+    message: `${percent(ratio)} of requests ${what}; ${percent(allowed)} is allowed`,
+    evidence: { series: what, normal: allowed, value: ratio, unit: "ratio", text: `${percent(ratio)} ${what}` },
+  };
+};
+
+const CHECKS: readonly Check[] = [
+  {
+    id: "availability",
+    category: "SLO",
+    title: "Availability",
+    unit: "ratio",
+    threshold: (state) => 1 - state.argument.slo.availabilityObjective,
+    holdMs: 0,
+    spanSeconds: 60,
+    find: (state, allowed) => {
+      const totals = recent(state, 60);
+      return sloFinding(state, totals.failed, totals.count, allowed, "fail");
+    },
+  },
+  {
+    id: "latency",
+    category: "SLO",
+    title: "Latency",
+    unit: "ratio",
+    threshold: (state) => 1 - state.argument.slo.latencyObjective,
+    holdMs: 0,
+    spanSeconds: 60,
+    find: (state, allowed) => {
+      const totals = recent(state, 60);
+      return sloFinding(state, totals.slow, totals.count, allowed, `are slower than ${latencyThreshold(state)} ms`);
+    },
+  },
+  {
+    id: "failed_connects",
+    category: "Network",
+    title: "TCP connections",
+    unit: "per_second",
+    threshold: () => 0,
+    holdMs: 2_000,
+    spanSeconds: 10,
+    find: (state, threshold, now) => {
+      const outbound = [...state.edges.values()].filter((edge) => edge.side === "outbound");
+      if (outbound.length === 0) return noData("no outbound connections");
+      const failing = outbound.filter((edge) => within(edge.rateAt, now, 5_000) && edge.failedConnects > threshold);
+      const total = failing.reduce((n, edge) => n + edge.failedConnects, 0);
+      const names = failing.map((edge) => edge.peer ?? "unknown").join(", ");
+      return {
+        value: total,
+        exceeded: failing.length > 0,
+        message: failing.length > 0 ? `connects to ${names} fail` : "connects succeed",
+        evidence: {
+          series: "failed connects",
+          normal: 0,
+          value: total,
+          unit: "per_second",
+          text: `${total.toFixed(1)} failed connects/s to ${names}`,
+        },
+      };
+    },
+  },
+  {
+    id: "restarts",
+    category: "Instances",
+    title: "Restarts",
+    unit: "count",
+    threshold: () => 1,
+    holdMs: 0,
+    spanSeconds: 600,
+    find: (state, threshold, now) => {
+      if (state.instances.size === 0) return noData("no instance is observed");
+      const up = [...state.instances.values()].filter((instance) => instance.up).length;
+      const exits = state.events.filter((event) => event.kind === "exit" && within(event.at, now, TEN_MINUTES));
+      return {
+        value: exits.length,
+        exceeded: exits.length > threshold || up === 0,
+        message:
+          up === 0
+            ? "no instance is running"
+            : exits.length === 0
+              ? "no restart in ten minutes"
+              : `${exits.length} exits in ten minutes`,
+        evidence: {
+          series: "exits",
+          normal: 0,
+          value: exits.length,
+          unit: "count",
+          text: exits.at(-1)?.text ?? `${up} of ${state.instances.size} instances are running`,
+        },
+      };
+    },
+  },
+  {
+    id: "cpu_near_limit",
+    category: "CPU",
+    title: "CPU near its limit",
+    unit: "ratio",
+    threshold: () => 0.8,
+    holdMs: 10_000,
+    spanSeconds: 10,
+    find: (state, threshold) => {
+      const limited = [...state.instances.values()].filter((i) => i.up && i.last.cpuLimit > 0);
+      if (limited.length === 0) return noData("no CPU limit is set");
+      const worst = Math.max(...limited.map((i) => i.cpuCores / i.last.cpuLimit));
+      return {
+        value: worst,
+        exceeded: worst > threshold,
+        message: `${percent(worst)} of the CPU limit is used`,
+        evidence: {
+          series: "CPU of limit",
+          normal: threshold,
+          value: worst,
+          unit: "ratio",
+          text: `${percent(worst)} of the limit`,
+        },
+      };
+    },
+  },
+  {
+    id: "cpu_throttling",
+    category: "CPU",
+    title: "CPU throttling",
+    unit: "ratio",
+    threshold: () => 0.1,
+    holdMs: 5_000,
+    spanSeconds: 10,
+    find: (state, threshold) => {
+      if (state.instances.size === 0) return noData("no instance is observed");
+      const totals = recent(state, 10);
+      const ratio = totals.throttledMs / 1000 / Math.max(1, totals.seconds);
+      return {
+        value: ratio,
+        exceeded: ratio > threshold,
+        message: ratio === 0 ? "not throttled" : `throttled ${percent(Math.min(1, ratio))} of the time`,
+        evidence: {
+          series: "throttled time",
+          normal: 0,
+          value: ratio,
+          unit: "ratio",
+          text: `throttled ${ratio.toFixed(2)} s per second`,
+        },
+      };
+    },
+  },
+  {
+    id: "memory_near_limit",
+    category: "Memory",
+    title: "Memory near its limit",
+    unit: "ratio",
+    threshold: () => 0.9,
+    holdMs: 5_000,
+    spanSeconds: 10,
+    find: (state, threshold) => {
+      const limited = [...state.instances.values()].filter((i) => i.up && i.last.memoryLimit > 0);
+      if (limited.length === 0) return noData("no memory limit is set");
+      const worst = Math.max(...limited.map((i) => i.last.memory / i.last.memoryLimit));
+      return {
+        value: worst,
+        exceeded: worst > threshold,
+        message: `${percent(worst)} of the memory limit is used`,
+        evidence: {
+          series: "memory of limit",
+          normal: threshold,
+          value: worst,
+          unit: "ratio",
+          text: `${percent(worst)} of the limit`,
+        },
+      };
+    },
+  },
+  {
+    id: "oom",
+    category: "Memory",
+    title: "Out-of-memory kills",
+    unit: "count",
+    threshold: () => 0,
+    holdMs: 0,
+    spanSeconds: 600,
+    find: (state, threshold, now) => {
+      if (state.instances.size === 0) return noData("no instance is observed");
+      const kills = state.events.filter((event) => event.kind === "oom" && within(event.at, now, TEN_MINUTES));
+      return {
+        value: kills.length,
+        exceeded: kills.length > threshold,
+        message: kills.length === 0 ? "none in ten minutes" : `${kills.length} kills in ten minutes`,
+        evidence: {
+          series: "OOM kills",
+          normal: 0,
+          value: kills.length,
+          unit: "count",
+          text: kills.at(-1)?.text ?? "none",
+        },
+      };
+    },
+  },
+];
+
+export const inspect = (state: ServiceState, now: number): Inspection[] =>
+  CHECKS.map((check) => {
+    const threshold = check.threshold(state);
+    const finding = check.find(state, threshold, now);
+    let held = state.checks.get(check.id);
+    if (!finding.exceeded) {
+      state.checks.delete(check.id);
+      held = undefined;
+    } else if (held === undefined) {
+      held = { since: now };
+      state.checks.set(check.id, held);
+    }
+    const lasting = held !== undefined && now - held.since >= check.holdMs;
+    const from = now - check.spanSeconds * 1000;
+    return {
+      id: check.id,
+      category: check.category,
+      title: check.title,
+      status: statusOf(state, check, finding, lasting),
+      message: finding.message,
+      threshold,
+      value: finding.value,
+      unit: check.unit,
+      since: held?.since ?? null,
+      evidence:
+        finding.evidence === undefined || !finding.exceeded
+          ? []
+          : [{ ...finding.evidence, id: `${check.id}`, service: state.id, z: null, from, to: now }],
+    };
+  });
+
+const statusOf = (state: ServiceState, check: Check, finding: Finding, lasting: boolean): HealthStatus => {
+  if (finding.value === null) return "unknown";
+  if (!lasting) return "ok";
+  if (check.category !== "SLO") return "warning";
+  const phase = describePhase(state);
+  return phase === "incident" ? "critical" : phase === "suspicion" ? "warning" : "info";
+};

@@ -1,0 +1,162 @@
+/** What a service actor is told and asked. Everything here is plain data: it crosses processes and is recorded for replay. */
+import type { Message, Reply, Tick } from "../../runtime/actor/Behavior.ts";
+import type { ServiceId } from "../../schemas/service.ts";
+import type { ServiceKind } from "../../schemas/wire/observe.ts";
+
+/** Where an edge was seen from: by the service as server, by its clients, or by the service as client of others. */
+export type Side = "inbound-server" | "inbound-client" | "outbound";
+
+/** Requests and connections of one edge, as one side saw them in one window. Empty where it saw nothing. */
+export interface EdgeWindow {
+  readonly side: Side;
+  /** null: the other end could not be told (an address shared by several services) */
+  readonly peer: ServiceId | null;
+  readonly protocols: readonly RequestWindow[];
+  readonly opens: number;
+  readonly failedConnects: number;
+  readonly closes: number;
+  readonly active: number;
+  readonly bytesOut: number;
+  readonly bytesIn: number;
+  readonly retransmits: number;
+  readonly connectUs: number;
+  readonly rttUs: number;
+  readonly rttCount: number;
+  /** gauges: requests waiting for their answer at the window's end */
+  readonly pending: number;
+  readonly oldestMs: number;
+}
+
+export interface RequestWindow {
+  readonly protocol: number;
+  readonly ok: number;
+  readonly rejected: number;
+  readonly failed: number;
+  readonly unanswered: number;
+  readonly sumUs: number;
+  /** sparse histogram: bucket, count, bucket, count, … */
+  readonly histogram: readonly number[];
+}
+
+export interface InstanceWindow {
+  readonly instance: string;
+  readonly node: string;
+  readonly startedAt: number;
+  readonly processes: number;
+  readonly cpuMs: number;
+  readonly cpuLimit: number;
+  readonly throttledMs: number;
+  readonly throttledPeriods: number;
+  readonly periods: number;
+  readonly waitMs: number;
+  readonly memory: number;
+  readonly memoryLimit: number;
+  readonly oomKills: number;
+  readonly ioBytes: number;
+  readonly ioWaitMs: number;
+  readonly restarts: number;
+}
+
+export interface ServiceEvent {
+  readonly kind: "start" | "exit" | "oom" | "gone";
+  readonly instance: string;
+  readonly at: number;
+  readonly text: string;
+}
+
+/** One window of one agent. Windows not newer than that agent's high-water mark are dropped. */
+export interface Observe extends Message {
+  readonly type: "observe";
+  readonly agent: string;
+  readonly epoch: number;
+  readonly window: number;
+  /** server time of the window's end, ms */
+  readonly at: number;
+  readonly seconds: number;
+  readonly instances: readonly InstanceWindow[];
+  readonly edges: readonly EdgeWindow[];
+  readonly events: readonly ServiceEvent[];
+}
+
+/** An agent went away: what it reported is no longer known. */
+export interface AgentLost extends Message {
+  readonly type: "agent-lost";
+  readonly agent: string;
+}
+
+/** Asked by the root-cause coordinator; answered with an AnomalyReport. */
+export interface DescribeAnomaly extends Message {
+  readonly type: "anomaly";
+  readonly onset: number;
+}
+
+/** Asked by the page; answered with the entries of topic `service:<id>`. */
+export interface DescribePage extends Message {
+  readonly type: "page";
+}
+
+/** An incident that was open before a restart goes on: the actor takes up watching for its end. */
+export interface Resume extends Message {
+  readonly type: "resume";
+  readonly incident: string;
+}
+
+export type ServiceMessage = Observe | AgentLost | DescribeAnomaly | DescribePage | Resume | Tick | Reply;
+
+export interface ServiceArgument {
+  readonly id: ServiceId;
+  readonly kind: ServiceKind;
+  readonly serviceType: string;
+  readonly slo: SloSettings;
+}
+
+export interface SloSettings {
+  /** 0..1 */
+  readonly availabilityObjective: number;
+  readonly latencyObjective: number;
+  readonly latencyThresholdMs: number;
+  /** a suspicion that lives this long from its onset becomes an incident */
+  readonly holdMs: number;
+}
+
+/** To the incident desk. */
+export interface Suspect extends Message {
+  readonly type: "suspect";
+  readonly service: ServiceId;
+  readonly onset: number;
+  readonly text: string;
+}
+export interface Confirm extends Message {
+  readonly type: "confirm";
+  readonly service: ServiceId;
+  readonly onset: number;
+  readonly severity: "warning" | "critical";
+  readonly text: string;
+}
+export interface Recovering extends Message {
+  readonly type: "recovering";
+  readonly service: ServiceId;
+  readonly text: string;
+}
+export interface Cleared extends Message {
+  readonly type: "cleared";
+  readonly service: ServiceId;
+  readonly text: string;
+}
+/** A part of how bad it is, for the incident's figures. */
+export interface Impact extends Message {
+  readonly type: "impact";
+  readonly service: ServiceId;
+  /** share of requests that were bad since the onset, 0..1 */
+  readonly ratio: number;
+}
+export interface Noticed extends Message {
+  readonly type: "noticed";
+  readonly service: ServiceId;
+  readonly at: number;
+  readonly text: string;
+}
+export type DeskReport = Suspect | Confirm | Recovering | Cleared | Impact | Noticed;
+
+export const INCIDENT_DESK = "incident-desk";
+export const servicePath = (id: ServiceId): string => `service/${id}`;

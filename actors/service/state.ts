@@ -1,0 +1,184 @@
+/** What a service actor owns. Changed only by its `step`; derived parts are lost on a restart, see each class. */
+import type { ServiceId } from "../../schemas/service.ts";
+import { Ledger } from "./ledger.ts";
+import { LiveRing } from "./LiveRing.ts";
+import type { InstanceWindow, ServiceArgument, ServiceEvent, Side } from "./messages.ts";
+import { quiet, type Cusum } from "./sequential.ts";
+import { Series } from "./Series.ts";
+import { TrafficWindow } from "./TrafficWindow.ts";
+
+export const EVENTS_KEPT = 64;
+/** An edge without traffic or connections for this long leaves the map. */
+export const EDGE_EXPIRES_MS = 10 * 60_000;
+export const INSTANCE_EXPIRES_MS = 10 * 60_000;
+
+export interface EdgeState {
+  readonly key: string;
+  readonly side: Side;
+  readonly peer: ServiceId | null;
+  readonly protocols: Set<number>;
+  readonly series: Series;
+  readonly traffic: TrafficWindow;
+  readonly firstSeen: number;
+  lastSeen: number;
+  active: number;
+  activeByAgent: Map<string, number>;
+  connects: number;
+  failedConnects: number;
+  retransmits: number;
+  bytesOut: number;
+  bytesIn: number;
+  rttMs: number | null;
+  /** rates of the last window that had any */
+  rateAt: number;
+  /** stuck requests already told to the sequential test */
+  stuck: number;
+}
+
+export interface InstanceState {
+  readonly agent: string;
+  last: InstanceWindow;
+  up: boolean;
+  seenAt: number;
+  cpuCores: number;
+  throttledRatio: number;
+  restarts: number;
+  oomKills: number;
+}
+
+export type Phase = "ok" | "suspicion" | "incident" | "recovering";
+
+export interface Sli {
+  readonly test: Cusum;
+  readonly recovery: number;
+  /** usual share of bad requests; kept from minutes that ended at least two minutes ago */
+  readonly usualBad: number;
+  readonly usualTotal: number;
+}
+
+export interface MinuteSums {
+  minute: number;
+  total: number;
+  bad: number;
+  slow: number;
+  readonly histogram: Uint32Array;
+}
+
+export interface ServiceState {
+  readonly id: ServiceId;
+  readonly argument: ServiceArgument;
+  readonly since: number;
+  readonly marks: Map<string, { readonly epoch: number; readonly window: number }>;
+  readonly edges: Map<string, EdgeState>;
+  readonly instances: Map<string, InstanceState>;
+  readonly events: ServiceEvent[];
+  readonly series: Series;
+  readonly traffic: TrafficWindow;
+  readonly live: LiveRing;
+  readonly ledger: Ledger;
+  availability: Sli;
+  latency: Sli;
+  phase: Phase;
+  phaseSince: number;
+  onset: number;
+  suspectText: string;
+  sinceOnset: { total: number; bad: number };
+  lastRequestAt: number;
+  lastBadAt: number;
+  serverViewAt: number;
+  duplicates: number;
+  minute: MinuteSums;
+  /** minutes that wait until they are old enough to be "usual" */
+  readonly settling: { readonly total: number; readonly bad: number; readonly slow: number }[];
+  readonly checks: Map<string, { since: number }>;
+  pointAt: number;
+}
+
+export const newSli = (now: number): Sli => ({ test: quiet(now), recovery: 0, usualBad: 0, usualTotal: 0 });
+
+export const newState = (argument: ServiceArgument, now: number, histogramBuckets: number): ServiceState => ({
+  id: argument.id,
+  argument,
+  since: now,
+  marks: new Map(),
+  edges: new Map(),
+  instances: new Map(),
+  events: [],
+  series: new Series(),
+  traffic: new TrafficWindow(),
+  live: new LiveRing(),
+  ledger: new Ledger(),
+  availability: newSli(now),
+  latency: newSli(now),
+  phase: "ok",
+  phaseSince: now,
+  onset: 0,
+  suspectText: "",
+  sinceOnset: { total: 0, bad: 0 },
+  lastRequestAt: 0,
+  lastBadAt: 0,
+  serverViewAt: 0,
+  duplicates: 0,
+  minute: {
+    minute: Math.floor(now / 60_000),
+    total: 0,
+    bad: 0,
+    slow: 0,
+    histogram: new Uint32Array(histogramBuckets),
+  },
+  settling: [],
+  checks: new Map(),
+  pointAt: Math.floor(now / 10_000),
+});
+
+export const newEdge = (key: string, side: Side, peer: ServiceId | null, now: number): EdgeState => ({
+  key,
+  side,
+  peer,
+  protocols: new Set(),
+  series: new Series(),
+  traffic: new TrafficWindow(),
+  firstSeen: now,
+  lastSeen: now,
+  active: 0,
+  activeByAgent: new Map(),
+  connects: 0,
+  failedConnects: 0,
+  retransmits: 0,
+  bytesOut: 0,
+  bytesIn: 0,
+  rttMs: null,
+  rateAt: 0,
+  stuck: 0,
+});
+
+/** Who calls this service: real callers, neither itself nor unknown. */
+export const callersOf = (state: ServiceState): ServiceId[] => {
+  const out = new Set<ServiceId>();
+  for (const edge of state.edges.values())
+    if (edge.side !== "outbound" && edge.peer !== null && edge.peer !== state.id) out.add(edge.peer);
+  return [...out];
+};
+
+/** An SLO needs requests from somebody else; what lies outside our sight has none by default. */
+export const hasSlo = (state: ServiceState): boolean => {
+  if (state.argument.kind === "External") return false;
+  for (const edge of state.edges.values()) {
+    if (edge.side === "outbound" || edge.peer === state.id) continue;
+    for (const protocol of edge.protocols) if (protocol !== 0) return true;
+  }
+  return false;
+};
+
+/** Our own parts answer bulk work: they get the longer threshold of auxiliary services. */
+export const AUXILIARY_LATENCY_MS = 5_000;
+export const latencyThreshold = (state: ServiceState): number =>
+  state.argument.serviceType === "coroot" && state.argument.slo.latencyThresholdMs < AUXILIARY_LATENCY_MS
+    ? AUXILIARY_LATENCY_MS
+    : state.argument.slo.latencyThresholdMs;
+
+export const instancesUp = (state: ServiceState): number => {
+  let up = 0;
+  for (const instance of state.instances.values()) if (instance.up) up++;
+  return up;
+};
