@@ -64,7 +64,7 @@ export const readHeader = (bytes: Uint8Array, maxBytes: number = MAX_FRAME_BYTES
   if (magic !== MAGIC)
     throw new FrameError("magic", `frame.magic: 0x${magic.toString(16)}, expected 0x${MAGIC.toString(16)}`);
   const major = view.getUint8(4);
-  if (major !== PROTOCOL.major && major !== PROTOCOL.major - 1)
+  if (major > PROTOCOL.major || major < Math.max(1, PROTOCOL.major - 1))
     throw new FrameError(
       "version",
       `frame.major: protocol ${major}, this side speaks ${Math.max(1, PROTOCOL.major - 1)} to ${PROTOCOL.major}`,

@@ -1,0 +1,235 @@
+/**
+ * Check of an `observe` body: decoded msgpack in, typed tables out. Row-level bounds are checked here (ports, buckets,
+ * statuses, rows that other tables point to, finite and not negative figures); whether an edge or instance id is known
+ * is the session's job, which keeps the dictionary. Names the field in FrameError("body").
+ */
+import { table } from "./check.ts";
+import type { Column, Table, TableShape } from "./columns.ts";
+import { amount, bytesOrEmpty, list, map, nonEmpty, refuse, text, unknownFields, whole, U32_MAX } from "./fields.ts";
+import { HISTOGRAM_BUCKETS } from "./histogram.ts";
+import {
+  HIST_SHAPE,
+  L7_SHAPE,
+  PAIR_SHAPE,
+  PENDING_SHAPE,
+  PROTOCOLS,
+  STATUS,
+  TCP_SHAPE,
+  USAGE_SHAPE,
+} from "./observe.ts";
+import type { EdgeDefinition, InstanceDefinition, InstanceEvent, ListenDefinition, ServiceKind } from "./observe.ts";
+
+export const OBSERVE_LIMITS = {
+  instances: 50_000,
+  edges: 200_000,
+  listens: 100_000,
+  events: 50_000,
+  tcp: 200_000,
+  l7: 200_000,
+  hist: 1_000_000,
+  pending: 200_000,
+  pairs: 200_000,
+  usage: 50_000,
+} as const;
+
+const KINDS: readonly string[] = [
+  "SystemdUnit",
+  "Container",
+  "Pod",
+  "Process",
+  "External",
+] satisfies readonly ServiceKind[];
+const isKind = (kind: string): kind is ServiceKind => KINDS.includes(kind);
+const PORT_MAX = 65_535;
+const MAX_STATUS = Math.max(...Object.values(STATUS));
+
+/** What a newer agent sent that this side does not know. Unknown protocols and kinds are kept as the nearest known. */
+export interface Skipped {
+  readonly columns: number;
+  readonly fields: number;
+  readonly protocols: number;
+  readonly kinds: number;
+}
+
+export interface DecodedObserve {
+  readonly window: number;
+  readonly monoMs: number;
+  readonly wallMs: number;
+  readonly instances: readonly InstanceDefinition[];
+  readonly edges: readonly EdgeDefinition[];
+  /** null: unchanged since the last frame that had it */
+  readonly listens: readonly ListenDefinition[] | null;
+  readonly gone: readonly number[];
+  readonly events: readonly InstanceEvent[];
+  readonly tcp: Table<typeof TCP_SHAPE>;
+  readonly l7: Table<typeof L7_SHAPE>;
+  readonly hist: Table<typeof HIST_SHAPE>;
+  readonly pending: Table<typeof PENDING_SHAPE>;
+  readonly pairs: Table<typeof PAIR_SHAPE>;
+  /** 16 bytes per row of `pairs` */
+  readonly pairIps: Uint8Array;
+  readonly usage: Table<typeof USAGE_SHAPE>;
+  readonly skipped: Skipped;
+}
+
+const KNOWN = new Set(
+  "window monoMs wallMs instances edges listens gone events tcp l7 hist pending pairs pairIps usage".split(" "),
+);
+
+/** Every f64 column is an amount: finite and not negative. */
+const amounts = <S extends TableShape>(path: string, shape: S, rows: Table<S>): void => {
+  for (const name in shape) {
+    if (shape[name] !== "f64") continue;
+    const column = rows[name] as Column;
+    for (let i = 0; i < column.length; i++) {
+      const value = column[i] ?? 0;
+      if (!(value >= 0 && value < Infinity))
+        refuse(`${path}.${name}`, `${value} in row ${i}, expected a finite number that is not negative`);
+    }
+  }
+};
+
+const below = (path: string, column: Column, limit: number, what: string): void => {
+  for (let i = 0; i < column.length; i++)
+    if ((column[i] ?? 0) >= limit) refuse(path, `${column[i]} in row ${i}, expected less than ${limit} (${what})`);
+};
+
+/** Protocols that this side does not know count as traffic of protocol 0. Answers how many rows that were. */
+const mapUnknownProtocols = (column: Uint8Array): number => {
+  let n = 0;
+  for (let i = 0; i < column.length; i++) {
+    if ((column[i] ?? 0) >= PROTOCOLS.length) {
+      column[i] = 0;
+      n++;
+    }
+  }
+  return n;
+};
+
+const edgeDefinition = (path: string, value: unknown): EdgeDefinition => {
+  const e = map(path, value);
+  return {
+    id: whole(`${path}.id`, e["id"], U32_MAX),
+    instance: whole(`${path}.instance`, e["instance"], U32_MAX),
+    role: whole(`${path}.role`, e["role"], 1) === 0 ? 0 : 1,
+    peer: text(`${path}.peer`, e["peer"], 64),
+    port: whole(`${path}.port`, e["port"], PORT_MAX),
+    local: text(`${path}.local`, e["local"], 64),
+    netns: whole(`${path}.netns`, e["netns"]),
+  };
+};
+
+const listenDefinition = (path: string, value: unknown): ListenDefinition => {
+  const l = map(path, value);
+  return {
+    instance: whole(`${path}.instance`, l["instance"], U32_MAX),
+    address: nonEmpty(`${path}.address`, l["address"], 64),
+    port: whole(`${path}.port`, l["port"], PORT_MAX),
+    netns: whole(`${path}.netns`, l["netns"]),
+  };
+};
+
+const optionalWhole = (path: string, value: unknown): number | null =>
+  value === undefined || value === null ? null : whole(path, value, U32_MAX);
+
+/** Null for an event kind that this side does not know. */
+const instanceEvent = (path: string, value: unknown): InstanceEvent | null => {
+  const e = map(path, value);
+  const kind = text(`${path}.kind`, e["kind"], 64);
+  if (kind !== "start" && kind !== "exit" && kind !== "oom") return null;
+  const instance = whole(`${path}.instance`, e["instance"], U32_MAX);
+  const atMs = amount(`${path}.atMs`, e["atMs"]);
+  if (kind === "start") return { kind, instance, atMs };
+  const pid = whole(`${path}.pid`, e["pid"], U32_MAX);
+  if (kind === "oom") return { kind, instance, atMs, pid, rssBytes: amount(`${path}.rssBytes`, e["rssBytes"]) };
+  return {
+    kind,
+    instance,
+    atMs,
+    pid,
+    code: optionalWhole(`${path}.code`, e["code"]),
+    signal: optionalWhole(`${path}.signal`, e["signal"]),
+    left: whole(`${path}.left`, e["left"], U32_MAX),
+  };
+};
+
+export const checkObserve = (body: unknown): DecodedObserve => {
+  const b = map("observe", body);
+  let columns = 0;
+  let kinds = 0;
+
+  const read = <S extends TableShape>(name: keyof typeof OBSERVE_LIMITS, shape: S): Table<S> => {
+    const path = `observe.${name}`;
+    const decoded = table(path, shape, b[name], OBSERVE_LIMITS[name]);
+    columns += decoded.unknownColumns;
+    amounts(path, shape, decoded.table);
+    return decoded.table;
+  };
+  const entries = (name: "instances" | "edges" | "listens" | "events"): readonly unknown[] =>
+    list(`observe.${name}`, b[name], OBSERVE_LIMITS[name]);
+
+  const instances = entries("instances").map((value, i): InstanceDefinition => {
+    const path = `observe.instances[${i}]`;
+    const d = map(path, value);
+    const kind = nonEmpty(`${path}.kind`, d["kind"], 64);
+    if (!isKind(kind)) kinds++;
+    return {
+      id: whole(`${path}.id`, d["id"], U32_MAX),
+      namespace: text(`${path}.namespace`, d["namespace"]),
+      kind: isKind(kind) ? kind : "Process",
+      name: nonEmpty(`${path}.name`, d["name"]),
+      instance: text(`${path}.instance`, d["instance"]),
+      exe: text(`${path}.exe`, d["exe"], 4096),
+      netns: whole(`${path}.netns`, d["netns"]),
+      type: text(`${path}.type`, d["type"], 64),
+      startedAtMs: amount(`${path}.startedAtMs`, d["startedAtMs"]),
+    };
+  });
+
+  const events: InstanceEvent[] = [];
+  entries("events").forEach((value, i) => {
+    const event = instanceEvent(`observe.events[${i}]`, value);
+    if (event === null) kinds++;
+    else events.push(event);
+  });
+
+  const l7 = read("l7", L7_SHAPE);
+  below("observe.l7.status", l7.status, MAX_STATUS + 1, "a status");
+  const hist = read("hist", HIST_SHAPE);
+  below("observe.hist.row", hist.row, l7.rows, "the rows of observe.l7");
+  below("observe.hist.bucket", hist.bucket, HISTOGRAM_BUCKETS, "the buckets of a histogram");
+  const pending = read("pending", PENDING_SHAPE);
+  const pairs = read("pairs", PAIR_SHAPE);
+  const pairIps = bytesOrEmpty("observe.pairIps", b["pairIps"]);
+  if (pairIps.byteLength !== pairs.rows * 16)
+    refuse("observe.pairIps", `${pairIps.byteLength} bytes, expected 16 for each of ${pairs.rows} pairs`);
+
+  return {
+    window: whole("observe.window", b["window"]),
+    monoMs: amount("observe.monoMs", b["monoMs"]),
+    wallMs: amount("observe.wallMs", b["wallMs"]),
+    instances,
+    edges: entries("edges").map((value, i) => edgeDefinition(`observe.edges[${i}]`, value)),
+    listens:
+      b["listens"] === undefined || b["listens"] === null
+        ? null
+        : entries("listens").map((value, i) => listenDefinition(`observe.listens[${i}]`, value)),
+    gone: list("observe.gone", b["gone"], OBSERVE_LIMITS.instances).map((id, i) =>
+      whole(`observe.gone[${i}]`, id, U32_MAX),
+    ),
+    events,
+    tcp: read("tcp", TCP_SHAPE),
+    l7,
+    hist,
+    pending,
+    pairs,
+    pairIps,
+    usage: read("usage", USAGE_SHAPE),
+    skipped: {
+      protocols: mapUnknownProtocols(l7.protocol) + mapUnknownProtocols(pending.protocol),
+      kinds,
+      fields: unknownFields(b, KNOWN),
+      columns,
+    },
+  };
+};
