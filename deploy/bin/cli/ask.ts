@@ -1,0 +1,85 @@
+/**
+ * Asks a running server's API for the `incidents`, `services` and `agents` commands. A server that does not answer, or
+ * answers with something else than rows, is one clear line with the address; nothing is retried.
+ */
+import { CommandError, EXIT } from "./command.ts";
+
+export const DEFAULT_SERVER = "http://127.0.0.1:8080";
+
+export const serverAddress = (flag: string | undefined): URL => {
+  const text = flag ?? process.env["COROOT_SERVER"] ?? DEFAULT_SERVER;
+  const url = URL.parse(text);
+  if (url === null || !["http:", "https:"].includes(url.protocol))
+    throw new CommandError(EXIT.usage, `--server takes an address such as ${DEFAULT_SERVER}, not "${text}"`, "");
+  return url;
+};
+
+const why = (error: unknown): string => {
+  if (!(error instanceof Error)) return String(error);
+  const cause: unknown = error.cause;
+  return cause instanceof Error && "code" in cause ? String(cause.code) : error.message;
+};
+
+export const askJson = async (server: URL, path: string, timeoutMs = 10_000): Promise<unknown> => {
+  const address = new URL(path, server);
+  let response: Response;
+  try {
+    response = await fetch(address, {
+      signal: AbortSignal.timeout(timeoutMs),
+      headers: { accept: "application/json" },
+    });
+  } catch (error) {
+    throw new CommandError(
+      EXIT.failure,
+      `no server answers at ${server.origin} (${why(error)})`,
+      "start one with: npm start, or name another with --server URL",
+    );
+  }
+  if (!response.ok)
+    throw new CommandError(EXIT.failure, `${address.href} answered ${response.status} ${response.statusText}`, "");
+  try {
+    return await response.json();
+  } catch (error) {
+    throw new CommandError(
+      EXIT.failure,
+      `${address.href} did not answer JSON: ${why(error)}`,
+      "is this a Coroot server?",
+    );
+  }
+};
+
+export type Fields = Readonly<Record<string, unknown>>;
+
+export const isFields = (value: unknown): value is Fields =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** The answer's rows; an answer of another shape is refused. */
+export const askRows = async (server: URL, path: string, timeoutMs?: number): Promise<readonly Fields[]> => {
+  const answer = await askJson(server, path, timeoutMs);
+  if (Array.isArray(answer) && answer.every(isFields)) return answer;
+  throw new CommandError(
+    EXIT.failure,
+    `${new URL(path, server).href} did not answer a list`,
+    "is this a Coroot server?",
+  );
+};
+
+export const textOf = (fields: Fields, name: string): string => {
+  const value = fields[name];
+  return typeof value === "string" ? value : typeof value === "number" ? String(value) : "";
+};
+
+export const numberOf = (fields: Fields, name: string): number | null => {
+  const value = fields[name];
+  return typeof value === "number" ? value : null;
+};
+
+export const fieldsOf = (fields: Fields, name: string): Fields => {
+  const value = fields[name];
+  return isFields(value) ? value : {};
+};
+
+export const listOf = (fields: Fields, name: string): readonly Fields[] => {
+  const value = fields[name];
+  return Array.isArray(value) ? value.filter(isFields) : [];
+};

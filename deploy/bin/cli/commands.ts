@@ -1,0 +1,164 @@
+/**
+ * Every subcommand of `coroot`, with its flags and help. What a command runs is loaded only when it is called, so that
+ * `start` loads no demo and `--help` loads no server. Read with node:util's parser: the command line then costs nothing
+ * at start (Effect's own command line package loads a third of a second of code) and every message is ours.
+ */
+import { CommandError, type Command, EXIT, type Flag } from "./command.ts";
+
+const text = (value: string, help: string): Flag => ({ kind: "text", value, help });
+const whole = (value: string, help: string): Flag => ({ kind: "number", value, help });
+const toggle = (help: string): Flag => ({ kind: "switch", value: "", help });
+
+const dataFlag = text(
+  "DIR",
+  "data folder (default: $COROOT_DATA, /var/lib/coroot as root, else ~/.local/share/coroot)",
+);
+const serverFlags = {
+  host: text("ADDRESS", "address to listen on (default 127.0.0.1)"),
+  port: whole("N", "port of page, API and agents (default 8080; 0: any free one)"),
+  data: dataFlag,
+  config: text("FILE", "YAML configuration (default: none, built-in settings)"),
+  cluster: text("NAME", "name of the watched cluster (default: from the configuration)"),
+} as const;
+const askFlags = {
+  server: text("URL", "a running server (default: $COROOT_SERVER, else http://127.0.0.1:8080)"),
+  json: toggle("one JSON object per line instead of a table"),
+} as const;
+
+const start: Command = {
+  name: "start",
+  summary: "run the server and a node agent for this machine, until Ctrl-C",
+  flags: { ...serverFlags, "no-agent": toggle("run the server alone, do not observe this machine") },
+  examples: ["coroot start", "coroot start --port 9090 --data /tmp/coroot", "npm start -- --port 9090"],
+  run: async (values) => (await import("./start.ts")).start(values),
+};
+
+const server: Command = {
+  name: "server",
+  summary: "run the server: page, API, ingestion and the embedded store",
+  flags: serverFlags,
+  examples: ["coroot server --host 0.0.0.0 --data /var/lib/coroot", "coroot server --config /etc/coroot.yaml"],
+  run: async (values) => (await import("./start.ts")).server(values),
+};
+
+const nodeAgent: Command = {
+  name: "node-agent",
+  summary: "observe this machine and report to a server",
+  flags: {
+    server: text("URL", "the server's agent address, ws://HOST:PORT/agent"),
+    key: text("KEY", "key that the server accepts (better: --key-file)"),
+    "key-file": text("FILE", "file that holds the key"),
+    data: text("DIR", "folder of the agent's spool (default: agent in the data folder)"),
+    node: text("NAME", "name of this node (default: the host name)"),
+    cluster: text("NAME", "cluster that this node belongs to (default: default)"),
+  },
+  examples: ["coroot node-agent --server ws://10.0.0.5:8080/agent --key-file /etc/coroot/agent.key"],
+  run: async (values) => {
+    const address = values.text("server");
+    if (address === undefined)
+      throw new CommandError(
+        EXIT.usage,
+        "node-agent needs --server ws://HOST:PORT/agent",
+        "see: coroot node-agent --help",
+      );
+    const url = URL.parse(address);
+    if (url === null || !["ws:", "wss:"].includes(url.protocol))
+      throw new CommandError(
+        EXIT.usage,
+        `--server takes a ws:// address, not "${address}"`,
+        "such as ws://127.0.0.1:8080/agent",
+      );
+    return (await import("./agent.ts")).nodeAgent(values, address);
+  },
+};
+
+const store: Command = {
+  name: "store",
+  summary: "run the embedded store (started by the server)",
+  internal: true,
+  flags: {
+    data: dataFlag,
+    port: whole("N", "loopback port (default: any free one)"),
+    memory: whole("MIB", "memory cap"),
+  },
+  examples: ["coroot store --data /var/lib/coroot/store"],
+  run: async (values) => {
+    const { runStore } = await import("../store.ts");
+    const data = values.text("data");
+    if (data === undefined) throw new CommandError(EXIT.usage, "store needs --data DIR", "see: coroot store --help");
+    const port = values.number("port");
+    const memoryMiB = values.number("memory");
+    return runStore({
+      data,
+      ...(port === undefined ? {} : { port }),
+      ...(memoryMiB === undefined ? {} : { memoryMiB }),
+    });
+  },
+};
+
+const demo: Command = {
+  name: "demo",
+  summary: "run a small shop under load, break it, and see what the server says",
+  flags: {
+    fault: text("NAME", "inject one fault after the warm-up: redis-down, db-lock, cpu-hog, errors, oom"),
+    check: toggle("run the faults one after the other and judge what the server says"),
+    faults: text("NAMES", "which faults --check runs, separated by commas (default: all)"),
+    shuffle: toggle("random names and ports, so that nothing can be learnt from them"),
+    warmup: whole("SECONDS", "load before a fault (default 60)"),
+    seconds: whole("SECONDS", "stop by itself that long after the load began (default: at Ctrl-C)"),
+    quiet: whole("SECONDS", "no fault: count the incidents that open during that time"),
+    server: text("URL", "a running server (default http://127.0.0.1:8080; one is started when none answers)"),
+    json: toggle("one JSON object per line instead of text"),
+  },
+  examples: ["npm run demo", "npm run demo -- --fault db-lock", "npm run demo -- --check --faults oom,errors"],
+  run: async (values) => (await import("./demo.ts")).demo(values),
+};
+
+const incidents: Command = {
+  name: "incidents",
+  summary: "list the open incidents and their causes",
+  flags: { ...askFlags, all: toggle("also resolved ones and blips") },
+  examples: ["coroot incidents", "coroot incidents --all --json"],
+  run: async (values) => (await import("./lists.ts")).incidents(values),
+};
+
+const services: Command = {
+  name: "services",
+  summary: "list the observed services with their traffic and status",
+  flags: askFlags,
+  examples: ["coroot services", "coroot services --json --server http://127.0.0.1:9090"],
+  run: async (values) => (await import("./lists.ts")).services(values),
+};
+
+const agents: Command = {
+  name: "agents",
+  summary: "list the agents, and which features are off",
+  flags: askFlags,
+  examples: ["coroot agents", "coroot agents --json"],
+  run: async (values) => (await import("./lists.ts")).agents(values),
+};
+
+const versionCommand: Command = {
+  name: "version",
+  summary: "print the version",
+  flags: { json: toggle("as a JSON object, with the Node.js version and platform") },
+  examples: ["coroot version", "coroot version --json"],
+  run: async (values) => {
+    const { version } = await import("../version.ts");
+    const about = { version, node: process.versions.node, platform: `${process.platform}-${process.arch}` };
+    process.stdout.write(values.on("json") ? `${JSON.stringify(about)}\n` : `${version}\n`);
+    return EXIT.ok;
+  },
+};
+
+export const commands: readonly Command[] = [
+  start,
+  server,
+  nodeAgent,
+  store,
+  demo,
+  incidents,
+  services,
+  agents,
+  versionCommand,
+];
