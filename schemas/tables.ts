@@ -36,7 +36,11 @@ export const TABLES = {
     columns: [
       { name: "fp", type: "UInt64" },
       text("name"),
-      { name: "labels", type: "Map(LowCardinality(String), String)", codec: "ZSTD(1)" },
+      {
+        name: "labels",
+        type: "SimpleAggregateFunction(any, Map(String, String))",
+        codec: "ZSTD(1)",
+      },
       { name: "first_seen", type: "SimpleAggregateFunction(min, DateTime('UTC'))" },
       { name: "last_seen", type: "SimpleAggregateFunction(max, DateTime('UTC'))" },
     ],

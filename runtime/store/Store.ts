@@ -1,0 +1,266 @@
+/**
+ * The store as the rest of the server sees it: bounded queries with bound parameters, inserts with a deduplication token,
+ * and a state. Always the stock ClickHouse client; whether a child process or the user's ClickHouse answers is
+ * StoreProcess's matter. Owned by the server's layers. Creates database and tables each time the store comes up, and is
+ * "up" only after that. While it is down every call fails at once with a retryable StoreError. Closes its client at stop.
+ */
+import { Readable } from "node:stream";
+import { createClient, type ClickHouseClient, ClickHouseError, ClickHouseLogLevel } from "@clickhouse/client";
+import { Clock, Context, Effect, Layer, Schedule, Schema, Stream, SubscriptionRef } from "effect";
+import {
+  addColumnSql,
+  createDatabaseSql,
+  createTableSql,
+  modifyTtlSql,
+  retentionDays,
+  TABLES,
+  ttlDaysOf,
+  type ColumnDefinition,
+  type Retention,
+  type TableName,
+} from "../../schemas/tables.ts";
+import { StoreProcess, type StoreEndpoint, type StoreState } from "./StoreProcess.ts";
+
+export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
+  operation: Schema.String,
+  /** ClickHouse's code; null when the store did not answer */
+  code: Schema.NullOr(Schema.Number),
+  reason: Schema.String,
+}) {
+  override get message(): string {
+    return `${this.operation}: ${this.reason}${this.code === null ? "" : ` (code ${this.code})`}`;
+  }
+}
+
+export interface QueryBounds {
+  readonly rows?: number;
+  readonly bytes?: number;
+  readonly seconds?: number;
+}
+
+export type QueryParams = Readonly<Record<string, unknown>>;
+
+/** Rows for an insert: JSON objects one per line, or ClickHouse's RowBinary. */
+export interface InsertBody {
+  readonly format: "JSONEachRow" | "RowBinary";
+  readonly bytes: Uint8Array;
+  readonly columns: readonly string[];
+}
+
+export interface StoreConfig {
+  readonly database: string;
+  readonly retention?: Retention;
+}
+
+export interface StoreShape {
+  readonly database: string;
+  /** `sql` is a constant text; values go by `{name:Type}` places only. */
+  readonly query: <T>(sql: string, params?: QueryParams, bounds?: QueryBounds) => Effect.Effect<T[], StoreError>;
+  /** Completes when the rows are on disk. The same token with the same rows inserts them once. */
+  readonly insert: (table: TableName, body: InsertBody, token: string) => Effect.Effect<void, StoreError>;
+  /** Creates and extends database and tables. Called by the layer whenever the store comes up. */
+  readonly migrate: Effect.Effect<void, StoreError>;
+  readonly state: SubscriptionRef.SubscriptionRef<StoreState>;
+  /** Completes when the store is up. */
+  readonly whenUp: Effect.Effect<void>;
+}
+
+export class Store extends Context.Tag("runtime/store/Store")<Store, StoreShape>() {}
+
+export const DEFAULT_BOUNDS: Required<QueryBounds> = { rows: 200_000, bytes: 64 * 1024 * 1024, seconds: 20 };
+const REQUEST_TIMEOUT_MS = 90_000;
+
+const toStoreError =
+  (operation: string) =>
+  (error: unknown): StoreError => {
+    if (error instanceof ClickHouseError)
+      return new StoreError({ operation, code: Number(error.code), reason: error.message });
+    return new StoreError({ operation, code: null, reason: error instanceof Error ? error.message : String(error) });
+  };
+
+const open = (endpoint: StoreEndpoint): ClickHouseClient =>
+  createClient({
+    ...endpoint,
+    application: "coroot",
+    request_timeout: REQUEST_TIMEOUT_MS,
+    max_open_connections: 16,
+    use_multipart_params_auto: true,
+    keep_alive: { enabled: true, idle_socket_ttl: 2_000 },
+    // failures come back as errors and are told once, by whoever handles them
+    log: { level: ClickHouseLogLevel.OFF },
+  });
+
+const drain = async (stream: Readable): Promise<void> => {
+  for await (const chunk of stream) void chunk;
+};
+
+const tableNames = Object.keys(TABLES) as readonly TableName[];
+
+const migration = (client: ClickHouseClient, config: StoreConfig) =>
+  Effect.gen(function* () {
+    const run = (query: string) =>
+      Effect.tryPromise({ try: () => client.command({ query }), catch: toStoreError("migrate") });
+    const rows = <T>(query: string) =>
+      Effect.tryPromise({
+        try: async () => {
+          const result = await client.query({
+            query,
+            format: "JSONEachRow",
+            query_params: { database: config.database },
+          });
+          return await result.json<T>();
+        },
+        catch: toStoreError("migrate"),
+      });
+    yield* run(createDatabaseSql(config.database));
+    for (const name of tableNames) yield* run(createTableSql(config.database, name, config.retention));
+    const existing = yield* rows<{ table: string; name: string; type: string }>(
+      "SELECT table, name, type FROM system.columns WHERE database = {database:String}",
+    );
+    const types = new Map(existing.map((column) => [`${column.table}.${column.name}`, column.type]));
+    for (const name of tableNames) {
+      for (const column of TABLES[name].columns as readonly ColumnDefinition[]) {
+        const type = types.get(`${name}.${column.name}`);
+        if (type === undefined) yield* run(addColumnSql(config.database, name, column));
+        else if (type !== column.type)
+          return yield* new StoreError({
+            operation: "migrate",
+            code: null,
+            reason: `column ${config.database}.${name}.${column.name} has type ${type}, expected ${column.type}`,
+          });
+      }
+    }
+    const definitions = yield* rows<{ name: string; create_table_query: string }>(
+      "SELECT name, create_table_query FROM system.tables WHERE database = {database:String}",
+    );
+    for (const { name, create_table_query } of definitions) {
+      const table = tableNames.find((known) => known === name);
+      if (table === undefined || ttlDaysOf(create_table_query) === retentionDays(table, config.retention)) continue;
+      yield* run(modifyTtlSql(config.database, table, config.retention));
+    }
+  });
+
+export const make = (config: StoreConfig) =>
+  Effect.gen(function* () {
+    const { state: processState } = yield* StoreProcess;
+    const state = yield* SubscriptionRef.make<StoreState>({
+      status: "starting",
+      message: "the store is starting",
+      since: yield* Clock.currentTimeMillis,
+      restarts: 0,
+    });
+    let client: ClickHouseClient | null = null;
+
+    const set = (change: Partial<StoreState>) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) =>
+        SubscriptionRef.update(state, (old) => {
+          const since = change.status !== undefined && change.status !== old.status ? now : old.since;
+          return { ...old, ...change, since };
+        }),
+      );
+
+    const withClient = <A>(
+      operation: string,
+      use: (opened: ClickHouseClient, signal: AbortSignal) => Promise<A>,
+    ): Effect.Effect<A, StoreError> =>
+      Effect.suspend(() => {
+        const opened = client;
+        if (opened !== null)
+          return Effect.tryPromise({ try: (signal) => use(opened, signal), catch: toStoreError(operation) });
+        return Effect.flatMap(SubscriptionRef.get(state), ({ status, message }) =>
+          Effect.fail(
+            new StoreError({ operation, code: null, reason: message === "" ? `the store is ${status}` : message }),
+          ),
+        );
+      });
+
+    const migrate = Effect.suspend(() =>
+      client === null
+        ? Effect.fail(new StoreError({ operation: "migrate", code: null, reason: "the store is not up" }))
+        : migration(client, config),
+    );
+
+    const close = Effect.suspend(() => {
+      const old = client;
+      client = null;
+      return old === null ? Effect.void : Effect.promise(() => old.close());
+    });
+
+    /** Follows the process: a new endpoint gets a new client, then the tables, then the state is up. */
+    const onEndpoint = (endpoint: StoreEndpoint) =>
+      Effect.gen(function* () {
+        yield* close;
+        client = open(endpoint);
+        yield* migrate.pipe(
+          Effect.tapError((error) => set({ status: "down", message: error.message })),
+          Effect.retry(
+            Schedule.exponential("500 millis").pipe(Schedule.union(Schedule.spaced("15 seconds")), Schedule.jittered),
+          ),
+        );
+        yield* set({ status: "up", message: "" });
+      });
+    yield* processState.changes.pipe(
+      Stream.tap(({ restarts }) => set({ restarts })),
+      Stream.changesWith((a, b) => a.endpoint === b.endpoint && a.message === b.message && a.status === b.status),
+      Stream.flatMap(
+        ({ endpoint, status, message }) =>
+          Stream.fromEffect(
+            endpoint === null ? Effect.zipRight(close, set({ status, message })) : Effect.ignore(onEndpoint(endpoint)),
+          ),
+        { switch: true },
+      ),
+      Stream.runDrain,
+      Effect.forkScoped,
+    );
+    yield* Effect.addFinalizer(() => close);
+
+    const query = <T>(sql: string, params: QueryParams = {}, bounds: QueryBounds = {}) =>
+      withClient("query", async (opened, signal) => {
+        const bound = { ...DEFAULT_BOUNDS, ...bounds };
+        const result = await opened.query({
+          query: sql,
+          format: "JSONEachRow",
+          query_params: { ...params },
+          abort_signal: signal,
+          clickhouse_settings: {
+            readonly: "2",
+            max_result_rows: String(bound.rows),
+            max_result_bytes: String(bound.bytes),
+            result_overflow_mode: "throw",
+            max_execution_time: bound.seconds,
+            output_format_json_quote_64bit_integers: 0,
+          },
+        });
+        return await result.json<T>();
+      });
+
+    const insert = (table: TableName, body: InsertBody, token: string) =>
+      withClient(`insert into ${table}`, async (opened, signal) => {
+        const result = await opened.exec({
+          query: `INSERT INTO \`${config.database}\`.\`${table}\` (${body.columns.join(", ")}) FORMAT ${body.format}`,
+          values: Readable.from([body.bytes], { objectMode: false }),
+          abort_signal: signal,
+          clickhouse_settings: {
+            async_insert: 0,
+            insert_deduplicate: 1,
+            insert_deduplication_token: token,
+            max_insert_threads: "1",
+            input_format_skip_unknown_fields: 0,
+            date_time_input_format: "best_effort",
+            wait_end_of_query: 1,
+          },
+        });
+        await drain(result.stream);
+      });
+
+    const whenUp = state.changes.pipe(
+      Stream.filter(({ status }) => status === "up"),
+      Stream.runHead,
+      Effect.asVoid,
+    );
+
+    return { database: config.database, query, insert, migrate, state, whenUp } satisfies StoreShape;
+  });
+
+export const layer = (config: StoreConfig): Layer.Layer<Store, never, StoreProcess> =>
+  Layer.scoped(Store, make(config));
