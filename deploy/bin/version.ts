@@ -1,4 +1,4 @@
 /** The version of this build, from package.json: told by the command line, the server and the agents. */
-import { version as packageVersion } from "../../package.json" with { type: "json" };
+import manifest from "../../package.json" with { type: "json" };
 
-export const version: string = packageVersion;
+export const version: string = manifest.version;

@@ -3,6 +3,7 @@
  * are the caller's; it stops the server through `stop`, which waits for the server's own shutdown and no longer than
  * ten seconds. A server that fails is reported with its cause.
  */
+import { Cause, Effect, Exit } from "effect";
 import type { Values } from "./command.ts";
 import { CommandError, EXIT } from "./command.ts";
 import { checkPort, defaultData, lockData } from "./preflight.ts";
@@ -40,7 +41,7 @@ export interface RunningServer {
 const STOP_MS = 10_000;
 
 export const startServer = async (settings: ServerSettings): Promise<RunningServer> => {
-  const [{ Cause, Effect, Exit }, { runServer }] = await Promise.all([import("effect"), import("../server.ts")]);
+  const { runServer } = await import("../server.ts");
   const controller = new AbortController();
   const program = runServer({
     host: settings.host,
