@@ -13,6 +13,7 @@ export const FIELDS = [
   "failed",
   "failedConnects",
   "opens",
+  "retransmits",
   "sumMs",
   "pending",
   "oldestMs",

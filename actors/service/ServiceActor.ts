@@ -28,6 +28,7 @@ const RETIRE_AFTER_MS = 24 * 3600 * 1000;
 const MINUTE_MS = 60_000;
 /** A minute is written this long after its end, so that windows under way are in it. */
 const LATE_MS = 5_000;
+const IDLE_AFTER_MS = 3_000;
 const SETTLING_MINUTES = 2;
 /** Usual shares halve in an hour. */
 const DECAY_PER_MINUTE = 0.5 ** (1 / 60);
@@ -197,8 +198,14 @@ const closePoint = (state: ServiceState, now: number): ActorEffect[] => {
 const expire = (state: ServiceState, now: number): void => {
   for (const [key, edge] of state.edges)
     if (now - edge.lastSeen > EDGE_EXPIRES_MS && edge.active === 0) state.edges.delete(key);
-  for (const [key, instance] of state.instances)
+  for (const [key, instance] of state.instances) {
+    // Only changes are sent: silence means that nothing was used.
+    if (now - instance.seenAt > IDLE_AFTER_MS) {
+      instance.cpuCores = 0;
+      instance.throttledRatio = 0;
+    }
     if (!instance.up && now - instance.seenAt > INSTANCE_EXPIRES_MS) state.instances.delete(key);
+  }
 };
 
 const agentLost = (state: ServiceState, agent: string): void => {

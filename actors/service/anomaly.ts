@@ -30,6 +30,7 @@ export interface Change {
   readonly zErrors: number;
   readonly pending: number;
   readonly oldestMs: number;
+  readonly retransmits: number;
   /** ten-second slots in the baseline */
   readonly samples: number;
 }
@@ -107,6 +108,7 @@ export const changeOf = (series: Series, onset: number): Change => {
     zErrors: binomialDeviation(bad, Math.max(bad, now.count + now.failedConnects), p0),
     pending: now.pending,
     oldestMs: now.oldestMs,
+    retransmits: now.retransmits / seconds,
     samples: rate.samples,
   };
 };

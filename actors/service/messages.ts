@@ -58,7 +58,8 @@ export interface InstanceWindow {
 }
 
 export interface ServiceEvent {
-  readonly kind: "start" | "exit" | "oom" | "gone";
+  /** "exit": the last process of the instance ended; "worker-exit": others go on */
+  readonly kind: "start" | "exit" | "worker-exit" | "oom" | "gone";
   readonly instance: string;
   readonly at: number;
   readonly text: string;

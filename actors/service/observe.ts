@@ -28,9 +28,12 @@ export const isNew = (state: ServiceState, message: Observe): boolean => {
   return true;
 };
 
+/** Windows older than this come from an agent's spool: they correct the ledger and never open an incident. */
+const LATE_MS = 10_000;
+
 export const takeWindow = (state: ServiceState, message: Observe, now: number): void => {
-  // A clock that is off must not write the future or the past: windows are placed by server time, at most 10 s old.
-  const at = Math.min(now, Math.max(message.at, now - 10_000));
+  if (message.at < now - LATE_MS) return takeLate(state, message);
+  const at = Math.min(now, message.at);
   const second = Math.floor(at / 1000);
   state.series.advance(second);
   state.live.advance(second);
@@ -48,6 +51,18 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
   const useClients = now - state.serverViewAt > SERVER_VIEW_FRESH_MS;
   for (const window of message.edges) takeEdge(state, message, window, second, now, useClients, sli);
   judge(state, message, sli, second, at, now);
+};
+
+const takeLate = (state: ServiceState, message: Observe): void => {
+  const threshold = latencyThreshold(state);
+  for (const edge of message.edges) {
+    if (edge.side !== "inbound-server" || edge.peer === state.id) continue;
+    for (const protocol of edge.protocols) {
+      if (protocol.protocol === 0) continue;
+      const bad = protocol.failed + protocol.unanswered;
+      state.ledger.add(message.at, protocol.ok + protocol.rejected + bad, bad, countSlower(dense(protocol), threshold));
+    }
+  }
 };
 
 interface Indicator {
@@ -135,6 +150,7 @@ const takeEdge = (
   series.add(second, "failed", bad);
   series.add(second, "failedConnects", window.failedConnects);
   series.add(second, "opens", window.opens);
+  series.add(second, "retransmits", window.retransmits);
   series.add(second, "pending", window.pending);
   series.add(second, "oldestMs", window.oldestMs);
   for (const protocol of window.protocols) {
@@ -192,7 +208,8 @@ const denseBuffer = new Uint32Array(HISTOGRAM_BUCKETS);
 const dense = (protocol: RequestWindow): Uint32Array => {
   denseBuffer.fill(0);
   for (let i = 0; i + 1 < protocol.histogram.length; i += 2)
-    denseBuffer[protocol.histogram[i] ?? 0] = protocol.histogram[i + 1] ?? 0;
+    denseBuffer[protocol.histogram[i] ?? 0] =
+      (denseBuffer[protocol.histogram[i] ?? 0] ?? 0) + (protocol.histogram[i + 1] ?? 0);
   return denseBuffer;
 };
 

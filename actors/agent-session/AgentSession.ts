@@ -1,0 +1,427 @@
+/**
+ * The server's side of one node agent, from frame to service: keeps the connection's dictionary, has edges resolved by
+ * the topology actor, and hands each service its part of a window as one message, so a service never sees a sample.
+ *
+ * Spawned by the link when an agent first connects; survives its connections. Windows wait (bounded) until their new
+ * edges are resolved. After 30 s without a connection the agent counts as lost and its services are told.
+ */
+import { send, type ActorEffect, type Behavior, type Message, type Tick } from "../../runtime/actor/Behavior.ts";
+import { serviceId, type ServiceId } from "../../schemas/service.ts";
+import { addressText, ADDRESS_BYTES } from "../../schemas/wire/address.ts";
+import {
+  ROLE,
+  STATUS,
+  type EdgeDefinition,
+  type InstanceDefinition,
+  type InstanceEvent,
+} from "../../schemas/wire/observe.ts";
+import type { DecodedObserve } from "../../schemas/wire/codec.ts";
+import type { EdgeWindow, InstanceWindow, Observe, RequestWindow, ServiceEvent, Side } from "../service/messages.ts";
+import { servicePath } from "../service/messages.ts";
+import { TOPOLOGY, type Forget, type Learn, type Resolved } from "../topology/messages.ts";
+
+const LOST_AFTER_MS = 30_000;
+const MAX_WAITING = 30;
+
+export interface SessionArgument {
+  readonly agent: string;
+}
+
+/** A connection was accepted: its dictionary starts anew. */
+export interface Connected extends Message {
+  readonly type: "connected";
+  readonly epoch: number;
+  readonly node: string;
+  readonly cluster: string;
+}
+export interface Disconnected extends Message {
+  readonly type: "disconnected";
+}
+/** One `observe` frame, checked; `at` is server time of the window's end. */
+export interface Window extends Message {
+  readonly type: "window";
+  readonly at: number;
+  readonly body: DecodedObserve;
+}
+export type SessionMessage = Connected | Disconnected | Window | Resolved | Tick;
+
+interface SessionEdge {
+  readonly definition: EdgeDefinition;
+  readonly service: ServiceId;
+  peer: ServiceId | null | undefined;
+  active: number;
+}
+
+interface SessionState {
+  readonly agent: string;
+  epoch: number;
+  node: string;
+  cluster: string;
+  connected: boolean;
+  disconnectedAt: number;
+  lastWindow: number;
+  readonly instances: Map<number, { readonly definition: InstanceDefinition; readonly service: ServiceId }>;
+  readonly edges: Map<number, SessionEdge>;
+  unresolved: number;
+  readonly waiting: Window[];
+  /** open connections per service, side and peer, over all edges that fold into it */
+  readonly active: Map<string, number>;
+  readonly services: Set<ServiceId>;
+  lost: boolean;
+  dropped: number;
+  unknownRows: number;
+}
+
+export const agentSession: Behavior<SessionState, SessionMessage, SessionArgument> = {
+  kind: "agent-session",
+  mailbox: 256,
+  ticks: true,
+  initial: (_path, { agent }, now) => [
+    {
+      agent,
+      epoch: 0,
+      node: "",
+      cluster: "default",
+      connected: false,
+      disconnectedAt: now,
+      lastWindow: -1,
+      instances: new Map(),
+      edges: new Map(),
+      unresolved: 0,
+      waiting: [],
+      active: new Map(),
+      services: new Set(),
+      lost: true,
+      dropped: 0,
+      unknownRows: 0,
+    },
+    [],
+  ],
+  step: (state, message, now) => {
+    switch (message.type) {
+      case "connected":
+        return [state, connected(state, message)];
+      case "disconnected":
+        state.connected = false;
+        state.disconnectedAt = now;
+        return [state, []];
+      case "window":
+        return [state, window(state, message)];
+      case "resolved":
+        return [state, resolved(state, message)];
+      case "tick":
+        return [state, lostIfSilent(state, now)];
+    }
+  },
+  inspect: (state) => ({
+    agent: state.agent,
+    node: state.node,
+    cluster: state.cluster,
+    epoch: state.epoch,
+    connected: state.connected,
+    lastWindow: state.lastWindow,
+    instances: [...state.instances.values()].map(({ definition, service }) => ({ ...definition, service })),
+    edges: [...state.edges.values()]
+      .slice(0, 500)
+      .map(({ definition, service, peer }) => ({ ...definition, service, peer })),
+    waiting: state.waiting.length,
+    dropped: state.dropped,
+    unknownRows: state.unknownRows,
+  }),
+};
+
+const connected = (state: SessionState, message: Connected): ActorEffect[] => {
+  state.epoch = message.epoch;
+  state.node = message.node;
+  state.cluster = message.cluster;
+  state.connected = true;
+  state.lost = false;
+  state.instances.clear();
+  state.edges.clear();
+  state.active.clear();
+  state.waiting.length = 0;
+  state.unresolved = 0;
+  const forget: Forget = { type: "forget", agent: state.agent, lost: false };
+  return [send(TOPOLOGY, forget)];
+};
+
+const lostIfSilent = (state: SessionState, now: number): ActorEffect[] => {
+  if (state.connected || state.lost || now - state.disconnectedAt < LOST_AFTER_MS) return [];
+  state.lost = true;
+  const forget: Forget = { type: "forget", agent: state.agent, lost: true };
+  const effects = [...state.services].map((service) =>
+    send(servicePath(service), { type: "agent-lost", agent: state.agent } as Message),
+  );
+  state.services.clear();
+  return [send(TOPOLOGY, forget), ...effects];
+};
+
+const window = (state: SessionState, message: Window): ActorEffect[] => {
+  const { body } = message;
+  const effects: ActorEffect[] = [];
+  const learn = define(state, body);
+  if (learn !== null) effects.push(send(TOPOLOGY, learn));
+  if (state.waiting.length >= MAX_WAITING) {
+    state.waiting.shift();
+    state.dropped++;
+  }
+  state.waiting.push(message);
+  return [...effects, ...release(state)];
+};
+
+const resolved = (state: SessionState, message: Resolved): ActorEffect[] => {
+  for (const { id, peer } of message.edges) {
+    const edge = state.edges.get(id);
+    if (edge === undefined) continue;
+    if (edge.peer === undefined) state.unresolved--;
+    else countActive(state, edge, 0);
+    edge.peer = peer;
+  }
+  return release(state);
+};
+
+const release = (state: SessionState): ActorEffect[] => {
+  if (state.unresolved > 0) return [];
+  const effects = state.waiting.flatMap((waiting) => dispatch(state, waiting));
+  state.waiting.length = 0;
+  return effects;
+};
+
+/** Takes the new entries of the dictionary; what of it the topology must know, or null. */
+const define = (state: SessionState, body: DecodedObserve): Learn | null => {
+  for (const definition of body.instances) {
+    const service = serviceId(state.cluster, definition.namespace, definition.kind, definition.name);
+    state.instances.set(definition.id, { definition, service });
+  }
+  const edges = body.edges.flatMap((definition) => {
+    const instance = state.instances.get(definition.instance);
+    if (instance === undefined) return [];
+    if (!state.edges.has(definition.id)) state.unresolved++;
+    state.edges.set(definition.id, { definition, service: instance.service, peer: undefined, active: 0 });
+    return [{ ...definition, service: instance.service }];
+  });
+  const ends: { edge: number; address: string; port: number }[] = [];
+  for (let i = 0; i < body.pairs.rows; i++) {
+    const edge = body.pairs.edge[i] ?? 0;
+    if (state.edges.has(edge))
+      ends.push({ edge, address: addressText(body.pairIps, i * ADDRESS_BYTES), port: body.pairs.port[i] ?? 0 });
+  }
+  const listens =
+    body.listens === null
+      ? null
+      : body.listens.flatMap((listen) => {
+          const service = state.instances.get(listen.instance)?.service;
+          return service === undefined ? [] : [{ ...listen, service }];
+        });
+  if (body.instances.length === 0 && edges.length === 0 && ends.length === 0 && listens === null) return null;
+  return {
+    type: "learn",
+    agent: state.agent,
+    node: state.node,
+    cluster: state.cluster,
+    instances: body.instances.map((definition) => ({
+      instance: definition.id,
+      service: serviceId(state.cluster, definition.namespace, definition.kind, definition.name),
+      kind: definition.kind,
+      serviceType: definition.type,
+    })),
+    listens,
+    edges,
+    ends,
+  };
+};
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+interface Part {
+  readonly instances: InstanceWindow[];
+  readonly edges: Map<string, Mutable<EdgeWindow> & { protocols: RequestWindow[] }>;
+  readonly events: ServiceEvent[];
+}
+
+const sideOf = (edge: SessionEdge): Side => (edge.definition.role === ROLE.client ? "outbound" : "inbound-server");
+const groupOf = (service: ServiceId, side: Side, peer: ServiceId | null): string =>
+  `${service}\n${side}\n${peer ?? ""}`;
+
+/** The service that sees the edge, and for a client's edge also the service that is called. */
+const groups = (edge: SessionEdge): { service: ServiceId; side: Side; peer: ServiceId | null }[] => {
+  const peer = edge.peer ?? null;
+  const own = { service: edge.service, side: sideOf(edge), peer };
+  return edge.definition.role === ROLE.client && peer !== null
+    ? [own, { service: peer, side: "inbound-client", peer: edge.service }]
+    : [own];
+};
+
+const countActive = (state: SessionState, edge: SessionEdge, active: number): void => {
+  for (const { service, side, peer } of groups(edge)) {
+    const key = groupOf(service, side, peer);
+    state.active.set(key, Math.max(0, (state.active.get(key) ?? 0) + active - edge.active));
+  }
+  edge.active = active;
+};
+
+const dispatch = (state: SessionState, { at, body }: Window): ActorEffect[] => {
+  const parts = new Map<ServiceId, Part>();
+  const partOf = (service: ServiceId): Part => {
+    let part = parts.get(service);
+    if (part === undefined) {
+      part = { instances: [], edges: new Map(), events: [] };
+      parts.set(service, part);
+    }
+    return part;
+  };
+  const windowsOf = (id: number): (Mutable<EdgeWindow> & { protocols: RequestWindow[] })[] => {
+    const edge = state.edges.get(id);
+    if (edge === undefined) {
+      state.unknownRows++;
+      return [];
+    }
+    return groups(edge).map(({ service, side, peer }) => {
+      const { edges } = partOf(service);
+      const key = `${side}\n${peer ?? ""}`;
+      let found = edges.get(key);
+      if (found === undefined) {
+        found = {
+          ...emptyWindow(side, peer),
+          active: state.active.get(groupOf(service, side, peer)) ?? 0,
+          protocols: [],
+        };
+        edges.set(key, found);
+      }
+      return found;
+    });
+  };
+  const { tcp, l7, hist, pending, usage } = body;
+  for (let i = 0; i < tcp.rows; i++) {
+    const edge = state.edges.get(tcp.edge[i] ?? 0);
+    if (edge !== undefined) countActive(state, edge, tcp.active[i] ?? 0);
+  }
+  for (let i = 0; i < tcp.rows; i++)
+    for (const w of windowsOf(tcp.edge[i] ?? 0)) {
+      w.opens += tcp.opens[i] ?? 0;
+      w.failedConnects += tcp.failed[i] ?? 0;
+      w.closes += tcp.closes[i] ?? 0;
+      w.bytesOut += tcp.bytesOut[i] ?? 0;
+      w.bytesIn += tcp.bytesIn[i] ?? 0;
+      w.retransmits += tcp.retransmits[i] ?? 0;
+      w.connectUs += tcp.connectUs[i] ?? 0;
+      w.rttUs += tcp.rttUs[i] ?? 0;
+      w.rttCount += tcp.rttCount[i] ?? 0;
+    }
+  const histograms = Array.from({ length: l7.rows }, (): number[] => []);
+  for (let i = 0; i < hist.rows; i++) histograms[hist.row[i] ?? 0]?.push(hist.bucket[i] ?? 0, hist.count[i] ?? 0);
+  for (let i = 0; i < l7.rows; i++) {
+    const count = l7.count[i] ?? 0;
+    const status = l7.status[i] ?? 0;
+    const request: RequestWindow = {
+      protocol: l7.protocol[i] ?? 0,
+      ok: status === STATUS.ok ? count : 0,
+      rejected: status === STATUS.rejected ? count : 0,
+      failed: status === STATUS.failed ? count : 0,
+      unanswered: status === STATUS.unanswered ? count : 0,
+      sumUs: l7.sumUs[i] ?? 0,
+      histogram: histograms[i] ?? [],
+    };
+    for (const w of windowsOf(l7.edge[i] ?? 0)) w.protocols.push(request);
+  }
+  for (let i = 0; i < pending.rows; i++)
+    for (const w of windowsOf(pending.edge[i] ?? 0)) {
+      w.pending += pending.count[i] ?? 0;
+      w.oldestMs = Math.max(w.oldestMs, pending.oldestMs[i] ?? 0);
+    }
+  for (let i = 0; i < usage.rows; i++) {
+    const instance = state.instances.get(usage.instance[i] ?? 0);
+    if (instance === undefined) {
+      state.unknownRows++;
+      continue;
+    }
+    partOf(instance.service).instances.push({
+      instance: instance.definition.instance,
+      node: state.node,
+      startedAt: instance.definition.startedAtMs,
+      processes: usage.processes[i] ?? 0,
+      cpuMs: usage.cpuMs[i] ?? 0,
+      cpuLimit: usage.cpuLimit[i] ?? 0,
+      throttledMs: usage.throttledMs[i] ?? 0,
+      throttledPeriods: usage.throttledPeriods[i] ?? 0,
+      periods: usage.periods[i] ?? 0,
+      waitMs: usage.waitMs[i] ?? 0,
+      memory: usage.memory[i] ?? 0,
+      memoryLimit: usage.memoryLimit[i] ?? 0,
+      oomKills: usage.oomKills[i] ?? 0,
+      ioBytes: usage.ioBytes[i] ?? 0,
+      ioWaitMs: usage.ioWaitMs[i] ?? 0,
+      restarts: usage.restarts[i] ?? 0,
+    });
+  }
+  for (const event of body.events) {
+    const instance = state.instances.get(event.instance);
+    const made = instance === undefined ? null : eventOf(event, instance.definition, at);
+    if (instance !== undefined && made !== null) partOf(instance.service).events.push(made);
+  }
+  for (const id of body.gone) {
+    const instance = state.instances.get(id);
+    if (instance === undefined) continue;
+    const name = instance.definition.instance;
+    partOf(instance.service).events.push({ kind: "gone", instance: name, at, text: `${name} is gone` });
+    state.instances.delete(id);
+  }
+  const seconds = state.lastWindow < 0 ? 1 : Math.max(1, Math.min(60, body.window - state.lastWindow));
+  state.lastWindow = body.window;
+  return [...parts].map(([service, part]) => {
+    state.services.add(service);
+    const observe: Observe = {
+      type: "observe",
+      agent: state.agent,
+      epoch: state.epoch,
+      window: body.window,
+      at,
+      seconds,
+      instances: part.instances,
+      edges: [...part.edges.values()],
+      events: part.events,
+    };
+    return send(servicePath(service), observe);
+  });
+};
+
+const emptyWindow = (side: Side, peer: ServiceId | null): Mutable<EdgeWindow> => ({
+  side,
+  peer,
+  protocols: [],
+  opens: 0,
+  failedConnects: 0,
+  closes: 0,
+  active: 0,
+  bytesOut: 0,
+  bytesIn: 0,
+  retransmits: 0,
+  connectUs: 0,
+  rttUs: 0,
+  rttCount: 0,
+  pending: 0,
+  oldestMs: 0,
+});
+
+const eventOf = (event: InstanceEvent, instance: InstanceDefinition, at: number): ServiceEvent | null => {
+  const who = instance.instance;
+  switch (event.kind) {
+    case "start":
+      return { kind: "start", instance: who, at, text: `${instance.name} started` };
+    case "exit": {
+      // A worker that ends by itself is nobody's trouble; one that was killed, or the last one, is.
+      if (event.left > 0 && event.signal === null) return null;
+      const how = event.signal !== null ? `killed by signal ${event.signal}` : `exited with code ${event.code ?? 0}`;
+      const text = `process ${event.pid} of ${instance.name} ${how}; ${event.left} left`;
+      return { kind: event.left === 0 ? "exit" : "worker-exit", instance: who, at, text };
+    }
+    case "oom": {
+      const size = event.rssBytes > 0 ? ` at ${Math.round(event.rssBytes / 1048576)} MiB` : "";
+      return {
+        kind: "oom",
+        instance: who,
+        at,
+        text: `process ${event.pid} of ${instance.name} was killed for lack of memory${size}`,
+      };
+    }
+  }
+};

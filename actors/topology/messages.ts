@@ -1,0 +1,73 @@
+/** What the topology actor is told by agent sessions, and what it tells them. */
+import type { Message } from "../../runtime/actor/Behavior.ts";
+import type { ServiceId } from "../../schemas/service.ts";
+import type { Role, ServiceKind } from "../../schemas/wire/observe.ts";
+
+export const TOPOLOGY = "topology";
+
+export interface KnownInstance {
+  /** of the agent's dictionary */
+  readonly instance: number;
+  readonly service: ServiceId;
+  readonly kind: ServiceKind;
+  readonly serviceType: string;
+}
+
+export interface KnownListen {
+  readonly service: ServiceId;
+  readonly address: string;
+  readonly port: number;
+  readonly netns: number;
+}
+
+export interface OpenEdge {
+  readonly id: number;
+  readonly service: ServiceId;
+  readonly role: Role;
+  readonly peer: string;
+  readonly port: number;
+  readonly local: string;
+  readonly netns: number;
+}
+
+/** A connection as one end saw it: the client's address and ephemeral port. */
+export interface ConnectionEnd {
+  readonly edge: number;
+  readonly address: string;
+  readonly port: number;
+}
+
+export interface Learn extends Message {
+  readonly type: "learn";
+  readonly agent: string;
+  readonly node: string;
+  readonly cluster: string;
+  readonly instances: readonly KnownInstance[];
+  /** the agent's complete list, or null when it did not change */
+  readonly listens: readonly KnownListen[] | null;
+  readonly edges: readonly OpenEdge[];
+  readonly ends: readonly ConnectionEnd[];
+}
+
+/** The session's dictionary starts anew: its edges are forgotten. */
+export interface Forget extends Message {
+  readonly type: "forget";
+  readonly agent: string;
+  /** true when the agent itself is gone, so that its leases end */
+  readonly lost: boolean;
+}
+
+export type TopologyMessage = Learn | Forget;
+
+/** Answer to every Learn that carries edges, and whenever one turns out to be somebody else. */
+export interface Resolved extends Message {
+  readonly type: "resolved";
+  readonly edges: readonly { readonly id: number; readonly peer: ServiceId | null }[];
+}
+
+/** To the incident desk, once per pair: `from` calls `to`. */
+export interface GraphEdge extends Message {
+  readonly type: "graph";
+  readonly from: ServiceId;
+  readonly to: ServiceId;
+}
