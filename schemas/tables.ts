@@ -66,6 +66,21 @@ export const TABLES = {
     ttlFrom: "toDateTime(ts)",
     ttlDays: 7,
   },
+  // Highest sequence that may have been inserted for a source, written ahead in strides: a batch above it cannot be a
+  // re-send, so only what is below needs a look into the samples.
+  sources: {
+    name: "sources",
+    columns: [
+      { name: "source", type: "UInt64" },
+      { name: "reserved", type: "UInt32" },
+      { name: "at", type: "DateTime('UTC')" },
+    ],
+    engine: "ReplacingMergeTree(reserved)",
+    orderBy: "source",
+    day: null,
+    ttlFrom: "at",
+    ttlDays: 90,
+  },
   incidents: {
     name: "incidents",
     columns: [

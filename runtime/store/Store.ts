@@ -96,48 +96,61 @@ const drain = async (stream: Readable): Promise<void> => {
 
 const tableNames = Object.keys(TABLES) as readonly TableName[];
 
-const migration = (client: ClickHouseClient, config: StoreConfig) =>
+const command = (client: ClickHouseClient, query: string) =>
+  Effect.tryPromise({ try: () => client.command({ query }), catch: toStoreError("migrate") });
+
+const existing = <T>(client: ClickHouseClient, query: string, database: string) =>
+  Effect.tryPromise({
+    try: async () => {
+      const result = await client.query({ query, format: "JSONEachRow", query_params: { database } });
+      return await result.json<T>();
+    },
+    catch: toStoreError("migrate"),
+  });
+
+const addMissingColumns = (client: ClickHouseClient, { database }: StoreConfig) =>
   Effect.gen(function* () {
-    const run = (query: string) =>
-      Effect.tryPromise({ try: () => client.command({ query }), catch: toStoreError("migrate") });
-    const rows = <T>(query: string) =>
-      Effect.tryPromise({
-        try: async () => {
-          const result = await client.query({
-            query,
-            format: "JSONEachRow",
-            query_params: { database: config.database },
-          });
-          return await result.json<T>();
-        },
-        catch: toStoreError("migrate"),
-      });
-    yield* run(createDatabaseSql(config.database));
-    for (const name of tableNames) yield* run(createTableSql(config.database, name, config.retention));
-    const existing = yield* rows<{ table: string; name: string; type: string }>(
+    const found = yield* existing<{ table: string; name: string; type: string }>(
+      client,
       "SELECT table, name, type FROM system.columns WHERE database = {database:String}",
+      database,
     );
-    const types = new Map(existing.map((column) => [`${column.table}.${column.name}`, column.type]));
+    const types = new Map(found.map((column) => [`${column.table}.${column.name}`, column.type]));
     for (const name of tableNames) {
-      for (const column of TABLES[name].columns as readonly ColumnDefinition[]) {
+      const columns: readonly ColumnDefinition[] = TABLES[name].columns;
+      for (const column of columns) {
         const type = types.get(`${name}.${column.name}`);
-        if (type === undefined) yield* run(addColumnSql(config.database, name, column));
+        if (type === undefined) yield* command(client, addColumnSql(database, name, column));
         else if (type !== column.type)
           return yield* new StoreError({
             operation: "migrate",
             code: null,
-            reason: `column ${config.database}.${name}.${column.name} has type ${type}, expected ${column.type}`,
+            reason: `column ${database}.${name}.${column.name} has type ${type}, expected ${column.type}`,
           });
       }
     }
-    const definitions = yield* rows<{ name: string; create_table_query: string }>(
+  });
+
+const adjustRetention = (client: ClickHouseClient, { database, retention }: StoreConfig) =>
+  Effect.gen(function* () {
+    const found = yield* existing<{ name: string; create_table_query: string }>(
+      client,
       "SELECT name, create_table_query FROM system.tables WHERE database = {database:String}",
+      database,
     );
-    for (const { name, create_table_query } of definitions) {
+    for (const { name, create_table_query } of found) {
       const table = tableNames.find((known) => known === name);
-      if (table === undefined || ttlDaysOf(create_table_query) === retentionDays(table, config.retention)) continue;
-      yield* run(modifyTtlSql(config.database, table, config.retention));
+      if (table === undefined || ttlDaysOf(create_table_query) === retentionDays(table, retention)) continue;
+      yield* command(client, modifyTtlSql(database, table, retention));
     }
+  });
+
+const migration = (client: ClickHouseClient, config: StoreConfig) =>
+  Effect.gen(function* () {
+    yield* command(client, createDatabaseSql(config.database));
+    for (const name of tableNames) yield* command(client, createTableSql(config.database, name, config.retention));
+    yield* addMissingColumns(client, config);
+    yield* adjustRetention(client, config);
   });
 
 export const make = (config: StoreConfig) =>

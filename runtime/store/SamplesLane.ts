@@ -1,0 +1,315 @@
+/**
+ * The store lane's writer: merges the batches of many agents into at most one insert a second and completes each batch
+ * when its rows are on disk. Owned by Writer. Bounded in bytes: when full, `write` waits and `ready` turns false, so that
+ * sessions withhold credit; nothing taken is ever dropped. A failed insert is repeated after asking the store what it
+ * has, with the same token, so every batch is stored once. Stops by interruption: batches not completed are not
+ * acknowledged and come again from the agents.
+ */
+import { Clock, Deferred, Effect, FiberId, Queue, type Scope } from "effect";
+import { retentionDays, type Retention } from "../../schemas/tables.ts";
+import {
+  batchKey,
+  encodeBatch,
+  groupToken,
+  ROW_BYTES,
+  SAMPLE_COLUMNS,
+  sourceOf,
+  type EncodedBatch,
+  type Series,
+  type StoreBatch,
+} from "./batch.ts";
+import { fingerprintText } from "./fingerprint.ts";
+import { dayKey, presentDays, reservedSequences } from "./presence.ts";
+import { untilStored } from "./retry.ts";
+import { columnsOf } from "./rows.ts";
+import type { StoreError, StoreShape } from "./Store.ts";
+
+export interface SamplesStats {
+  readonly queuedBytes: number;
+  readonly queuedRows: number;
+  readonly queuedBatches: number;
+  readonly inserts: number;
+  readonly insertedRows: number;
+  readonly retries: number;
+  /** batches that the store had already */
+  readonly repeated: number;
+  /** rows outside the retention or without a valid time; acknowledged, not stored */
+  readonly refusedRows: number;
+  readonly lastError: string;
+}
+
+export interface SamplesLane {
+  readonly write: (batch: StoreBatch) => Effect.Effect<void>;
+  readonly ready: () => boolean;
+  readonly stats: () => SamplesStats;
+}
+
+export interface SamplesConfig {
+  readonly maxBytes: number;
+  readonly retention?: Retention;
+}
+
+const INTERVAL_MS = 1_000;
+/** Batches that arrive within this time of the first share its insert. */
+const GATHER_MS = 50;
+/** Below the engine's block of 1,048,449 rows, so that an insert is one part per day. */
+const MAX_GROUP_ROWS = 1_000_000;
+const RESERVE = 256;
+const MAX_SEQUENCE = 0xffffffff;
+const ENTRY_BYTES = 512;
+const AHEAD_MS = 3_600_000;
+const DAY_MS = 86_400_000;
+const MAX_KNOWN_SERIES = 500_000;
+const MAX_SOURCES = 20_000;
+const REFRESH_SERIES_MS = 6 * 3_600_000;
+
+interface Source {
+  readonly id: bigint;
+  connection: number;
+  /** the store was asked since the last new connection */
+  asked: boolean;
+  /** batches up to this one may be in the store */
+  ceiling: number;
+  /** written ahead in the store: it says so for every batch up to this one */
+  reserved: number;
+}
+
+interface Entry {
+  readonly batch: EncodedBatch;
+  readonly source: Source;
+  readonly bytes: number;
+  readonly done: Deferred.Deferred<void>;
+}
+
+const jsonLines = (rows: readonly object[]): Buffer => Buffer.from(rows.map((row) => JSON.stringify(row)).join("\n"));
+
+/** Forgets the oldest of a map that grew beyond its bound; what is forgotten is only asked or written again. */
+const trim = (map: Map<string, unknown>, most: number): void => {
+  for (const key of map.keys()) {
+    if (map.size <= most) return;
+    map.delete(key);
+  }
+};
+
+const takeGroup = (queue: Entry[]): readonly Entry[] => {
+  let rows = 0;
+  let count = 0;
+  for (const { batch } of queue) {
+    if (count > 0 && rows + batch.rows > MAX_GROUP_ROWS) break;
+    rows += batch.rows;
+    count++;
+  }
+  return queue.splice(0, count);
+};
+
+/** Series of a group that the store has not been told of lately, by fingerprint. */
+const newSeries = (
+  group: readonly Entry[],
+  seen: ReadonlyMap<string, number>,
+  now: number,
+): ReadonlyMap<string, Series> => {
+  const found = new Map<string, Series>();
+  for (const { batch } of group)
+    for (const one of batch.series) {
+      const key = fingerprintText(one.fingerprint);
+      if (now - (seen.get(key) ?? 0) > REFRESH_SERIES_MS) found.set(key, one);
+    }
+  return found;
+};
+
+export const makeSamplesLane = (
+  store: StoreShape,
+  config: SamplesConfig,
+): Effect.Effect<SamplesLane, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const queue: Entry[] = [];
+    const pending = new Map<string, Entry>();
+    const sources = new Map<string, Source>();
+    const seriesSeen = new Map<string, number>();
+    const wake = yield* Queue.sliding<void>(1);
+    const room = yield* Effect.makeLatch(true);
+    const counts = { bytes: 0, rows: 0, inserts: 0, insertedRows: 0, retries: 0, repeated: 0, refusedRows: 0 };
+    let lastError = "";
+
+    const sourceFor = ({ agent, epoch, connection }: StoreBatch): Source => {
+      const key = `${agent}\u0000${epoch}`;
+      const known = sources.get(key);
+      if (known !== undefined && known.connection === connection) return known;
+      const source: Source = known ?? {
+        id: sourceOf(agent, epoch),
+        connection,
+        asked: false,
+        ceiling: -1,
+        reserved: -1,
+      };
+      source.connection = connection;
+      source.asked = false;
+      sources.delete(key);
+      sources.set(key, source);
+      trim(sources, MAX_SOURCES);
+      return source;
+    };
+
+    const enqueue = (batch: StoreBatch, now: number): Entry => {
+      const source = sourceFor(batch);
+      const key = batchKey(source.id, batch.sequence);
+      const waiting = pending.get(key);
+      if (waiting !== undefined) return waiting;
+      const oldest = now - retentionDays("samples", config.retention) * DAY_MS;
+      const encoded = encodeBatch(batch, source.id, oldest, now + AHEAD_MS);
+      const bytes = ENTRY_BYTES + encoded.rows * ROW_BYTES;
+      const entry: Entry = { batch: encoded, source, bytes, done: Deferred.unsafeMake<void>(FiberId.none) };
+      counts.refusedRows += encoded.refused;
+      counts.bytes += bytes;
+      counts.rows += encoded.rows;
+      pending.set(key, entry);
+      queue.push(entry);
+      return entry;
+    };
+
+    const askSources = (group: readonly Entry[]) =>
+      Effect.gen(function* () {
+        const unknown = [...new Set(group.map(({ source }) => source).filter(({ asked }) => !asked))];
+        if (unknown.length === 0) return;
+        const reserved = yield* reservedSequences(
+          store,
+          unknown.map(({ id }) => id),
+        );
+        for (const source of unknown) {
+          source.reserved = reserved.get(source.id) ?? -1;
+          source.ceiling = Math.max(source.ceiling, source.reserved);
+          source.asked = true;
+        }
+      });
+
+    const reserve = (group: readonly Entry[], token: string, now: number) =>
+      Effect.gen(function* () {
+        const higher = new Map<Source, number>();
+        for (const { source, batch } of group)
+          if (batch.sequence > source.reserved)
+            higher.set(source, Math.max(higher.get(source) ?? 0, Math.min(MAX_SEQUENCE, batch.sequence + RESERVE)));
+        if (higher.size === 0) return;
+        const at = Math.floor(now / 1000);
+        const rows = [...higher].map(([{ id }, reserved]) => ({ source: String(id), reserved, at }));
+        yield* store.insert(
+          "sources",
+          { format: "JSONEachRow", columns: columnsOf("sources"), bytes: jsonLines(rows) },
+          `${token}-sources`,
+        );
+        counts.inserts++;
+        for (const [source, reserved] of higher) source.reserved = reserved;
+      });
+
+    const describe = (group: readonly Entry[], token: string, now: number) =>
+      Effect.gen(function* () {
+        const fresh = newSeries(group, seriesSeen, now);
+        if (fresh.size === 0) return;
+        const at = Math.floor(now / 1000);
+        const rows = [...fresh].map(([fp, { name, labels }]) => ({ fp, name, labels, first_seen: at, last_seen: at }));
+        yield* store.insert(
+          "series",
+          { format: "JSONEachRow", columns: columnsOf("series"), bytes: jsonLines(rows) },
+          `${token}-series`,
+        );
+        counts.inserts++;
+        for (const key of fresh.keys()) seriesSeen.set(key, now);
+        trim(seriesSeen, MAX_KNOWN_SERIES);
+      });
+
+    const commit = (group: readonly Entry[], token: string, again: boolean): Effect.Effect<void, StoreError> =>
+      Effect.gen(function* () {
+        const now = yield* Clock.currentTimeMillis;
+        yield* askSources(group);
+        const doubtful = again ? group : group.filter(({ source, batch }) => batch.sequence <= source.ceiling);
+        const present = yield* presentDays(
+          store,
+          doubtful.map(({ batch }) => batch),
+        );
+        yield* reserve(group, token, now);
+        yield* describe(group, token, now);
+        const parts = group.flatMap(({ batch }) =>
+          [...batch.days].flatMap(([day, rows]) =>
+            present.has(dayKey(batch.source, batch.sequence, day)) ? [] : [rows],
+          ),
+        );
+        counts.repeated += group.filter(({ batch }) =>
+          [...batch.days.keys()].some((day) => present.has(dayKey(batch.source, batch.sequence, day))),
+        ).length;
+        if (parts.length > 0) {
+          const bytes = Buffer.concat(parts);
+          yield* store.insert("samples", { format: "RowBinary", columns: SAMPLE_COLUMNS, bytes }, token);
+          counts.inserts++;
+          counts.insertedRows += bytes.length / ROW_BYTES;
+        }
+        for (const { source, batch } of group) source.ceiling = Math.max(source.ceiling, batch.sequence);
+      });
+
+    const release = (group: readonly Entry[]) =>
+      Effect.gen(function* () {
+        for (const { batch, bytes, done } of group) {
+          counts.bytes -= bytes;
+          counts.rows -= batch.rows;
+          pending.delete(batchKey(batch.source, batch.sequence));
+          yield* Deferred.succeed(done, undefined);
+        }
+        if (counts.bytes < config.maxBytes) yield* room.open;
+      });
+
+    const failed = (error: StoreError) =>
+      Effect.gen(function* () {
+        counts.retries++;
+        if (lastError !== error.message)
+          yield* Effect.logWarning("samples are not stored yet", { reason: error.message });
+        lastError = error.message;
+        return "again" as const;
+      });
+
+    const round = (lastStart: number) =>
+      Effect.gen(function* () {
+        if (queue.length === 0) yield* Queue.take(wake);
+        const now = yield* Clock.currentTimeMillis;
+        yield* Effect.sleep(Math.max(GATHER_MS, lastStart + INTERVAL_MS - now));
+        const start = yield* Clock.currentTimeMillis;
+        const group = takeGroup(queue);
+        if (group.length === 0) return lastStart;
+        const token = groupToken(group.map(({ batch }) => batch));
+        yield* untilStored(store, (attempt) => commit(group, token, attempt > 0), failed);
+        lastError = "";
+        yield* release(group);
+        return start;
+      });
+
+    yield* Effect.iterate(0, { while: () => true, body: round }).pipe(Effect.forkScoped);
+    yield* Effect.addFinalizer(() =>
+      Effect.forEach(pending.values(), ({ done }) => Deferred.interrupt(done), { discard: true }),
+    );
+
+    const awaitRoom: Effect.Effect<void> = Effect.suspend(() => {
+      if (counts.bytes < config.maxBytes) return Effect.void;
+      // closed in the same step as the look, so that no release can fall in between
+      room.unsafeClose();
+      return Effect.zipRight(room.await, awaitRoom);
+    });
+
+    return {
+      write: (batch) =>
+        Effect.gen(function* () {
+          yield* awaitRoom;
+          const entry = enqueue(batch, yield* Clock.currentTimeMillis);
+          yield* Queue.offer(wake, undefined);
+          yield* Deferred.await(entry.done);
+        }),
+      ready: () => counts.bytes < config.maxBytes * 0.75,
+      stats: () => ({
+        queuedBytes: counts.bytes,
+        queuedRows: counts.rows,
+        queuedBatches: pending.size,
+        inserts: counts.inserts,
+        insertedRows: counts.insertedRows,
+        retries: counts.retries,
+        repeated: counts.repeated,
+        refusedRows: counts.refusedRows,
+        lastError,
+      }),
+    };
+  });

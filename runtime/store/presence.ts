@@ -1,0 +1,45 @@
+/**
+ * What the store already has of a set of batches: the question that makes a re-send or a failed insert harmless. Owned by
+ * the samples lane. Two questions: the highest sequence that may have been inserted for a source (cheap, from the
+ * sources' reservations), and which (batch, day) pairs are there (a look into the samples, bounded by their time range;
+ * parts outside of it are not read).
+ */
+import { Effect } from "effect";
+import { batchKey, type EncodedBatch } from "./batch.ts";
+import type { StoreError, StoreShape } from "./Store.ts";
+
+export const dayKey = (source: bigint, sequence: number, day: number): string => `${batchKey(source, sequence)}:${day}`;
+
+/** Highest sequence reserved by source; a source that is not in the answer was never inserted. */
+export const reservedSequences = (
+  store: StoreShape,
+  sources: readonly bigint[],
+): Effect.Effect<ReadonlyMap<bigint, number>, StoreError> =>
+  store
+    .query<{ source: string; reserved: number }>(
+      `SELECT toString(source) AS source, max(reserved) AS reserved FROM ${store.database}.sources
+       WHERE source IN ({sources:Array(UInt64)}) GROUP BY source`,
+      { sources },
+    )
+    .pipe(Effect.map((rows) => new Map(rows.map((row) => [BigInt(row.source), row.reserved]))));
+
+/** Which of the batches' days are in the store. An insert writes a day whole or not at all. */
+export const presentDays = (
+  store: StoreShape,
+  batches: readonly EncodedBatch[],
+): Effect.Effect<ReadonlySet<string>, StoreError> => {
+  const filled = batches.filter(({ rows }) => rows > 0);
+  if (filled.length === 0) return Effect.succeed(new Set<string>());
+  const from = filled.reduce((least, { fromMs }) => Math.min(least, fromMs), Number.POSITIVE_INFINITY);
+  const to = filled.reduce((most, { toMs }) => Math.max(most, toMs), 0);
+  return store
+    .query<{ source: string; sequence: number; day: number }>(
+      `SELECT DISTINCT toString(source) AS source, sequence, toUInt32(toDate(ts)) AS day FROM ${store.database}.samples
+       WHERE ts >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND ts <= fromUnixTimestamp64Milli({to:Int64}, 'UTC')
+         AND (source, sequence) IN (
+           SELECT id.1, id.2 FROM (SELECT arrayJoin(arrayZip({sources:Array(UInt64)}, {sequences:Array(UInt32)})) AS id))`,
+      { from, to, sources: filled.map(({ source }) => source), sequences: filled.map(({ sequence }) => sequence) },
+      { seconds: 60, rows: 1_000_000 },
+    )
+    .pipe(Effect.map((rows) => new Set(rows.map((row) => dayKey(BigInt(row.source), row.sequence, row.day)))));
+};
