@@ -1,0 +1,122 @@
+/**
+ * The configuration file, by Schema: server, node agent and demo read the same one. Every field may be left out; its
+ * default stands beside it. A field that is not listed here is refused, so that a typing error cannot pass unseen.
+ * Loading, environment and the data directory are in runtime/config.
+ */
+import { Schema } from "effect";
+
+const LOOPBACK: readonly string[] = ["127.0.0.1", "::1", "localhost"];
+
+/** What a person reads when the value is wrong, whichever check it failed. */
+const says = (message: string) => ({ message: () => ({ message, override: true as const }) });
+
+const named = (what: string) => Schema.String.pipe(Schema.minLength(1), Schema.annotations(says(what)));
+const whole = (min: number, max: number) =>
+  Schema.Int.pipe(Schema.between(min, max)).annotations(says(`expected a whole number from ${min} to ${max}`));
+const ratio = Schema.Number.pipe(Schema.filter((n) => n > 0 && n < 1)).annotations(
+  says("expected a number between 0 and 1, for example 0.99"),
+);
+const url = (schemes: readonly string[]) =>
+  Schema.String.pipe(
+    Schema.filter((text) => URL.canParse(text) && schemes.includes(new URL(text).protocol)),
+    Schema.annotations(says(`expected a URL that starts with ${schemes.map((s) => `${s}//`).join(" or ")}`)),
+  );
+const flag = Schema.Boolean.annotations(says("expected true or false"));
+
+const field = <A, I>(schema: Schema.Schema<A, I>, fallback: NoInfer<A>) =>
+  Schema.optionalWith(schema, { exact: true, default: () => fallback });
+
+const Server = Schema.Struct({
+  /** Address to listen on. Until access control is built, only the machine itself may connect. */
+  host: field(
+    Schema.String.pipe(
+      Schema.filter((host) => LOOPBACK.includes(host)),
+      Schema.annotations(
+        says(
+          `expected ${LOOPBACK.join(", ")}: until access control is built the server binds 127.0.0.1 only and refuses other binds`,
+        ),
+      ),
+    ),
+    "127.0.0.1",
+  ),
+  /** Page, API, agents. 0 takes any free port. */
+  port: field(whole(0, 65_535), 8080),
+});
+
+const Clickhouse = Schema.Struct({
+  /** HTTP interface of a ClickHouse server, e.g. http://127.0.0.1:8123. Left out: the embedded engine. */
+  url: Schema.optionalWith(url(["http:", "https:"]), { exact: true }),
+  user: field(named("expected a user name"), "default"),
+  password: field(Schema.String, ""),
+  database: field(named("expected the name of a database"), "coroot"),
+});
+
+export const Webhook = Schema.Struct({
+  /** for the timeline and the counters; unique */
+  name: named("expected a name"),
+  url: url(["http:", "https:"]),
+  /** added to each delivery, e.g. Authorization */
+  headers: field(Schema.Record({ key: Schema.String, value: Schema.String }), {}),
+});
+export type Webhook = typeof Webhook.Type;
+
+const Alerts = Schema.Struct({
+  /** where incidents are posted; empty: the page only */
+  webhooks: field(
+    Schema.Array(Webhook).pipe(
+      Schema.filter((all) => new Set(all.map((one) => one.name)).size === all.length, {
+        message: () => "expected names that differ",
+      }),
+    ),
+    [],
+  ),
+});
+
+const Slo = Schema.Struct({
+  /** share of requests that must succeed */
+  availabilityObjective: field(ratio, 0.99),
+  /** share of requests that must be faster than latencyThresholdMs */
+  latencyObjective: field(ratio, 0.99),
+  latencyThresholdMs: field(
+    Schema.Number.pipe(Schema.between(0.001, 134_000)).annotations(says("expected milliseconds from 0.001 to 134000")),
+    500,
+  ),
+  /** how long a suspicion must last before it becomes an incident */
+  holdSeconds: field(whole(1, 3600), 15),
+});
+
+const Agent = Schema.Struct({
+  /** the server that the agent reports to */
+  server: field(url(["http:", "https:", "ws:", "wss:"]), "http://127.0.0.1:8080"),
+  /** name of this machine; left out: its host name */
+  node: Schema.optionalWith(named("expected a name"), { exact: true }),
+  /** file with the agent's key; left out: agent.key in the data directory */
+  keyFile: Schema.optionalWith(named("expected a path"), { exact: true }),
+  /** disk that telemetry may take while the server is away; the oldest is dropped, and counted, above it */
+  spoolMaxBytes: field(whole(0, 2 ** 40), 256 * 1024 * 1024),
+  /** observe network traffic with eBPF */
+  traffic: field(flag, true),
+});
+
+const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
+
+export const Config = Schema.Struct({
+  // a part that is left out is the same as an empty one
+  server: Schema.optionalWith(Server, { exact: true, default: () => Server.make({}) }),
+  /** Directory for everything that is kept. Left out: /var/lib/coroot as root, else ~/.local/share/coroot. */
+  data: Schema.optionalWith(named("expected a path"), { exact: true }),
+  /** Name of this set of machines: the first part of every service id. */
+  cluster: field(
+    Schema.String.pipe(
+      Schema.pattern(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/),
+      Schema.annotations(says("expected at most 63 letters, digits, dots, dashes or underscores")),
+    ),
+    "default",
+  ),
+  clickhouse: Schema.optionalWith(Clickhouse, { exact: true, default: () => Clickhouse.make({}) }),
+  alerts: Schema.optionalWith(Alerts, { exact: true, default: () => Alerts.make({}) }),
+  slo: Schema.optionalWith(Slo, { exact: true, default: () => Slo.make({}) }),
+  agent: Schema.optionalWith(Agent, { exact: true, default: () => Agent.make({}) }),
+  log: field(Schema.Literal(...LOG_LEVELS).annotations(says(`expected one of ${LOG_LEVELS.join(", ")}`)), "info"),
+});
+export type Config = typeof Config.Type;

@@ -1,0 +1,92 @@
+/** The configuration: defaults, environment above file, and problems that name their field. */
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Effect, Either } from "effect";
+import { describe, expect, it } from "vitest";
+import { checkConfig, defaultDataDir, loadConfig } from "../../../runtime/config/Config.ts";
+
+const problems = (content: unknown, env: Record<string, string> = {}): readonly string[] =>
+  Either.match(checkConfig(content, env, 0), { onLeft: (all) => all, onRight: () => [] });
+const file = (name: string, text: string): string => {
+  const path = join(mkdtempSync(join(tmpdir(), "coroot-config-")), name);
+  writeFileSync(path, text);
+  return path;
+};
+
+describe("configuration", () => {
+  it("has a default for everything", async () => {
+    expect(await Effect.runPromise(loadConfig({ env: {}, uid: 0 }))).toEqual({
+      server: { host: "127.0.0.1", port: 8080 },
+      data: "/var/lib/coroot",
+      cluster: "default",
+      clickhouse: { user: "default", password: "", database: "coroot" },
+      alerts: { webhooks: [] },
+      slo: { availabilityObjective: 0.99, latencyObjective: 0.99, latencyThresholdMs: 500, holdSeconds: 15 },
+      agent: { server: "http://127.0.0.1:8080", spoolMaxBytes: 268_435_456, traffic: true },
+      log: "info",
+    });
+    expect(defaultDataDir({ HOME: "/home/ann" }, 1000)).toBe("/home/ann/.local/share/coroot");
+  });
+
+  it("reads YAML and JSON, and the environment stands above both", async () => {
+    const yaml = file(
+      "a.yaml",
+      "server:\n  port: 9000\ncluster: prod\nalerts:\n  webhooks:\n    - {name: a, url: 'http://127.0.0.1:1/x'}\n",
+    );
+    const read = await Effect.runPromise(
+      loadConfig({ env: { COROOT_CONFIG: yaml, COROOT_PORT: "9100", COROOT_DATA: "/tmp/x", COROOT_CLUSTER: "" } }),
+    );
+    expect(read).toMatchObject({ server: { host: "127.0.0.1", port: 9100 }, cluster: "prod", data: "/tmp/x" });
+    expect(read.alerts.webhooks).toEqual([{ name: "a", url: "http://127.0.0.1:1/x", headers: {} }]);
+    const json = file("a.json", '{"slo":{"availabilityObjective":0.999}}');
+    expect((await Effect.runPromise(loadConfig({ path: json, env: {} }))).slo).toMatchObject({
+      availabilityObjective: 0.999,
+      holdSeconds: 15,
+    });
+    expect(
+      (await Effect.runPromise(loadConfig({ path: file("empty.yaml", "server:\nslo:\n  # nothing\n"), env: {} })))
+        .cluster,
+    ).toBe("default");
+  });
+
+  it.each([
+    [{ server: { prot: 1 } }, "server.prot: there is no such field; known here: host, port"],
+    [{ servre: {} }, "servre: there is no such field; known here: server, data, cluster,"],
+    [{ server: { port: "x" } }, 'server.port: "x" found, expected a whole number from 0 to 65535'],
+    [{ server: { port: 70_000 } }, "server.port: 70000 found, expected a whole number from 0 to 65535"],
+    [{ server: { host: "0.0.0.0" } }, "until access control is built the server binds 127.0.0.1 only and refuses"],
+    [{ server: 5 }, "server: 5 found, expected"],
+    [{ slo: { latencyObjective: 99 } }, "slo.latencyObjective: 99 found, expected a number between 0 and 1"],
+    [{ agent: { traffic: "yes" } }, 'agent.traffic: "yes" found, expected true or false'],
+    [{ alerts: { webhooks: [{ name: "a" }] } }, "alerts.webhooks[0].url: is missing"],
+    [
+      { alerts: { webhooks: [{ name: "a", url: "ftp://x" }] } },
+      'alerts.webhooks[0].url: "ftp://x" found, expected a URL',
+    ],
+    [{ alerts: { webhooks: [1, 2].map(() => ({ name: "a", url: "http://x/" })) } }, "expected names that differ"],
+    [{ clickhouse: { url: "127.0.0.1:8123" } }, "clickhouse.url:"],
+    [{ clickhouse: { password: 5 } }, "clickhouse.password: a value found, expected string"],
+    [{ cluster: "a/b" }, "cluster:"],
+    [{ log: "loud" }, 'log: "loud" found, expected one of debug, info, warning, error'],
+    [[1], "[1] found, expected a map of fields"],
+    ["text", '"text" found, expected a map'],
+  ])("%#", (content, message) => {
+    expect(problems(content).join("\n")).toContain(message);
+  });
+
+  it("names the variable that a wrong value came from, and all problems at once", () => {
+    const all = problems({ log: 1 }, { COROOT_PORT: "eighty", COROOT_HOST: "example.org" });
+    expect(all).toHaveLength(3);
+    expect(all.join("\n")).toContain('server.port: "eighty" found (from COROOT_PORT), expected a whole number');
+    expect(all.join("\n")).toContain("(from COROOT_HOST)");
+  });
+
+  it("says which file cannot be read or parsed", async () => {
+    const missing = await Effect.runPromise(Effect.flip(loadConfig({ path: "/nonexistent/c.yaml", env: {} })));
+    expect(missing.message).toContain("/nonexistent/c.yaml");
+    expect(missing.message).toContain("ENOENT");
+    const broken = await Effect.runPromise(Effect.flip(loadConfig({ path: file("b.yaml", "a: [1,"), env: {} })));
+    expect(broken.message).toContain("is no YAML or JSON");
+  });
+});
