@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Frames from the probe to the node agent, on the probe's standard output. Little-endian; a header of 8 bytes (u32 length
+ * of the body, u16 kind, u16 zero), then the body: an array of one of the structs below. Padding rule: members in natural
+ * alignment, every hole named, every struct a multiple of 4 bytes. `probe --layout` prints offsets for the decoder's spec.
+ */
+#ifndef COROOT_FRAMES_H
+#define COROOT_FRAMES_H
+
+#include <stdint.h>
+
+#define FRAME_MAGIC 0x31425250u /* "PRB1" */
+#define FRAME_MAJOR 1
+#define FRAME_MINOR 0
+
+enum frame_kind {
+	FRAME_HELLO = 1,
+	FRAME_CAPABILITY = 2,
+	FRAME_EDGE = 3,
+	FRAME_GONE = 4,
+	FRAME_TCP = 5,
+	FRAME_L7 = 6,
+	FRAME_HIST = 7,
+	FRAME_PENDING = 8,
+	FRAME_PAIR = 9,
+	FRAME_EVENT = 10,
+	FRAME_SELF = 11,
+	FRAME_TICK = 12,
+	/* nothing can be observed here: the probe ends and a restart would not help */
+	FRAME_END = 13,
+};
+
+enum capability_state { STATE_OFF = 0, STATE_ON = 1, STATE_DEGRADED = 2 };
+
+struct frame_header {
+	uint32_t length;
+	uint16_t kind;
+	uint16_t zero;
+};
+
+struct frame_hello {
+	uint32_t magic;
+	uint16_t major;
+	uint16_t minor;
+	uint32_t buckets;
+	uint32_t pid;
+	uint64_t mono_ns;
+};
+
+struct frame_capability {
+	char feature[32];
+	uint32_t state;
+	int32_t error; /* errno, 0 where it is on */
+	char reason[152];
+};
+
+struct frame_edge {
+	uint32_t id;
+	uint32_t netns;
+	uint32_t tgid;
+	uint16_t port;
+	uint8_t role;
+	uint8_t pad;
+	uint8_t peer[16];
+	uint8_t local[16];
+};
+
+struct frame_tcp {
+	uint64_t bytes_out;
+	uint64_t bytes_in;
+	uint64_t connect_ns;
+	uint64_t rtt_us;
+	uint32_t edge;
+	uint32_t opens;
+	uint32_t failed;
+	uint32_t closes;
+	uint32_t active;
+	uint32_t retransmits;
+	uint32_t rtt_count;
+	uint32_t pad;
+};
+
+struct frame_l7 {
+	uint64_t sum_ns;
+	uint32_t edge;
+	uint32_t count;
+	uint8_t protocol;
+	uint8_t status;
+	uint16_t pad;
+	uint32_t pad2;
+};
+
+struct frame_hist {
+	uint32_t row; /* index among the tick's l7 rows */
+	uint32_t count;
+	uint8_t bucket;
+	uint8_t pad;
+	uint16_t pad2;
+};
+
+struct frame_pending {
+	uint64_t oldest_ns;
+	uint32_t edge;
+	uint32_t count;
+	uint8_t protocol;
+	uint8_t pad;
+	uint16_t pad2;
+	uint32_t pad3;
+};
+
+struct frame_pair {
+	uint32_t edge;
+	uint16_t port;
+	uint16_t pad;
+	uint8_t ip[16];
+};
+
+struct frame_event {
+	uint64_t mono_ns;
+	uint64_t cgroup;
+	uint64_t memory_cgroup;
+	uint64_t rss_bytes;
+	uint32_t kind; /* 1 exec, 2 exit, 3 out of memory */
+	uint32_t pid;
+	uint32_t ppid;
+	uint32_t code; /* as of wait(2): signal in the low 7 bits, exit code in the next byte */
+	char comm[16];
+	char filename[128];
+};
+
+struct frame_self {
+	char name[24];
+	uint64_t value;
+};
+
+struct frame_tick {
+	uint64_t tick;
+	uint64_t mono_ns;
+};
+
+#endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * Iterators, run by the loader: over all connections each second (what they moved, how many are open, what waits and
+ * for how long), and over all open files at start and now and then, for sockets that are older than the probe or were
+ * missed. Both see every network namespace.
+ */
+SEC("iter/bpf_sk_storage_map")
+int each_connection(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct conn *c = ctx->value;
+	struct sock *sk = ctx->sk;
+	struct control *ctl;
+	struct edge *edge;
+	struct run run;
+	u32 id, n, head;
+	u64 now;
+
+	if (!sk || !c || !c->opened || c->closed)
+		return 0;
+	ctl = control();
+	if (!ctl)
+		return 0;
+	edge = intern(c);
+	if (!edge)
+		return 0;
+	if (edge->tick != ctl->tick) {
+		edge->tick = ctl->tick;
+		edge->active = 0;
+		for (int i = 0; i < PROTOCOLS; i++) {
+			edge->waiting[i] = 0;
+			edge->oldest_ns[i] = 0;
+		}
+	}
+	edge->active++;
+	fold(c, edge, sk, false);
+	n = c->pushed - c->popped;
+	n -= c->waits_in - c->waits_out;
+	if (!n || n > (1u << 24) || (c->mode != MODE_PINNED && c->mode != MODE_TRIAL))
+		return 0;
+	head = c->head;
+	if (bpf_probe_read_kernel(&run, sizeof(run), (void *)c + offsetof(struct conn, runs) + (head & (RUNS - 1)) * sizeof(run)))
+		return 0;
+	if (run.end == c->popped)
+		bpf_probe_read_kernel(&run, sizeof(run),
+				      (void *)c + offsetof(struct conn, runs) + ((head + 1) & (RUNS - 1)) * sizeof(run));
+	/* behind a command that waits by design everything waits by design */
+	if (run.kind == KIND_WAIT)
+		return 0;
+	now = bpf_ktime_get_ns();
+	id = c->proto & (PROTOCOLS - 1);
+	edge->waiting[id] += n;
+	if (now > run.t0 && now - run.t0 > edge->oldest_ns[id])
+		edge->oldest_ns[id] = now - run.t0;
+	return 0;
+}
+
+SEC("iter/task_file")
+int each_file(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct listener_key at = {};
+	struct control *ctl;
+	struct socket *socket;
+	struct tcp_sock *tp;
+	struct conn *c;
+	struct sock *sk;
+	u32 one = 1;
+	u8 state;
+
+	if (!task || !file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	sk = socket->sk;
+	if (!sk || !is_tcp(sk))
+		return 0;
+	ctl = control();
+	if (!ctl)
+		return 0;
+	state = sk->__sk_common.skc_state;
+	at.netns = sk->__sk_common.skc_net.net->ns.inum;
+	at.port = sk->__sk_common.skc_num;
+	if (ctl->pass == 0) {
+		if (state == TCP_LISTEN)
+			bpf_map_update_elem(&listeners, &at, &one, BPF_ANY);
+		return 0;
+	}
+	if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT)
+		return 0;
+	if (bpf_sk_storage_get(&conns, sk, NULL, 0))
+		return 0;
+	c = new_conn(sk, bpf_map_lookup_elem(&listeners, &at) ? ROLE_SERVER : ROLE_CLIENT, task->tgid);
+	if (!c)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp) {
+		c->out = tp->bytes_sent - tp->bytes_retrans;
+		c->in = tp->bytes_received;
+		c->retransmits = tp->total_retrans;
+	}
+	intern(c);
+	c->opened = 1;
+	return 0;
+}

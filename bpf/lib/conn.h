@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * What we remember of one TCP connection, in sk_storage, and of one walk over a chunk of it, per CPU.
+ *
+ * Requests waiting for a reply are runs of (t0, sequence number of the last request in the run): the side that pushes
+ * owns `pushed` and `tail`, the side that settles owns `popped` and `head`, so neither needs a lock. A full ring makes
+ * the last run longer: counts stay exact, the latency of those requests reads too long, and the overflow is counted.
+ */
+#ifndef COROOT_CONN_H
+#define COROOT_CONN_H
+
+enum { MODE_GUESS = 0, MODE_TRIAL = 1, MODE_PINNED = 2, MODE_OFF = 3 };
+enum { REQUEST = 0, RESPONSE = 1 };
+/* kinds of a request; HEAD and CONNECT change how the reply is read, WAIT is kept out of latency and of waiting */
+enum { KIND_PLAIN = 0, KIND_HEAD = 1, KIND_CONNECT = 2, KIND_WAIT = 3 };
+
+struct run {
+	u64 t0;
+	u32 end;
+	u32 kind;
+};
+
+/* A walker's state between two chunks of one direction. */
+struct walk {
+	u64 skip; /* bytes of the value at hand that are still to pass by */
+	u64 t0; /* start of the message at hand */
+	u32 need; /* elements left of it (RESP), length so far (HTTP) */
+	u8 state;
+	u8 status;
+	u8 kind;
+	u8 flags;
+	u8 carried;
+	u8 done; /* message is complete once skip is 0 */
+	u8 word; /* arguments seen */
+	u8 lost; /* out of step: wait for a message after a turn */
+	u8 carry[LOOKAHEAD];
+	u32 pad;
+};
+
+struct conn {
+	struct edge_key key;
+	u32 id;
+	u32 tgid;
+	u32 retransmits;
+	u64 started;
+	u64 out;
+	u64 in;
+	u8 role;
+	u8 proto;
+	u8 mode;
+	u8 misses;
+	u8 turn; /* 1 + direction of the last chunk */
+	u8 opened;
+	u8 closed;
+	u8 fresh; /* seen from its opening, nothing sent yet */
+	u8 careful; /* HTTP: replies must be walked to their ends */
+	u8 pad[7];
+	u32 pushed;
+	u32 popped;
+	u32 tail;
+	u32 head;
+	u32 waits_in;
+	u32 waits_out;
+	struct walk walks[2];
+	struct run runs[RUNS];
+};
+
+#define WINDOW 256
+#define BUFFER 1024
+
+struct scratch {
+	u64 base; /* user address of the next byte of the segment */
+	u64 iov; /* user address of the next iovec */
+	u64 stamp; /* when this chunk was sent or received */
+	u32 iovs;
+	u32 segment; /* bytes left in the segment */
+	u32 left; /* bytes of the chunk that are not in the window yet */
+	u32 pos;
+	u32 len;
+	u32 blind; /* payload cannot be read */
+	u32 direction;
+	u32 turned;
+	u32 size;
+	/* replies of one status, settled together */
+	u32 status;
+	u32 count;
+	u32 good; /* messages understood in this walk */
+	struct walk w;
+	u8 buf[BUFFER + 64];
+};
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * Edges: from a socket to its aggregation key, and from the key to its counters. Addresses are 16 bytes, IPv4 mapped.
+ * The client's ephemeral port is never in a key; it goes to `pairs` only.
+ */
+#ifndef COROOT_EDGE_H
+#define COROOT_EDGE_H
+
+static __always_inline void put_mapped(u8 *to, u32 v4)
+{
+	u32 *words = (u32 *)to;
+
+	words[0] = 0;
+	words[1] = 0;
+	words[2] = 0xffff0000; /* bytes 00 00 ff ff */
+	words[3] = v4;
+}
+
+static __always_inline void put_v6(u8 *to, const struct in6_addr *from)
+{
+	u32 *words = (u32 *)to;
+
+	words[0] = from->in6_u.u6_addr32[0];
+	words[1] = from->in6_u.u6_addr32[1];
+	words[2] = from->in6_u.u6_addr32[2];
+	words[3] = from->in6_u.u6_addr32[3];
+}
+
+static __always_inline void peer_of(struct sock *sk, u8 *to)
+{
+	if (sk->__sk_common.skc_family == AF_INET)
+		put_mapped(to, sk->__sk_common.skc_daddr);
+	else
+		put_v6(to, &sk->__sk_common.skc_v6_daddr);
+}
+
+static __always_inline void local_of(struct sock *sk, u8 *to)
+{
+	if (sk->__sk_common.skc_family == AF_INET)
+		put_mapped(to, sk->__sk_common.skc_rcv_saddr);
+	else
+		put_v6(to, &sk->__sk_common.skc_v6_rcv_saddr);
+}
+
+static __always_inline bool is_tcp(struct sock *sk)
+{
+	u16 family = sk->__sk_common.skc_family;
+
+	return (family == AF_INET || family == AF_INET6) && sk->sk_protocol == IPPROTO_TCP;
+}
+
+static __always_inline void make_key(struct edge_key *key, struct sock *sk, u32 role, u32 tgid)
+{
+	key->netns = sk->__sk_common.skc_net.net->ns.inum;
+	key->role = role;
+	key->pad = 0;
+	peer_of(sk, key->peer);
+	if (role == ROLE_CLIENT) {
+		u32 *local = (u32 *)key->local;
+
+		key->tgid = tgid;
+		key->port = bpf_ntohs(sk->__sk_common.skc_dport);
+		local[0] = local[1] = local[2] = local[3] = 0;
+	} else {
+		key->tgid = 0;
+		key->port = sk->__sk_common.skc_num;
+		local_of(sk, key->local);
+	}
+}
+
+static __always_inline struct edge *edge_of(struct conn *c)
+{
+	struct edge *edge = bpf_map_lookup_elem(&edges, &c->key);
+
+	return edge ? edge : bpf_map_lookup_elem(&folded, &c->key);
+}
+
+/* The edge of c->key, made on first use; c->id becomes its id. NULL only when even the folded edges are full. */
+static __noinline struct edge *intern(struct conn *c)
+{
+	struct edge *edge = edge_of(c);
+	struct edge fresh = {};
+	struct control *ctl;
+
+	if (edge)
+		goto known;
+	ctl = control();
+	if (!ctl)
+		return NULL;
+	fresh.id = __sync_fetch_and_add(&ctl->next_edge, 1) + 1;
+	fresh.tgid = c->key.role == ROLE_CLIENT ? c->key.tgid : c->tgid;
+	if (bpf_map_update_elem(&edges, &c->key, &fresh, BPF_NOEXIST) == 0) {
+		edge = bpf_map_lookup_elem(&edges, &c->key);
+		goto known;
+	}
+	edge = bpf_map_lookup_elem(&edges, &c->key);
+	if (edge)
+		goto known;
+	__sync_fetch_and_add(&ctl->edge_full, 1);
+	if (c->key.role == ROLE_SERVER)
+		__builtin_memset(c->key.peer, 0, sizeof(c->key.peer));
+	else
+		c->key.port = 0;
+	bpf_map_update_elem(&folded, &c->key, &fresh, BPF_NOEXIST);
+	edge = bpf_map_lookup_elem(&folded, &c->key);
+known:
+	c->id = edge ? edge->id : 0;
+	return edge;
+}
+
+/* Moves what the connection's TCP counters have grown by since the last call to its edge. */
+static __noinline int fold(struct conn *c, struct edge *edge, struct sock *sk, bool closing)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	u64 out, in;
+	u32 retransmits;
+	bool moved = false;
+
+	if (!tp)
+		return 0;
+	out = tp->bytes_sent - tp->bytes_retrans;
+	in = tp->bytes_received;
+	retransmits = tp->total_retrans;
+	/* the peer's FIN counts as one received byte */
+	if (in && (sk->sk_shutdown & RCV_SHUTDOWN))
+		in--;
+	if (out > c->out) {
+		__sync_fetch_and_add(&edge->out, out - c->out);
+		c->out = out;
+		moved = true;
+	}
+	if (in > c->in) {
+		__sync_fetch_and_add(&edge->in, in - c->in);
+		c->in = in;
+		moved = true;
+	}
+	if (retransmits != c->retransmits) {
+		__sync_fetch_and_add(&edge->retransmits, retransmits - c->retransmits);
+		c->retransmits = retransmits;
+	}
+	if (moved && tp->srtt_us) {
+		__sync_fetch_and_add(&edge->rtt_us, tp->srtt_us >> 3);
+		__sync_fetch_and_add(&edge->rtt_count, 1);
+	}
+	return 0;
+}
+
+#endif

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/* Requests waiting for a reply (see conn.h), and the rows that finished ones are counted in. */
+#ifndef COROOT_FIFO_H
+#define COROOT_FIFO_H
+
+static __always_inline void push(struct conn *c, u64 t0, u32 kind)
+{
+	u32 tail = c->tail;
+	struct run *last = &c->runs[(tail - 1) & (RUNS - 1)];
+
+	if (kind == KIND_WAIT) {
+		c->waits_in++;
+		count(waits);
+	}
+	if (tail != c->head && last->t0 == t0 && last->kind == kind) {
+		last->end++;
+	} else if (tail - c->head >= RUNS) {
+		last->end++;
+		count(fifo_overflow);
+	} else {
+		struct run *run = &c->runs[tail & (RUNS - 1)];
+
+		run->t0 = t0;
+		run->kind = kind;
+		run->end = c->pushed + 1;
+		c->tail = tail + 1;
+	}
+	c->pushed++;
+}
+
+static __always_inline u32 waiting(const struct conn *c)
+{
+	return c->pushed - c->popped;
+}
+
+/* Forgets all waiting requests: the walkers are out of step and would pair them with the wrong replies. */
+static __always_inline void forget(struct conn *c)
+{
+	c->popped = c->pushed;
+	c->head = c->tail;
+	c->waits_out = c->waits_in;
+}
+
+/* Global, so that the verifier looks at it once. */
+__noinline int record(u32 id, u32 proto, u32 status, u64 ns, u32 n)
+{
+	struct row_key key = { .edge = id, .proto = proto, .status = status };
+	struct row *row = bpf_map_lookup_elem(&rows, &key);
+	u32 bucket = bucket_of(ns);
+
+	if (!row) {
+		u32 zero = 0;
+		struct row *empty = bpf_map_lookup_elem(&zero_row, &zero);
+
+		if (!empty)
+			return 0;
+		bpf_map_update_elem(&rows, &key, empty, BPF_NOEXIST);
+		row = bpf_map_lookup_elem(&rows, &key);
+		if (!row) {
+			count_n(row_full, n);
+			return 0;
+		}
+	}
+	__sync_fetch_and_add(&row->sum_ns, ns * n);
+	if (bucket < BUCKETS)
+		__sync_fetch_and_add(&row->hist[bucket], n);
+	return 0;
+}
+
+struct settling {
+	struct conn *c;
+	u64 end;
+	u32 status;
+	u32 left;
+};
+
+static long settle_run(u32 i, struct settling *x)
+{
+	struct conn *c = x->c;
+	struct run *run = &c->runs[c->head & (RUNS - 1)];
+	u32 open, n;
+
+	if (!x->left)
+		return 1;
+	if (c->popped == c->pushed) {
+		count_n(unmatched, x->left);
+		return 1;
+	}
+	open = run->end - c->popped;
+	if (open == 0 || open > (1u << 31)) {
+		c->head++;
+		return 0;
+	}
+	n = open < x->left ? open : x->left;
+	if (run->kind == KIND_WAIT)
+		c->waits_out += n;
+	else
+		record(c->id, c->proto, x->status, x->end > run->t0 ? x->end - run->t0 : 0, n);
+	c->popped += n;
+	x->left -= n;
+	return x->left == 0;
+}
+
+/* Pairs `n` replies, complete at `end`, with the oldest waiting requests. */
+static __noinline int settle(struct conn *c, u32 status, u32 n, u64 end)
+{
+	struct settling x = { .c = c, .end = end, .status = status, .left = n };
+
+	bpf_loop(2 * RUNS, settle_run, &x, 0);
+	return 0;
+}
+
+#endif

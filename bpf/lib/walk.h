@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * Which protocol a connection speaks, and the walk over one chunk of it. A guess is made from the first message after a
+ * turn of direction; the reply confirms it (pinned) or takes it back. Requests are counted from the guessed one on,
+ * since rows are written with the reply. After MAX_MISSES messages that fit nothing the connection is left alone.
+ */
+#ifndef COROOT_WALK_H
+#define COROOT_WALK_H
+
+struct walking {
+	struct scratch *s;
+	struct conn *c;
+	u32 proto;
+	u32 verdict;
+};
+
+static long step(u32 i, struct walking *x)
+{
+	struct scratch *s = x->s;
+	struct conn *c = x->c;
+	int verdict;
+
+	if (s->w.skip) {
+		if (pass(s)) {
+			x->verdict = STEP_LOST;
+			return 1;
+		}
+		if (s->w.skip)
+			return s->left == 0;
+	}
+	if (s->w.done) {
+		verdict = resp_complete(s, c);
+		if (verdict != STEP_ON) {
+			x->verdict = verdict;
+			return 1;
+		}
+	}
+	if (s->left && s->len - s->pos < LOOKAHEAD) {
+		if (refill(s)) {
+			x->verdict = STEP_LOST;
+			return 1;
+		}
+		return 0;
+	}
+	if (s->len == s->pos) {
+		x->verdict = STEP_REST;
+		return 1;
+	}
+	if (x->proto == PROTO_REDIS)
+		verdict = resp_step(s, c);
+	else if (x->proto == PROTO_POSTGRES)
+		verdict = pg_step(s, c);
+	else
+		verdict = http_step(s, c);
+	if (verdict == STEP_ON)
+		return 0;
+	x->verdict = verdict;
+	return 1;
+}
+
+static __always_inline void reset_walks(struct conn *c)
+{
+	__builtin_memset(c->walks, 0, sizeof(c->walks));
+	forget(c);
+}
+
+/* The connection is out of step: guess anew at the next request after a turn. */
+static __always_inline void lose(struct conn *c)
+{
+	count(desync);
+	reset_walks(c);
+	c->mode = MODE_GUESS;
+}
+
+static __always_inline void leave(struct conn *c)
+{
+	forget(c);
+	c->mode = MODE_OFF;
+}
+
+static __noinline int walk(struct scratch *s, struct conn *c)
+{
+	struct walking x = { .s = s, .c = c, .proto = c->proto, .verdict = STEP_ON };
+	u32 direction = s->direction & 1;
+	u32 rest;
+
+	if (direction)
+		s->w = c->walks[1];
+	else
+		s->w = c->walks[0];
+	s->pos = 0;
+	s->len = s->w.carried & (LOOKAHEAD - 1);
+	if (s->len) {
+		__builtin_memcpy(s->buf, s->w.carry, LOOKAHEAD);
+		s->w.carried = 0;
+	}
+	bpf_loop(MAX_STEPS, step, &x, 0);
+	flush(s, c);
+	rest = s->len - s->pos;
+	if (x.verdict == STEP_MORE) {
+		if (rest >= LOOKAHEAD || s->left) {
+			x.verdict = STEP_LOST;
+		} else {
+			__builtin_memcpy(s->w.carry, s->buf + (s->pos & (BUFFER - 1)), LOOKAHEAD);
+			s->w.carried = rest;
+		}
+	} else if (x.verdict == STEP_ON && s->left) {
+		count(step_limit);
+		x.verdict = STEP_LOST;
+	}
+	if (direction)
+		c->walks[1] = s->w;
+	else
+		c->walks[0] = s->w;
+	if (x.verdict == STEP_LOST) {
+		/* HTTP finds its step again where a chunk begins with a message */
+		if (c->proto == PROTO_HTTP)
+			c->walks[direction].state = HTTP_BODY, c->walks[direction].skip = 0;
+		else
+			lose(c);
+	} else if (x.verdict == STEP_OFF) {
+		leave(c);
+	} else if (s->good && direction == RESPONSE) {
+		c->mode = MODE_PINNED;
+	}
+	return 0;
+}
+
+static __always_inline void miss(struct conn *c)
+{
+	if (++c->misses >= MAX_MISSES) {
+		leave(c);
+		count(votes_lost);
+	}
+}
+
+/* Looks at the beginning of a chunk without taking it from the stream. */
+static __noinline int peek(struct scratch *s)
+{
+	u32 n = s->segment < 64 ? s->segment : 64;
+
+	if (s->blind)
+		return -1;
+	asm volatile("%0 &= 0x7f" : "+r"(n));
+	if (n == 0 || bpf_probe_read_user(s->buf, n, (void *)s->base))
+		return -1;
+	return n;
+}
+
+/* 1: a protocol was guessed from this request. */
+static __noinline int guess(struct scratch *s, struct conn *c)
+{
+	u32 kind, proto = PROTO_NONE, state = 0;
+	u8 fresh = c->fresh;
+	int have;
+
+	if (!s->turned)
+		return 0;
+	c->fresh = 0;
+	if (s->direction == RESPONSE) {
+		/* a server that speaks first, or a reply to something unknown */
+		if (!c->proto)
+			miss(c);
+		return 0;
+	}
+	have = peek(s);
+	if (have < 0)
+		return 0;
+	if (http_method(s->buf, have, &kind))
+		proto = PROTO_HTTP;
+	else if (resp_request(s->buf, have))
+		proto = PROTO_REDIS;
+	else if (fresh && pg_startup(s->buf, have))
+		proto = PROTO_POSTGRES;
+	else if (s->segment == s->size && s->size >= 5 &&
+		 bpf_probe_read_user(s->buf + 64, 5, (void *)(s->base + s->size - 5)) == 0 &&
+		 pg_request(s->buf, have, s->buf + 64, s->size)) {
+		proto = PROTO_POSTGRES;
+		state = PG_TYPED;
+	}
+	if (!proto) {
+		/* TLS and HTTP/2 are not ours to read */
+		if ((have >= 3 && s->buf[0] == 0x16 && s->buf[1] == 3) ||
+		    (have >= 4 && *(u32 *)s->buf == 0x20495250))
+			leave(c);
+		else
+			miss(c);
+		return 0;
+	}
+	reset_walks(c);
+	c->walks[REQUEST].state = state;
+	c->walks[RESPONSE].state = proto == PROTO_POSTGRES ? PG_TYPED : proto == PROTO_HTTP ? HTTP_BODY : 0;
+	c->careful = 0;
+	c->proto = proto;
+	c->mode = MODE_TRIAL;
+	return 1;
+}
+
+/* 0: the first reply does not fit the guess. */
+static __noinline int confirm(struct scratch *s, struct conn *c)
+{
+	int have = peek(s);
+
+	if (have < 0)
+		return 1;
+	if (c->proto == PROTO_HTTP)
+		return have < 12 || http_code(s->buf, have) != 0;
+	if (c->proto == PROTO_REDIS)
+		return resp_response(s->buf[0]);
+	return pg_response(s->buf, have);
+}
+
+/* A reply on an HTTP connection in the usual gear. 1: done with the chunk; 0: needs the walker. */
+static __noinline int http_simple_response(struct scratch *s, struct conn *c)
+{
+	u32 code, kind;
+
+	if (!waiting(c) || s->blind)
+		return 1;
+	if (s->segment < 12 || bpf_probe_read_user(s->buf, 12, (void *)s->base)) {
+		c->walks[RESPONSE].state = HTTP_START;
+		c->careful = 1;
+		return 0;
+	}
+	code = http_code(s->buf, 12);
+	if (!code)
+		return 1;
+	if (code < 200 && code != 101) {
+		c->walks[RESPONSE].state = HTTP_START;
+		c->careful = 1;
+		return 0;
+	}
+	kind = http_kind(c);
+	c->mode = MODE_PINNED;
+	settle(c, http_status(code), 1, s->stamp);
+	if (code == 101 || (kind == KIND_CONNECT && code < 300))
+		leave(c);
+	return 1;
+}
+
+static __noinline int chunk(struct scratch *s, struct conn *c)
+{
+	struct walk *w;
+
+	s->good = 0;
+	s->count = 0;
+	if (c->mode == MODE_GUESS && !guess(s, c))
+		return 0;
+	if (c->mode == MODE_TRIAL && s->direction == RESPONSE && s->turned && !confirm(s, c)) {
+		reset_walks(c);
+		c->mode = MODE_GUESS;
+		c->proto = PROTO_NONE;
+		miss(c);
+		return 0;
+	}
+	if (c->proto == PROTO_HTTP) {
+		if (s->direction == REQUEST) {
+			w = &c->walks[REQUEST];
+			if (w->state == HTTP_BODY)
+				w->state = HTTP_START;
+			if (w->state == HTTP_START && !w->skip && !w->carried && http_simple_request(s, c))
+				return 0;
+		} else {
+			w = &c->walks[RESPONSE];
+			if (!c->careful) {
+				if (http_simple_response(s, c))
+					return 0;
+			} else if (w->state == HTTP_BODY) {
+				if (!waiting(c))
+					return 0;
+				w->state = HTTP_START;
+			}
+		}
+	}
+	return walk(s, c);
+}
+
+#endif

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * All maps. Hashes are plain (not per CPU) and not preallocated, so that an idle node pays for what it has: at most
+ * about 8 MB of rows and 3 MB of edges, plus 1 KB per open TCP connection.
+ */
+#ifndef COROOT_MAPS_H
+#define COROOT_MAPS_H
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); /* the loader sets the tick without touching the counters */
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct control);
+} controls SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct conn);
+} conns SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_EDGES);
+	__type(key, struct edge_key);
+	__type(value, struct edge);
+} edges SEC(".maps");
+
+/* Where `edges` is full, servers fold all new callers into one edge with an empty peer, clients all ports of a peer. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_FOLDED);
+	__type(key, struct edge_key);
+	__type(value, struct edge);
+} folded SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_ROWS);
+	__type(key, struct row_key);
+	__type(value, struct row);
+} rows SEC(".maps");
+
+/* A row and an edge of zeros to insert from: too large for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct row);
+} zero_row SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_LISTENERS);
+	__type(key, struct listener_key);
+	__type(value, u32);
+} listeners SEC(".maps");
+
+/* Working memory of the walkers, one cell per direction since a receive may interrupt a send. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, EVENT_RING);
+} events SEC(".maps");
+
+#endif

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+#include "load.h"
+#include "out.h"
+#include "../include/frames.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <malloc.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+extern const unsigned char object_start[], object_end[];
+__asm__(".section .rodata\n"
+	".balign 16\n"
+	".global object_start\n"
+	"object_start:\n"
+	".incbin \"" OBJECT_PATH "\"\n"
+	".global object_end\n"
+	"object_end:\n"
+	".previous\n");
+
+struct unit {
+	const char *program;
+	const char *feature;
+	const char *without; /* what is missing then */
+	int error;
+	char reason[152];
+};
+
+static struct unit units[] = {
+	{ "sock_send", "requests.send", "requests are not counted (needs kernel 6.3 with BTF)", 0, "" },
+	{ "sock_receive", "requests.receive", "requests are not counted (needs kernel 6.3 with BTF)", 0, "" },
+	{ "tcp_state", "connections", "connections are not seen", 0, "" },
+	{ "each_connection", "connections.live", "bytes, round trips and waiting requests are not read", 0, "" },
+	{ "each_file", "connections.older", "connections older than the probe are not seen", 0, "" },
+	{ "process_exec", "process.exec", "starts of processes are not seen", 0, "" },
+	{ "process_exit", "process.exit", "ends of processes are not seen", 0, "" },
+	{ "oom_victim", "process.oom", "kills for memory are not seen (needs kernel 6.9)", 0, "" },
+};
+#define UNITS (sizeof(units) / sizeof(units[0]))
+#define LOG (256 * 1024)
+
+static char said[152];
+
+static int listen_to(enum libbpf_print_level level, const char *format, va_list args)
+{
+	if (level == LIBBPF_WARN)
+		vsnprintf(said, sizeof(said), format, args);
+	return 0;
+}
+
+static void fail(struct unit *unit, int error, const char *stage, const char *detail)
+{
+	size_t n;
+
+	unit->error = error < 0 ? -error : error;
+	snprintf(unit->reason, sizeof(unit->reason), "%s: %s%s%s", stage, strerror(unit->error), detail && *detail ? ": " : "",
+		 detail ? detail : "");
+	for (n = 0; unit->reason[n]; n++)
+		if (unit->reason[n] == '\n')
+			unit->reason[n] = ' ';
+}
+
+static struct bpf_object *open_object(char *log)
+{
+	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "coroot", .kernel_log_buf = log,
+		    .kernel_log_size = log ? LOG : 0, .kernel_log_level = log ? 1 : 0);
+
+	return bpf_object__open_mem(object_start, object_end - object_start, &opts);
+}
+
+static struct unit *unit_of(const struct bpf_program *program)
+{
+	for (size_t i = 0; i < UNITS; i++)
+		if (strcmp(units[i].program, bpf_program__name(program)) == 0)
+			return &units[i];
+	return NULL;
+}
+
+/* The verifier's last line that says something. */
+static const char *last_line(char *log)
+{
+	char *end = log + strlen(log), *line;
+
+	for (;;) {
+		while (end > log && end[-1] == '\n')
+			*--end = 0;
+		line = strrchr(log, '\n');
+		line = line ? line + 1 : log;
+		if (line == log || (strncmp(line, "processed ", 10) && strncmp(line, "max_states", 10)))
+			return line;
+		end = line;
+	}
+}
+
+/* Loads each program alone, to learn which ones this kernel refuses. */
+static void examine(void)
+{
+	char *log = malloc(LOG);
+
+	for (size_t i = 0; i < UNITS; i++) {
+		struct bpf_object *object;
+		struct bpf_program *program;
+		int error;
+
+		if (log)
+			log[0] = 0;
+		object = open_object(log);
+		if (!object) {
+			fail(&units[i], errno, "open", said);
+			continue;
+		}
+		bpf_object__for_each_program(program, object)
+			bpf_program__set_autoload(program, unit_of(program) == &units[i]);
+		said[0] = 0;
+		error = bpf_object__load(object);
+		if (error)
+			fail(&units[i], error, "load", log && log[0] ? last_line(log) : said);
+		bpf_object__close(object);
+	}
+	free(log);
+}
+
+static void report(void)
+{
+	for (size_t i = 0; i < UNITS; i++) {
+		struct frame_capability c = { .state = units[i].error ? STATE_OFF : STATE_ON, .error = units[i].error };
+
+		snprintf(c.feature, sizeof(c.feature), "%s", units[i].feature);
+		if (units[i].error)
+			snprintf(c.reason, sizeof(c.reason), "%.70s; %.78s", units[i].without, units[i].reason);
+		out_frame(FRAME_CAPABILITY, &c, sizeof(c));
+	}
+}
+
+static int attach(struct kernel *kernel, struct bpf_object *object)
+{
+	struct bpf_program *program;
+
+	bpf_object__for_each_program(program, object) {
+		struct unit *unit = unit_of(program);
+		struct bpf_link *link;
+
+		if (!unit || unit->error)
+			continue;
+		said[0] = 0;
+		if (strcmp(unit->program, "each_connection") == 0) {
+			union bpf_iter_link_info info = { .map.map_fd = (unsigned)kernel->conns };
+			LIBBPF_OPTS(bpf_iter_attach_opts, opts, .link_info = &info, .link_info_len = sizeof(info));
+
+			link = kernel->connections = bpf_program__attach_iter(program, &opts);
+		} else if (strcmp(unit->program, "each_file") == 0) {
+			link = kernel->files = bpf_program__attach_iter(program, NULL);
+		} else {
+			link = bpf_program__attach(program);
+		}
+		if (!link)
+			fail(unit, errno, "attach", said);
+		else
+			kernel->programs++;
+	}
+	return kernel->programs;
+}
+
+static int refuse(int error, const char *stage, const char *detail)
+{
+	for (size_t i = 0; i < UNITS; i++)
+		if (!units[i].error)
+			fail(&units[i], error, stage, detail);
+	report();
+	return 0;
+}
+
+int load(struct kernel *kernel)
+{
+	struct bpf_object *object;
+	struct bpf_program *program;
+	size_t refused = 0;
+	int error;
+
+	memset(kernel, 0, sizeof(*kernel));
+	libbpf_set_print(listen_to);
+	if (access("/sys/kernel/btf/vmlinux", R_OK))
+		return refuse(errno, "BTF", "/sys/kernel/btf/vmlinux cannot be read");
+	object = open_object(NULL);
+	if (!object)
+		return refuse(errno, "open", said);
+	error = bpf_object__load(object);
+	if (error) {
+		bpf_object__close(object);
+		examine();
+		for (size_t i = 0; i < UNITS; i++)
+			refused += units[i].error != 0;
+		if (refused == UNITS) {
+			report();
+			return 0;
+		}
+		object = open_object(NULL);
+		if (!object)
+			return refuse(errno, "open", said);
+		bpf_object__for_each_program(program, object) {
+			struct unit *unit = unit_of(program);
+
+			if (unit && unit->error)
+				bpf_program__set_autoload(program, false);
+		}
+		error = bpf_object__load(object);
+		if (error) {
+			bpf_object__close(object);
+			return refuse(error, "load", said);
+		}
+	}
+#define FD(name) kernel->name = bpf_object__find_map_fd_by_name(object, #name)
+	FD(controls);
+	FD(edges);
+	FD(folded);
+	FD(rows);
+	FD(listeners);
+	FD(events);
+	FD(conns);
+	attach(kernel, object);
+	report();
+	/* the kernel's BTF was read to relocate; give its memory back */
+	malloc_trim(0);
+	return kernel->programs;
+}
+
+int iterate(struct bpf_link *link)
+{
+	char drain[64];
+	int fd = bpf_iter_create(bpf_link__fd(link)), error = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	while ((n = read(fd, drain, sizeof(drain))) > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+		;
+	if (n < 0)
+		error = -errno;
+	close(fd);
+	return error;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Loads and attaches the programs, each its own unit: what the kernel refuses is reported with its errno and the
+ * verifier's last words, and the rest runs without it.
+ */
+#ifndef COROOT_LOAD_H
+#define COROOT_LOAD_H
+
+struct kernel {
+	int controls, edges, folded, rows, listeners, events, conns;
+	struct bpf_link *connections; /* iterator over connections, NULL where refused */
+	struct bpf_link *files; /* iterator over open files, NULL where refused */
+	int programs; /* how many run */
+};
+
+/* Writes one capability frame per feature. Returns how many programs run; 0 means that nothing can be observed. */
+int load(struct kernel *kernel);
+/* Runs an iterator to its end. 0, or -errno. */
+int iterate(struct bpf_link *link);
+
+#endif

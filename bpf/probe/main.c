@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The probe: loads the BPF programs, and once a second writes what they counted to standard output. Child of the node
+ * agent and the only process with BPF rights. Ends when standard input closes, on SIGTERM or SIGINT, when its parent or
+ * its reader is gone. Where nothing can be observed it says why, in frames, and ends with status 0 after an end frame.
+ */
+#include "layout.h"
+#include "load.h"
+#include "out.h"
+#include "tick.h"
+#include "../include/frames.h"
+#include "../include/shared.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SECOND 1000000000ULL
+
+static const char help[] =
+	"probe: counts TCP connections and HTTP, PostgreSQL and Redis requests of this machine with eBPF\n"
+	"\n"
+	"  probe            load, then write binary frames to standard output once a second until standard input closes\n"
+	"  probe --layout   print the layout of the frames as JSON\n"
+	"  probe --help     this text\n"
+	"\n"
+	"Needs Linux 6.3 or later with BTF, and root or CAP_BPF + CAP_PERFMON.\n";
+
+static uint64_t mono(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * SECOND + now.tv_nsec;
+}
+
+static int second_timer(void)
+{
+	struct itimerspec when = { .it_interval.tv_sec = 1 };
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+
+	when.it_value.tv_sec = mono() / SECOND + 1;
+	if (fd < 0 || timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL)) {
+		fprintf(stderr, "probe: timer: %s\n", strerror(errno));
+		exit(1);
+	}
+	return fd;
+}
+
+static int end_signals(void)
+{
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+static void hello(void)
+{
+	struct frame_hello body = {
+		.magic = FRAME_MAGIC,
+		.major = FRAME_MAJOR,
+		.minor = FRAME_MINOR,
+		.buckets = BUCKETS,
+		.pid = getpid(),
+		.mono_ns = mono(),
+	};
+
+	out_frame(FRAME_HELLO, &body, sizeof(body));
+}
+
+/* The last words: waits for the reader, since there is nothing else to do. */
+static int finish(void)
+{
+	struct frame_tick end = { .mono_ns = mono() };
+
+	out_frame(FRAME_END, &end, sizeof(end));
+	while (out_flush(STDOUT_FILENO) > 0) {
+		struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
+		if (poll(&out, 1, 10000) <= 0)
+			break;
+	}
+	return 0;
+}
+
+static int run(int signals)
+{
+	int timer = second_timer();
+	uint64_t started = mono() / SECOND;
+
+	tick_files();
+	for (;;) {
+		struct pollfd on[] = {
+			{ .fd = timer, .events = POLLIN },
+			{ .fd = signals, .events = POLLIN },
+			{ .fd = STDIN_FILENO, .events = POLLIN },
+			{ .fd = STDOUT_FILENO, .events = out_left() ? POLLOUT : 0 },
+			{ .fd = tick_events_fd(), .events = POLLIN },
+		};
+		uint64_t expired;
+		char ignored[256];
+
+		if (poll(on, 5, -1) < 0 && errno != EINTR) {
+			fprintf(stderr, "probe: poll: %s\n", strerror(errno));
+			return 1;
+		}
+		if (on[1].revents || (on[3].revents & (POLLERR | POLLHUP | POLLNVAL)))
+			return 0;
+		if (on[2].revents && read(STDIN_FILENO, ignored, sizeof(ignored)) <= 0)
+			return 0;
+		if (on[4].revents)
+			tick_events();
+		if (on[0].revents && read(timer, &expired, sizeof(expired)) == sizeof(expired)) {
+			uint64_t now = mono(), tick = now / SECOND;
+
+			/* sockets that were not accepted yet at start, and those that storage had no room for */
+			if (tick - started <= 2 || tick % 30 == 0)
+				tick_files();
+			if (out_left())
+				tick_skipped();
+			else
+				tick_build(tick, now);
+		}
+		if (out_flush(STDOUT_FILENO) < 0)
+			return 0;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+	struct kernel kernel;
+	int signals, error;
+
+	if (argc == 2 && strcmp(argv[1], "--layout") == 0) {
+		layout_print();
+		return 0;
+	}
+	if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+		fputs(help, stdout);
+		return 0;
+	}
+	if (argc != 1) {
+		fputs(help, stderr);
+		return 2;
+	}
+	if (isatty(STDOUT_FILENO)) {
+		fputs("probe: standard output is a terminal, but frames are binary\n", stderr);
+		return 2;
+	}
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	signals = end_signals();
+	/* kernels before 5.11 count maps against this limit; elsewhere a refusal does not matter */
+	setrlimit(RLIMIT_MEMLOCK, &unlimited);
+	fcntl(STDOUT_FILENO, F_SETFL, fcntl(STDOUT_FILENO, F_GETFL) | O_NONBLOCK);
+	hello();
+	if (load(&kernel) == 0)
+		return finish();
+	error = tick_start(&kernel);
+	if (error) {
+		fprintf(stderr, "probe: maps: %s\n", strerror(-error));
+		return 1;
+	}
+	out_flush(STDOUT_FILENO);
+	return run(signals);
+}

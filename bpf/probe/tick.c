@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: MIT */
+#include "tick.h"
+#include "out.h"
+#include "table.h"
+#include "../include/frames.h"
+#include "../include/shared.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define BATCH 256
+#define IDLE_TICKS 180
+#define IDLE_TICKS_WHEN_FULL 10
+#define DYING_TICKS 3
+#define MAX_HELD_EVENTS 8192
+
+/* What was sent of one edge. */
+struct known {
+	struct edge_key key;
+	struct edge sent;
+	uint32_t idle;
+	uint32_t dying; /* ticks since its key was taken out of the kernel, 0 while it lives */
+	uint32_t seen; /* generation of the last read that met it */
+	uint8_t folded;
+	uint8_t waiting[PROTOCOLS];
+	struct known *next, *previous;
+};
+
+static struct kernel *k;
+static struct control *ctl;
+static struct ring_buffer *ring;
+static struct table by_id, row_table;
+static struct known *all;
+static struct event *held;
+static size_t held_used, held_size;
+static uint64_t held_lost, ticks_skipped, ticks_built, read_errors, evicted;
+static uint64_t edge_count, row_count, active_count, kernel_bytes;
+static uint32_t generation;
+
+/* rows of the frames that are open at the same time are gathered apart */
+struct list {
+	void *rows;
+	size_t used, size, width;
+};
+static struct list edge_list = { .width = sizeof(struct frame_edge) };
+static struct list tcp_list = { .width = sizeof(struct frame_tcp) };
+static struct list pending_list = { .width = sizeof(struct frame_pending) };
+static struct list pair_list = { .width = sizeof(struct frame_pair) };
+static struct list l7_list = { .width = sizeof(struct frame_l7) };
+static struct list hist_list = { .width = sizeof(struct frame_hist) };
+static struct list gone_list = { .width = sizeof(uint32_t) };
+
+static void *must(void *memory)
+{
+	if (!memory) {
+		fprintf(stderr, "probe: out of memory\n");
+		exit(1);
+	}
+	return memory;
+}
+
+static void *add(struct list *list)
+{
+	void *row;
+
+	if (list->used == list->size) {
+		list->size = list->size ? list->size * 2 : 64;
+		list->rows = must(realloc(list->rows, list->size * list->width));
+	}
+	row = (char *)list->rows + list->used++ * list->width;
+	memset(row, 0, list->width);
+	return row;
+}
+
+static void send_list(struct list *list, uint16_t kind)
+{
+	if (list->used)
+		out_frame(kind, list->rows, list->used * list->width);
+	list->used = 0;
+	if (list->size > 16384) {
+		free(list->rows);
+		list->rows = NULL;
+		list->size = 0;
+	}
+}
+
+static void define(const struct known *edge)
+{
+	struct frame_edge *row = add(&edge_list);
+
+	row->id = edge->sent.id;
+	row->netns = edge->key.netns;
+	row->tgid = edge->sent.tgid;
+	row->port = edge->key.port;
+	row->role = edge->key.role;
+	memcpy(row->peer, edge->key.peer, 16);
+	memcpy(row->local, edge->key.local, 16);
+}
+
+/* Sends what an edge has grown by. `live` says that its gauges are of this tick. */
+static void grow(struct known *edge, const struct edge *now, int live)
+{
+	struct edge *sent = &edge->sent;
+	uint32_t active = live ? now->active : 0;
+	uint32_t pairs = now->pair_count - sent->pair_count;
+
+	active_count += active;
+	if (now->tgid != sent->tgid) {
+		sent->tgid = now->tgid;
+		define(edge);
+	}
+	if (now->opens != sent->opens || now->failed != sent->failed || now->closes != sent->closes ||
+	    now->retransmits != sent->retransmits || now->out != sent->out || now->in != sent->in ||
+	    now->rtt_count != sent->rtt_count || active != sent->active) {
+		struct frame_tcp *row = add(&tcp_list);
+
+		row->edge = sent->id;
+		row->opens = now->opens - sent->opens;
+		row->failed = now->failed - sent->failed;
+		row->closes = now->closes - sent->closes;
+		row->retransmits = now->retransmits - sent->retransmits;
+		row->bytes_out = now->out - sent->out;
+		row->bytes_in = now->in - sent->in;
+		row->connect_ns = now->connect_ns - sent->connect_ns;
+		row->rtt_us = now->rtt_us - sent->rtt_us;
+		row->rtt_count = now->rtt_count - sent->rtt_count;
+		row->active = active;
+		edge->idle = 0;
+	}
+	if (active)
+		edge->idle = 0;
+	for (uint32_t i = 0; i < (pairs < PAIRS ? pairs : PAIRS); i++) {
+		const struct edge_pair *pair = &now->pairs[(now->pair_count - 1 - i) & (PAIRS - 1)];
+		struct frame_pair *row = add(&pair_list);
+
+		row->edge = sent->id;
+		row->port = pair->port;
+		memcpy(row->ip, pair->ip, 16);
+	}
+	for (int p = 0; p < PROTOCOLS; p++) {
+		uint32_t n = live ? now->waiting[p] : 0;
+
+		if (n || edge->waiting[p]) {
+			struct frame_pending *row = add(&pending_list);
+
+			row->edge = sent->id;
+			row->protocol = p;
+			row->count = n;
+			row->oldest_ns = n ? now->oldest_ns[p] : 0;
+		}
+		edge->waiting[p] = n != 0;
+	}
+	*sent = *now;
+	sent->active = active;
+}
+
+static void meet(const struct edge_key *key, const struct edge *now, int folded)
+{
+	struct known *edge = table_get(&by_id, now->id);
+
+	if (!now->id)
+		return;
+	if (!edge) {
+		edge = must(calloc(1, sizeof(*edge)));
+		edge->key = *key;
+		edge->folded = folded;
+		edge->sent.id = now->id;
+		edge->sent.tgid = now->tgid;
+		edge->next = all;
+		if (all)
+			all->previous = edge;
+		all = edge;
+		table_put(&by_id, now->id, edge);
+		define(edge);
+	}
+	edge->seen = generation;
+	edge->idle++;
+	grow(edge, now, now->tick == ctl->tick);
+}
+
+static void read_edges(int fd, int folded)
+{
+	static struct edge_key keys[BATCH];
+	static struct edge values[BATCH];
+	uint64_t in, out;
+	int first = 1;
+
+	for (;;) {
+		uint32_t n = BATCH;
+		int error = bpf_map_lookup_batch(fd, first ? NULL : &in, &out, keys, values, &n, NULL);
+
+		if (error && errno != ENOENT) {
+			read_errors++;
+			return;
+		}
+		for (uint32_t i = 0; i < n; i++)
+			meet(&keys[i], &values[i], folded);
+		edge_count += n;
+		if (error)
+			return;
+		in = out;
+		first = 0;
+	}
+}
+
+static uint64_t row_id(const struct row_key *key)
+{
+	return (uint64_t)key->edge << 16 | (uint64_t)key->proto << 8 | key->status;
+}
+
+static void grow_row(const struct row_key *key, const struct row *now)
+{
+	struct known *edge = table_get(&by_id, key->edge);
+	struct row *sent = table_get(&row_table, row_id(key));
+	struct frame_l7 *row;
+	uint32_t total = 0;
+
+	/* an edge that was made after the edges were read: next tick */
+	if (!edge)
+		return;
+	if (!sent) {
+		sent = must(calloc(1, sizeof(*sent)));
+		table_put(&row_table, row_id(key), sent);
+	}
+	if (memcmp(sent->hist, now->hist, sizeof(sent->hist)) == 0)
+		return;
+	edge->idle = 0;
+	row = add(&l7_list);
+	row->edge = key->edge;
+	row->protocol = key->proto;
+	row->status = key->status;
+	row->sum_ns = now->sum_ns - sent->sum_ns;
+	for (int b = 0; b < BUCKETS; b++) {
+		uint32_t n = now->hist[b] - sent->hist[b];
+
+		if (n) {
+			struct frame_hist *h = add(&hist_list);
+
+			h->row = l7_list.used - 1;
+			h->bucket = b;
+			h->count = n;
+			total += n;
+		}
+	}
+	/* by the histogram, so that both always agree */
+	row->count = total;
+	*sent = *now;
+}
+
+static void read_rows(void)
+{
+	static struct row_key keys[BATCH];
+	static struct row values[BATCH];
+	uint64_t in, out;
+	int first = 1;
+
+	for (;;) {
+		uint32_t n = BATCH;
+		int error = bpf_map_lookup_batch(k->rows, first ? NULL : &in, &out, keys, values, &n, NULL);
+
+		if (error && errno != ENOENT) {
+			read_errors++;
+			return;
+		}
+		for (uint32_t i = 0; i < n; i++)
+			grow_row(&keys[i], &values[i]);
+		row_count += n;
+		if (error)
+			return;
+		in = out;
+		first = 0;
+	}
+}
+
+/*
+ * Evicts idle edges in two phases, so that no count is lost to a connection that begins at that moment. First the key
+ * is taken out of the kernel: connections that use it get a new edge at the next look at them. Some ticks later nobody
+ * can write under the old id any more, and its rows go.
+ */
+static void evict(void)
+{
+	uint32_t limit = edge_count > MAX_EDGES / 4 * 3 || row_count > MAX_ROWS / 4 * 3 ? IDLE_TICKS_WHEN_FULL : IDLE_TICKS;
+	struct known *edge, *next;
+
+	/* without the look at each connection nothing would notice that an edge is still in use */
+	if (!k->connections)
+		return;
+	for (edge = all; edge; edge = next) {
+		next = edge->next;
+		if (!edge->dying) {
+			struct edge last;
+
+			if (edge->idle < limit)
+				continue;
+			if (bpf_map_lookup_and_delete_elem(edge->folded ? k->folded : k->edges, &edge->key, &last) == 0 &&
+			    last.id == edge->sent.id)
+				grow(edge, &last, 0);
+			edge->dying = 1;
+			continue;
+		}
+		if (++edge->dying < DYING_TICKS)
+			continue;
+		for (int p = 0; p < PROTOCOLS; p++) {
+			for (int s = 0; s <= STATUS_UNANSWERED; s++) {
+				struct row_key key = { .edge = edge->sent.id, .proto = p, .status = s };
+				struct row last;
+
+				if (!table_get(&row_table, row_id(&key)))
+					continue;
+				if (bpf_map_lookup_and_delete_elem(k->rows, &key, &last) == 0)
+					grow_row(&key, &last);
+				free(table_remove(&row_table, row_id(&key)));
+			}
+		}
+		*(uint32_t *)add(&gone_list) = edge->sent.id;
+		table_remove(&by_id, edge->sent.id);
+		if (edge->previous)
+			edge->previous->next = edge->next;
+		else
+			all = edge->next;
+		if (edge->next)
+			edge->next->previous = edge->previous;
+		free(edge);
+		evicted++;
+	}
+}
+
+static int hold(void *context, void *data, size_t size)
+{
+	(void)context;
+	if (size < sizeof(struct event))
+		return 0;
+	if (held_used == MAX_HELD_EVENTS) {
+		held_lost++;
+		return 0;
+	}
+	if (held_used == held_size) {
+		held_size = held_size ? held_size * 2 : 32;
+		held = must(realloc(held, held_size * sizeof(*held)));
+	}
+	held[held_used++] = *(struct event *)data;
+	return 0;
+}
+
+void tick_events(void)
+{
+	ring_buffer__consume(ring);
+}
+
+int tick_events_fd(void)
+{
+	return ring_buffer__epoll_fd(ring);
+}
+
+static void send_events(void)
+{
+	long page = sysconf(_SC_PAGESIZE);
+
+	tick_events();
+	if (!held_used)
+		return;
+	out_begin(FRAME_EVENT);
+	for (size_t i = 0; i < held_used; i++) {
+		struct frame_event *row = out_row(sizeof(*row));
+		const struct event *e = &held[i];
+
+		row->mono_ns = e->mono_ns;
+		row->cgroup = e->cgroup;
+		row->memory_cgroup = e->memory_cgroup;
+		row->rss_bytes = e->rss * page;
+		row->kind = e->kind;
+		row->pid = e->pid;
+		row->ppid = e->ppid;
+		row->code = e->code;
+		memcpy(row->comm, e->comm, sizeof(row->comm));
+		memcpy(row->filename, e->filename, strnlen(e->filename, sizeof(row->filename) - 1));
+	}
+	out_end();
+	held_used = 0;
+	if (held_size > 256) {
+		free(held);
+		held = NULL;
+		held_size = 0;
+	}
+}
+
+static uint64_t memory_of(int fd)
+{
+	char path[64], line[128];
+	unsigned long long bytes = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "r");
+	if (!file)
+		return 0;
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "memlock: %llu", &bytes) == 1)
+			break;
+	fclose(file);
+	return bytes;
+}
+
+static uint64_t resident(void)
+{
+	unsigned long long pages = 0;
+	FILE *file = fopen("/proc/self/statm", "r");
+
+	if (!file)
+		return 0;
+	if (fscanf(file, "%*u %llu", &pages) != 1)
+		pages = 0;
+	fclose(file);
+	return pages * sysconf(_SC_PAGESIZE);
+}
+
+static void self(const char *name, uint64_t value)
+{
+	struct frame_self *row = out_row(sizeof(*row));
+
+	strncpy(row->name, name, sizeof(row->name) - 1);
+	row->value = value;
+}
+
+static void send_self(void)
+{
+	struct rusage usage;
+
+	if (ticks_built % 10 == 1)
+		kernel_bytes = memory_of(k->edges) + memory_of(k->folded) + memory_of(k->rows) + memory_of(k->listeners) +
+			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->controls);
+	getrusage(RUSAGE_SELF, &usage);
+	out_begin(FRAME_SELF);
+	self("edges", edge_count);
+	self("edgesMax", MAX_EDGES);
+	self("rows", row_count);
+	self("rowsMax", MAX_ROWS);
+	self("connections", active_count);
+	self("evicted", evicted);
+	self("edgesRefused", ctl->edge_full);
+	self("rowsRefused", ctl->row_full);
+	self("storageRefused", ctl->storage_full);
+	self("fifoOverflows", ctl->fifo_overflow);
+	self("desyncs", ctl->desync);
+	self("unmatched", ctl->unmatched);
+	self("votesLost", ctl->votes_lost);
+	self("faults", ctl->fault);
+	self("stepLimits", ctl->step_limit);
+	self("blindChunks", ctl->blind);
+	self("waitsByDesign", ctl->waits);
+	self("eventsLost", ctl->event_lost + held_lost);
+	self("readErrors", read_errors);
+	self("ticksSkipped", ticks_skipped);
+	self("frames", out_frames());
+	self("bytes", out_bytes());
+	self("kernelBytes", kernel_bytes);
+	self("rssBytes", resident());
+	self("cpuUs", (uint64_t)usage.ru_utime.tv_sec * 1000000 + usage.ru_utime.tv_usec +
+			      (uint64_t)usage.ru_stime.tv_sec * 1000000 + usage.ru_stime.tv_usec);
+	out_end();
+}
+
+int tick_start(struct kernel *kernel)
+{
+	void *memory;
+
+	k = kernel;
+	memory = mmap(NULL, sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_SHARED, k->controls, 0);
+	if (memory == MAP_FAILED)
+		return -errno;
+	ctl = memory;
+	ring = ring_buffer__new(k->events, hold, NULL, NULL);
+	if (!ring)
+		return -errno;
+	return 0;
+}
+
+void tick_files(void)
+{
+	if (!k->files)
+		return;
+	for (ctl->pass = 0; ctl->pass < 2; ctl->pass++)
+		if (iterate(k->files))
+			read_errors++;
+}
+
+void tick_skipped(void)
+{
+	ticks_skipped++;
+}
+
+void tick_build(uint64_t tick, uint64_t mono_ns)
+{
+	struct frame_tick end = { .tick = tick, .mono_ns = mono_ns };
+
+	ticks_built++;
+	generation++;
+	edge_count = row_count = active_count = 0;
+	ctl->tick++;
+	if (k->connections && iterate(k->connections))
+		read_errors++;
+	read_edges(k->edges, 0);
+	read_edges(k->folded, 1);
+	read_rows();
+	evict();
+	send_list(&edge_list, FRAME_EDGE);
+	send_list(&tcp_list, FRAME_TCP);
+	send_list(&l7_list, FRAME_L7);
+	send_list(&hist_list, FRAME_HIST);
+	send_list(&pending_list, FRAME_PENDING);
+	send_list(&pair_list, FRAME_PAIR);
+	send_events();
+	send_list(&gone_list, FRAME_GONE);
+	send_self();
+	out_frame(FRAME_TICK, &end, sizeof(end));
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One tick: reads the kernel's counters, compares them with what was sent before and writes the increases as frames.
+ * Counters in the kernel only grow and are never reset under a writer, so a tick that is left out or a pause of the
+ * reader loses nothing. Edges without traffic and connections are evicted after minutes, in two phases (see evict).
+ */
+#ifndef COROOT_TICK_H
+#define COROOT_TICK_H
+
+#include "load.h"
+
+#include <stdint.h>
+
+/* 0, or -errno when the maps cannot be read. */
+int tick_start(struct kernel *kernel);
+/* Looks for connections that are older than the probe or were missed. */
+void tick_files(void);
+/* Moves process events out of the ring into memory. */
+void tick_events(void);
+int tick_events_fd(void);
+/* Builds the frames of one tick. */
+void tick_build(uint64_t tick, uint64_t mono_ns);
+void tick_skipped(void);
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * Life of a TCP connection: who dialled, whether it was answered and how fast, and what was left waiting at its end.
+ * The server's side is made in a softirq, so its owner is known with the first receive.
+ */
+static __always_inline struct conn *new_conn(struct sock *sk, u32 role, u32 tgid)
+{
+	struct conn *c = bpf_sk_storage_get(&conns, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!c) {
+		count(storage_full);
+		return NULL;
+	}
+	__builtin_memset(c, 0, offsetof(struct conn, runs));
+	c->role = role;
+	c->tgid = tgid;
+	make_key(&c->key, sk, role, tgid);
+	return c;
+}
+
+static __always_inline void opened(struct conn *c, struct sock *sk, u64 took)
+{
+	struct edge *edge = intern(c);
+	struct edge_pair *pair;
+	u32 at;
+
+	c->opened = 1;
+	c->fresh = 1;
+	if (!edge)
+		return;
+	__sync_fetch_and_add(&edge->opens, 1);
+	__sync_fetch_and_add(&edge->connect_ns, took);
+	at = __sync_fetch_and_add(&edge->pair_count, 1);
+	pair = &edge->pairs[at & (PAIRS - 1)];
+	if (c->role == ROLE_CLIENT) {
+		local_of(sk, pair->ip);
+		pair->port = sk->__sk_common.skc_num;
+	} else {
+		peer_of(sk, pair->ip);
+		pair->port = bpf_ntohs(sk->__sk_common.skc_dport);
+	}
+}
+
+static __always_inline void ended(struct conn *c, struct sock *sk)
+{
+	struct edge *edge = edge_of(c);
+	u32 left = waiting(c);
+
+	c->closed = 1;
+	if (edge) {
+		__sync_fetch_and_add(&edge->closes, 1);
+		fold(c, edge, sk, true);
+	}
+	if (!left || c->mode == MODE_OFF || c->mode == MODE_GUESS)
+		return;
+	/* a guess that no reply has confirmed counts only where the guess cannot well be wrong */
+	if (c->mode == MODE_TRIAL && c->proto == PROTO_REDIS)
+		return;
+	if (c->proto == PROTO_POSTGRES && c->walks[RESPONSE].status == STATUS_FAILED) {
+		settle(c, STATUS_FAILED, 1, bpf_ktime_get_ns());
+		left--;
+	}
+	if (left)
+		settle(c, STATUS_UNANSWERED, left, bpf_ktime_get_ns());
+	c->mode = MODE_OFF;
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_state, struct sock *sk, int old, int new)
+{
+	struct conn *c;
+
+	if (!is_tcp(sk))
+		return 0;
+	if (new == TCP_SYN_SENT) {
+		c = new_conn(sk, ROLE_CLIENT, bpf_get_current_pid_tgid() >> 32);
+		if (c)
+			c->started = bpf_ktime_get_ns();
+		return 0;
+	}
+	if (old == TCP_SYN_RECV && new == TCP_ESTABLISHED) {
+		c = new_conn(sk, ROLE_SERVER, 0);
+		if (c)
+			opened(c, sk, 0);
+		return 0;
+	}
+	if (old == TCP_SYN_SENT) {
+		c = bpf_sk_storage_get(&conns, sk, NULL, 0);
+		if (!c)
+			return 0;
+		if (new == TCP_ESTABLISHED) {
+			opened(c, sk, bpf_ktime_get_ns() - c->started);
+		} else if (new == TCP_CLOSE) {
+			struct edge *edge = intern(c);
+
+			c->closed = 1;
+			if (edge)
+				__sync_fetch_and_add(&edge->failed, 1);
+		}
+		return 0;
+	}
+	if (new == TCP_CLOSE) {
+		c = bpf_sk_storage_get(&conns, sk, NULL, 0);
+		if (c && c->opened && !c->closed)
+			ended(c, sk);
+	}
+	return 0;
+}
