@@ -53,13 +53,14 @@ export type Fields = Readonly<Record<string, unknown>>;
 export const isFields = (value: unknown): value is Fields =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** The answer's rows; an answer of another shape is refused. */
+/** The entries of an answer that is a map by id; an answer of another shape is refused. */
 export const askRows = async (server: URL, path: string, timeoutMs?: number): Promise<readonly Fields[]> => {
   const answer = await askJson(server, path, timeoutMs);
-  if (Array.isArray(answer) && answer.every(isFields)) return answer;
+  const rows = isFields(answer) ? Object.values(answer) : [answer];
+  if (rows.every(isFields)) return rows;
   throw new CommandError(
     EXIT.failure,
-    `${new URL(path, server).href} did not answer a list`,
+    `${new URL(path, server).href} did not answer a map of entries`,
     "is this a Coroot server?",
   );
 };

@@ -14,11 +14,11 @@ const dataFlag = text(
   "data folder (default: $COROOT_DATA, /var/lib/coroot as root, else ~/.local/share/coroot)",
 );
 const serverFlags = {
-  host: text("ADDRESS", "address to listen on (default 127.0.0.1)"),
-  port: whole("N", "port of page, API and agents (default 8080; 0: any free one)"),
+  host: text("ADDRESS", "address to listen on (default: $COROOT_HOST, else 127.0.0.1)"),
+  port: whole("N", "port of page, API and agents (default: $COROOT_PORT, else 8080; 0: any free one)"),
   data: dataFlag,
-  config: text("FILE", "YAML configuration (default: none, built-in settings)"),
-  cluster: text("NAME", "name of the watched cluster (default: from the configuration)"),
+  config: text("FILE", "YAML configuration (default: $COROOT_CONFIG, else built-in settings)"),
+  cluster: text("NAME", "name of this set of machines (default: $COROOT_CLUSTER, else default)"),
 } as const;
 const askFlags = {
   server: text("URL", "a running server (default: $COROOT_SERVER, else http://127.0.0.1:8080)"),
@@ -37,7 +37,7 @@ const server: Command = {
   name: "server",
   summary: "run the server: page, API, ingestion and the embedded store",
   flags: serverFlags,
-  examples: ["coroot server --host 0.0.0.0 --data /var/lib/coroot", "coroot server --config /etc/coroot.yaml"],
+  examples: ["coroot server --port 9090 --data /var/lib/coroot", "coroot server --config /etc/coroot.yaml"],
   run: async (values) => (await import("./start.ts")).server(values),
 };
 

@@ -3,26 +3,39 @@
  * are the caller's; it stops the server through `stop`, which waits for the server's own shutdown and no longer than
  * ten seconds. A server that fails is reported with its cause.
  */
-import { Cause, Effect, Exit } from "effect";
-import type { Values } from "./command.ts";
-import { CommandError, EXIT } from "./command.ts";
-import { checkPort, defaultData, lockData } from "./preflight.ts";
+import { Cause, Effect, Either, Exit } from "effect";
+import { type Environment, loadConfig } from "../../../runtime/config/Config.ts";
+import { CommandError, EXIT, type ExitCode, type Values } from "./command.ts";
+import { checkPort } from "./preflight.ts";
 
 export interface ServerSettings {
   readonly host: string;
   readonly port: number;
   readonly data: string;
   readonly config: string | undefined;
-  readonly cluster: string | undefined;
+  readonly cluster: string;
 }
 
-/** Flags to settings; the port and the data folder are free and ours, or a CommandError says why not. */
+/** The environment with the flags over it: a flag says the same as its variable, and stands above it. */
+export const overlaid = (environment: Environment, values: Values): Environment => {
+  const flags = {
+    COROOT_HOST: values.text("host"),
+    COROOT_PORT: values.text("port"),
+    COROOT_DATA: values.text("data"),
+    COROOT_CLUSTER: values.text("cluster"),
+  };
+  return { ...environment, ...Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined)) };
+};
+
+/** Configuration file, environment and flags as settings; the port is free, or a CommandError says that it is not. */
 export const serverSettings = async (values: Values): Promise<ServerSettings> => {
-  const host = values.text("host") ?? "127.0.0.1";
-  const port = await checkPort(host, values.number("port") ?? 8080);
-  const data = values.text("data") ?? defaultData();
-  lockData(data, "server");
-  return { host, port, data, config: values.text("config"), cluster: values.text("cluster") };
+  const config = values.text("config");
+  const loaded = await Effect.runPromise(
+    Effect.either(loadConfig({ path: config, env: overlaid(process.env, values) })),
+  );
+  if (Either.isLeft(loaded)) throw new CommandError(EXIT.usage, loaded.left.message, "see: coroot server --help");
+  const { server, data, cluster } = loaded.right;
+  return { host: server.host, port: await checkPort(server.host, server.port), data, config, cluster };
 };
 
 /** The server's address as this machine reaches it. */
@@ -32,26 +45,38 @@ export const localAddress = (settings: Pick<ServerSettings, "host" | "port">, sc
   return `${scheme}://${host.includes(":") ? `[${host}]` : host}:${settings.port}`;
 };
 
+export interface Failure {
+  readonly why: string;
+  readonly exitCode: ExitCode;
+}
+
 export interface RunningServer {
   /** resolves with null after an ordinary end, else with what went wrong */
-  readonly ended: Promise<string | null>;
+  readonly ended: Promise<Failure | null>;
   readonly stop: () => Promise<void>;
 }
 
 const STOP_MS = 10_000;
 
+const isHeld = (error: unknown): boolean =>
+  error instanceof Error && "_tag" in error && error._tag === "DataDirError" && error.message.includes("held by");
+
+/** What a person reads of a failed server: the message of an expected error, the whole cause of any other. */
+export const explain = (cause: Cause.Cause<unknown>): Failure => {
+  const failure = Cause.failureOption(cause);
+  if (failure._tag === "None") return { why: Cause.pretty(cause), exitCode: EXIT.failure };
+  const error = failure.value;
+  if (!(error instanceof Error)) return { why: Cause.pretty(cause), exitCode: EXIT.failure };
+  return { why: error.message, exitCode: isHeld(error) ? EXIT.conflict : EXIT.failure };
+};
+
 export const startServer = async (settings: ServerSettings): Promise<RunningServer> => {
   const { runServer } = await import("../server.ts");
   const controller = new AbortController();
-  const program = runServer({
-    host: settings.host,
-    port: settings.port,
-    data: settings.data,
-    ...(settings.config === undefined ? {} : { config: settings.config }),
-    ...(settings.cluster === undefined ? {} : { cluster: settings.cluster }),
-  });
+  const { config, ...others } = settings;
+  const program = runServer({ ...others, ...(config === undefined ? {} : { config }) });
   const ended = Effect.runPromiseExit(Effect.scoped(program), { signal: controller.signal }).then((exit) =>
-    Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause) ? null : Cause.pretty(exit.cause),
+    Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause) ? null : explain(exit.cause),
   );
   return {
     ended,
@@ -79,11 +104,11 @@ const healthy = (address: string): Promise<boolean> =>
 
 /** Waits until /health answers; fails when the server ends first. */
 export const whenHealthy = async (address: string, server: RunningServer): Promise<void> => {
-  const end = server.ended.then((why) => ({ why: why ?? "it ended at once" }));
+  const end = server.ended.then((failure): Failure => failure ?? { why: "it ended at once", exitCode: EXIT.failure });
   for (;;) {
     const answer = await Promise.race([end, healthy(address)]);
     if (answer === true) return;
-    if (answer !== false) throw new CommandError(EXIT.failure, `the server did not start: ${answer.why}`, "");
+    if (answer !== false) throw new CommandError(answer.exitCode, answer.why, "");
     await Promise.race([end, new Promise((resume) => setTimeout(resume, 50))]);
   }
 };

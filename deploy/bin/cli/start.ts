@@ -9,7 +9,15 @@ import { askRows, type Fields, textOf, numberOf } from "./ask.ts";
 import { type Child, supervise } from "./child.ts";
 import { EXIT, type Values } from "./command.ts";
 import { featuresOff } from "./lists.ts";
-import { localAddress, type RunningServer, serverSettings, startServer, stopSignal, whenHealthy } from "./serve.ts";
+import {
+  type Failure,
+  localAddress,
+  type RunningServer,
+  serverSettings,
+  startServer,
+  stopSignal,
+  whenHealthy,
+} from "./serve.ts";
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
@@ -61,13 +69,13 @@ const untilStopped = async (
   end: () => Promise<void>,
 ): Promise<number> => {
   const failure = await Promise.race([
-    server.ended.then((why) => `the server ended: ${why ?? "by itself"}`),
+    server.ended.then((why): Failure => why ?? { why: "by itself", exitCode: EXIT.failure }),
     stop.then(() => null),
   ]);
   if (failure === null) say("stopping");
-  else process.stderr.write(`coroot: ${failure}\n`);
+  else process.stderr.write(`coroot: the server ended: ${failure.why}\n`);
   await end();
-  return failure === null ? EXIT.ok : EXIT.failure;
+  return failure === null ? EXIT.ok : failure.exitCode;
 };
 
 export const server = async (values: Values): Promise<number> => {
@@ -119,7 +127,8 @@ export const start = async (values: Values): Promise<number> => {
       join(settings.data, "agent.key"),
       "--data",
       join(settings.data, "agent"),
-      ...(settings.cluster === undefined ? [] : ["--cluster", settings.cluster]),
+      "--cluster",
+      settings.cluster,
     ],
     environment: { COROOT_SUPERVISED: "1" },
     say,

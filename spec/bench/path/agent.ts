@@ -6,7 +6,7 @@
 import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { capability, findProgram } from "../../capabilities.ts";
+import { capability, findProgram } from "../../machine.ts";
 import type { Figure, MeasureContext, Measured } from "../figure.ts";
 import { replyLength, startLoad } from "./load.ts";
 import { cpuNs, descendants, freePort, npmStart, pause, rssMb, temporaryFolder, waitFor } from "./launch.ts";
