@@ -207,7 +207,7 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
     if (cell.running || cell.stopped || cell.mailbox.length === 0 || cell.quarantinedUntil > now()) return;
     cell.running = true;
     busy++;
-    fork(drain(cell), { scope });
+    fork(drain(cell), { scope, immediate: false });
   };
 
   const drain = (cell: Cell): Effect.Effect<void> =>

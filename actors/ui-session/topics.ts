@@ -1,0 +1,158 @@
+/**
+ * Where the page's topics come from: boards that actors publish to, and one ask where a detail is looked at. Reads only;
+ * it owns no state, so nothing here can fail but an ask, whose topic is then unknown until the actor answers again.
+ */
+import { Clock, Effect } from "effect";
+import type { ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
+import type { Incident } from "../../schemas/incident.ts";
+import type { ServiceId } from "../../schemas/service.ts";
+import type { AgentView, IncidentCard, MapEdge, Overview, ServiceCard } from "../../schemas/wire/page.ts";
+import { servicePath } from "../service/messages.ts";
+
+const ASK_MS = 1_000;
+
+/** What the topics need beside the actors. */
+export interface TopicSources {
+  readonly cluster: string;
+  readonly version: string;
+  readonly startedAt: number;
+  readonly agents: Effect.Effect<readonly AgentView[]>;
+  readonly store: Effect.Effect<Overview["store"]>;
+}
+
+export type Entries = Readonly<Record<string, unknown>>;
+
+/** Entries of a topic, or null when there is no such topic (any more). */
+export const readTopic = (
+  system: ActorSystemShape,
+  sources: TopicSources,
+  topic: string,
+): Effect.Effect<Entries | null> => {
+  const separator = topic.indexOf(":");
+  const [name, argument] = separator < 0 ? [topic, ""] : [topic.slice(0, separator), topic.slice(separator + 1)];
+  switch (name) {
+    case "overview":
+      return overview(system, sources);
+    case "services":
+      return Effect.sync(() => Object.fromEntries(cards(system).map((card) => [card.id, card])));
+    case "map":
+      return Effect.sync(() => map(system));
+    case "incidents":
+      return Effect.sync(() =>
+        Object.fromEntries(incidents(system).map((incident) => [incident.id, cardOf(incident)])),
+      );
+    case "incident":
+      return Effect.sync(() => {
+        const incident = system.board.read("incidents").get(argument);
+        return incident === undefined ? null : { incident };
+      });
+    case "agents":
+      return Effect.map(sources.agents, (agents) => Object.fromEntries(agents.map((agent) => [agent.id, agent])));
+    case "console":
+      return Effect.sync(() => Object.fromEntries(system.views().map((view) => [view.path, view])));
+    case "actor":
+      return Effect.sync(() => {
+        const inspected = system.inspect(argument);
+        return inspected === null ? null : { ...inspected };
+      });
+    case "service":
+      return system.has(servicePath(argument as ServiceId))
+        ? system.ask(servicePath(argument as ServiceId), { type: "page" }, ASK_MS).pipe(
+            Effect.map((entries) => withIncident(system, entries as Record<string, unknown>)),
+            Effect.catchAll((error) => Effect.as(Effect.logWarning(error.message), null)),
+          )
+        : Effect.succeed(null);
+    default:
+      return Effect.succeed(null);
+  }
+};
+
+const incidents = (system: ActorSystemShape): Incident[] => [...system.board.read("incidents").values()] as Incident[];
+
+const cardOf = (incident: Incident): IncidentCard => {
+  const cause = incident.rca?.causes[0];
+  return {
+    id: incident.id,
+    status: incident.status,
+    severity: incident.severity,
+    service: incident.service,
+    headline: incident.headline,
+    cause: cause === undefined ? null : { service: cause.service, kind: cause.kind, confidence: cause.confidence },
+    impact: incident.impact,
+    suspectedAt: incident.suspectedAt,
+    openedAt: incident.openedAt,
+    resolvedAt: incident.resolvedAt,
+    members: incident.members.length,
+  };
+};
+
+/** The running incident of each service that takes part in one. */
+const running = (system: ActorSystemShape): ReadonlyMap<ServiceId, string> => {
+  const out = new Map<ServiceId, string>();
+  for (const incident of incidents(system))
+    if (incident.status === "open" || incident.status === "suspicion")
+      for (const member of incident.members) out.set(member, incident.id);
+  return out;
+};
+
+const cards = (system: ActorSystemShape): ServiceCard[] => {
+  const inIncident = running(system);
+  return ([...system.board.read("services").values()] as ServiceCard[]).map((card) => ({
+    ...card,
+    incident: inIncident.get(card.id) ?? null,
+  }));
+};
+
+const withIncident = (system: ActorSystemShape, entries: Record<string, unknown>): Entries => {
+  const card = entries["card"] as ServiceCard;
+  return { ...entries, card: { ...card, incident: running(system).get(card.id) ?? null } };
+};
+
+const map = (system: ActorSystemShape): Entries => {
+  const entries: Record<string, unknown> = {};
+  for (const card of cards(system)) entries[`node:${card.id}`] = card;
+  for (const edges of system.board.read("edges").values() as Iterable<readonly MapEdge[]>)
+    for (const edge of edges) entries[`edge:${edge.from}>${edge.to}`] = edge;
+  return entries;
+};
+
+const overview = (system: ActorSystemShape, sources: TopicSources): Effect.Effect<Entries> =>
+  Effect.gen(function* () {
+    const agents = yield* sources.agents;
+    const store = yield* sources.store;
+    const now = yield* Clock.currentTimeMillis;
+    const open = incidents(system);
+    const view: Overview = {
+      cluster: sources.cluster,
+      version: sources.version,
+      startedAt: sources.startedAt,
+      agents: { connected: agents.filter((agent) => agent.state === "connected").length, known: agents.length },
+      services: system.board.read("services").size,
+      openIncidents: open.filter((incident) => incident.status === "open").length,
+      suspicions: open.filter((incident) => incident.status === "suspicion").length,
+      store,
+      notices: notices(agents, store, now - sources.startedAt),
+    };
+    return { overview: view };
+  });
+
+/** An agent and the store may take this long to come up before it is worth a notice. */
+const STARTING_MS = 15_000;
+
+const notices = (agents: readonly AgentView[], store: Overview["store"], age: number): string[] => {
+  const out: string[] = [];
+  if (agents.length === 0 && age > STARTING_MS) out.push("No agent is connected: nothing is observed.");
+  for (const agent of agents) {
+    if (agent.state === "disconnected") out.push(`Agent ${agent.node} is disconnected.`);
+    if (agent.conflicts > 0) out.push(`Two agents claim the id of ${agent.node}.`);
+    const off = agent.capabilities.filter((capability) => capability.state === "off");
+    const first = off[0];
+    if (agent.state === "connected" && first !== undefined)
+      out.push(`${agent.node}: ${off.map((capability) => capability.feature).join(", ")} off (${first.reason})`);
+    const lost = Object.entries(agent.losses).filter(([, n]) => n > 0);
+    if (lost.length > 0) out.push(`${agent.node}: ${lost.map(([what, n]) => `${n} ${what}`).join(", ")}`);
+  }
+  if (store.state === "down") out.push(`The store is down: ${store.message}. Detection goes on; history waits.`);
+  if (store.dropped > 0) out.push(`${store.dropped} rows of history were dropped while the store was away.`);
+  return out;
+};
