@@ -5,7 +5,7 @@
 import type { FaultName } from "./args.ts";
 import { normalLimits, type Environment } from "./environment.ts";
 import type { Role } from "./plan.ts";
-import type { Shop } from "./shop.ts";
+import { serviceOf, type Shop } from "./shop.ts";
 
 export type EndFault = () => Promise<void>;
 
@@ -31,10 +31,10 @@ export const faults: Readonly<Record<FaultName, Fault>> = {
     needsCgroups: false,
     inject: async (shop, role) => {
       const { port } = shop.environment.plan.services[role];
-      await shop.services[role].hold();
+      await serviceOf(shop, role).hold();
       return async () => {
-        shop.services[role].release();
-        await shop.services[role].listening(port);
+        serviceOf(shop, role).release();
+        await serviceOf(shop, role).listening(port);
       };
     },
   },
@@ -43,7 +43,10 @@ export const faults: Readonly<Record<FaultName, Fault>> = {
     what: (name) => `a transaction in ${name} holds an exclusive lock on the products`,
     role: () => "postgres",
     needsCgroups: false,
-    inject: (shop) => shop.postgres.lockProducts(),
+    inject: async (shop) => {
+      if (shop.postgres === null) throw new Error("PostgreSQL is not installed");
+      return shop.postgres.lockProducts();
+    },
   },
   "cpu-hog": {
     name: "cpu-hog",
@@ -64,8 +67,8 @@ export const faults: Readonly<Record<FaultName, Fault>> = {
     role: (shuffled) => (shuffled ? "catalog" : "cart"),
     needsCgroups: false,
     inject: (shop, role) => {
-      shop.services[role].control({ errors: ERROR_SHARE });
-      return Promise.resolve(() => Promise.resolve(shop.services[role].control({ errors: 0 })));
+      serviceOf(shop, role).control({ errors: ERROR_SHARE });
+      return Promise.resolve(() => Promise.resolve(serviceOf(shop, role).control({ errors: 0 })));
     },
   },
   oom: {
@@ -74,8 +77,8 @@ export const faults: Readonly<Record<FaultName, Fault>> = {
     role: () => "cart",
     needsCgroups: true,
     inject: (shop, role) => {
-      shop.services[role].control({ leakBytes: LEAK_BYTES_PER_REQUEST });
-      return Promise.resolve(() => Promise.resolve(shop.services[role].control({ leakBytes: 0 })));
+      serviceOf(shop, role).control({ leakBytes: LEAK_BYTES_PER_REQUEST });
+      return Promise.resolve(() => Promise.resolve(serviceOf(shop, role).control({ leakBytes: 0 })));
     },
   },
 };

@@ -67,4 +67,13 @@ export const withPorts = (plan: Plan, ports: Readonly<Record<Role, number>>): Pl
   services: placements((role) => ({ ...plan.services[role], port: ports[role] })),
 });
 
+/** The roles that can run when these programs are missing; a part goes with the store behind it. */
+export const rolesWithout = (missing: readonly string[]): readonly Role[] => {
+  const off = new Set<Role>();
+  if (missing.includes("nginx")) off.add("nginx");
+  if (missing.includes("redis-server")) off.add("redis").add("cart");
+  if (missing.includes("postgres") || missing.includes("python3")) off.add("postgres").add("catalog");
+  return roles.filter((role) => !off.has(role));
+};
+
 export const serviceNames = (plan: Plan): readonly string[] => roles.map((role) => plan.services[role].name);

@@ -1,8 +1,8 @@
 /**
  * The shop: nginx -> front -> catalog -> PostgreSQL and cart -> Redis, with its users, started in that environment and
  * counted as ready when each listens. Owned by the run that started it; a program that does not come up fails the start
- * with its last words; everything is stopped by the Cleanup it is given. A program whose package is missing fails the
- * start too, since a shop with a hole would look like a fault.
+ * with its last words; everything is stopped by the Cleanup it is given. A part whose program is missing is left out,
+ * with the requests that would need it: a shop with a hole would look like a fault.
  */
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
@@ -12,19 +12,26 @@ import { fileURLToPath } from "node:url";
 import type { Cleanup } from "./cleanup.ts";
 import { addressOf, type Environment } from "./environment.ts";
 import { LoadWitness } from "./load.ts";
-import { findProgram, postgresFolder, type Program } from "./packages.ts";
-import { LOAD, type Role } from "./plan.ts";
+import { findProgram, missingPrograms, postgresFolder, type Program } from "./packages.ts";
+import { LOAD, rolesWithout, type Role } from "./plan.ts";
 import { preparePostgres, type Postgres } from "./postgres.ts";
 import { Supervised, type Launch } from "./supervised.ts";
 
 export interface Shop {
   readonly environment: Environment;
-  readonly services: Readonly<Record<Role, Supervised>>;
-  readonly postgres: Postgres;
+  /** those that run; a part is absent when its program is missing */
+  readonly services: ReadonlyMap<Role, Supervised>;
+  readonly postgres: Postgres | null;
   readonly users: LoadWitness;
   /** what a person opens, seen from where the users are */
   readonly url: string;
 }
+
+export const serviceOf = (shop: Shop, role: Role): Supervised => {
+  const service = shop.services.get(role);
+  if (service === undefined) throw new Error(`${role} is off: its program is not installed`);
+  return service;
+};
 
 /** The folder of the shop's programs: beside the sources, also when this runs from the bundle in dist/. */
 const programFolder = (): string => {
@@ -112,62 +119,81 @@ export const startShop = async (options: {
       env: { LISTEN_HOST: at(role).host, LISTEN_PORT: String(at(role).port), ...env },
     });
 
-  const postgresBin = postgresFolder();
-  if (postgresBin === null) throw new Error("PostgreSQL is not installed");
-  const postgres = await preparePostgres({
-    bin: postgresBin,
-    runFolder: folder,
-    name: at("postgres").name,
-    address: at("postgres").host,
-    port: at("postgres").port,
-    from: network === null ? "127.0.0.1/32" : `${network.range}.0/24`,
-  });
-  const nginxFolder = join(folder, `${at("nginx").name}-files`);
-  await mkdir(nginxFolder);
-  const nginxFile = join(nginxFolder, "nginx.conf");
-  await writeFile(nginxFile, nginxConfig(nginxFolder, endpoint("nginx"), endpoint("front")));
-  const redisFile = join(folder, `${at("redis").name}.conf`);
-  await writeFile(
-    redisFile,
-    `bind ${at("redis").host}\nport ${at("redis").port}\nrequirepass ${password}\nsave ""\nappendonly no\ndir ${folder}\n`,
-    { mode: 0o600 },
-  );
+  const running = rolesWithout(missingPrograms());
+  const routes = [
+    ...(running.includes("catalog") ? ["products"] : []),
+    ...(running.includes("cart") ? ["cart"] : []),
+    ...(running.includes("catalog") && running.includes("cart") ? ["home"] : []),
+  ];
+  if (routes.length === 0) throw new Error("neither Redis nor PostgreSQL and Python are installed: no shop is left");
 
-  const services: Readonly<Record<Role, Supervised>> = {
-    postgres: supervised(at("postgres").name, postgres.command, {
-      user: postgres.user,
-      folder: postgres.folder,
-      stopSignal: "SIGINT",
-    }),
-    redis: supervised(at("redis").name, [needed("redis-server"), redisFile], {}),
-    cart: await own("cart", [process.execPath], "cart.mjs", {
-      REDIS_HOST: at("redis").host,
-      REDIS_PORT: String(at("redis").port),
-      REDIS_PASSWORD: password,
-    }),
-    catalog: await own("catalog", [needed("python3"), "-u"], "catalog.py", {
-      DATABASE_HOST: at("postgres").host,
-      DATABASE_PORT: String(at("postgres").port),
-      DATABASE_PASSWORD: password,
-    }),
-    front: await own("front", [process.execPath], "front.mjs", {
-      CATALOG_URL: `http://${endpoint("catalog")}`,
-      CART_URL: `http://${endpoint("cart")}`,
-    }),
-    nginx: supervised(at("nginx").name, [needed("nginx"), "-c", nginxFile, "-e", "stderr"], {}),
+  const postgresBin = running.includes("postgres") ? postgresFolder() : null;
+  const postgres =
+    postgresBin === null
+      ? null
+      : await preparePostgres({
+          bin: postgresBin,
+          runFolder: folder,
+          name: at("postgres").name,
+          address: at("postgres").host,
+          port: at("postgres").port,
+          from: network === null ? "127.0.0.1/32" : `${network.range}.0/24`,
+        });
+
+  const makers: Readonly<Record<Role, () => Promise<Supervised>>> = {
+    postgres: async () => {
+      if (postgres === null) throw new Error("PostgreSQL is not installed");
+      const { command, user, folder: home } = postgres;
+      return supervised(at("postgres").name, command, { user, folder: home, stopSignal: "SIGINT" });
+    },
+    redis: async () => {
+      const file = join(folder, `${at("redis").name}.conf`);
+      const listen = `bind ${at("redis").host}\nport ${at("redis").port}\nrequirepass ${password}\n`;
+      await writeFile(file, `${listen}save ""\nappendonly no\ndir ${folder}\n`, { mode: 0o600 });
+      return supervised(at("redis").name, [needed("redis-server"), file], {});
+    },
+    cart: () =>
+      own("cart", [process.execPath], "cart.mjs", {
+        REDIS_HOST: at("redis").host,
+        REDIS_PORT: String(at("redis").port),
+        REDIS_PASSWORD: password,
+      }),
+    catalog: () =>
+      own("catalog", [needed("python3"), "-u"], "catalog.py", {
+        DATABASE_HOST: at("postgres").host,
+        DATABASE_PORT: String(at("postgres").port),
+        DATABASE_PASSWORD: password,
+      }),
+    front: () =>
+      own("front", [process.execPath], "front.mjs", {
+        CATALOG_URL: `http://${endpoint("catalog")}`,
+        CART_URL: `http://${endpoint("cart")}`,
+      }),
+    nginx: async () => {
+      const home = join(folder, `${at("nginx").name}-files`);
+      await mkdir(home);
+      const file = join(home, "nginx.conf");
+      await writeFile(file, nginxConfig(home, endpoint("nginx"), endpoint("front")));
+      return supervised(at("nginx").name, [needed("nginx"), "-c", file, "-e", "stderr"], {});
+    },
   };
-  const order: readonly Role[] = ["postgres", "redis", "cart", "catalog", "front", "nginx"];
+  const services = new Map<Role, Supervised>();
+  const order = (["postgres", "redis", "cart", "catalog", "front", "nginx"] as const).filter((role) =>
+    running.includes(role),
+  );
   for (const role of order) {
-    cleanup.add(at(role).name, () => services[role].stop());
-    services[role].start();
+    const service = await makers[role]();
+    cleanup.add(at(role).name, () => service.stop());
+    service.start();
+    services.set(role, service);
   }
-  await postgres.fill(password, signal);
-  for (const role of order) await services[role].listening(at(role).port, signal);
+  await postgres?.fill(password, signal);
+  for (const [role, service] of services) await service.listening(at(role).port, signal);
 
   const users = new LoadWitness();
-  const url = `http://${endpoint("nginx")}`;
+  const url = `http://${endpoint(running.includes("nginx") ? "nginx" : "front")}`;
   const load = supervised(LOAD, [process.execPath, await copied("load.mjs", LOAD)], {
-    env: { TARGET_URL: url, RATE: String(options.rate ?? 50) },
+    env: { TARGET_URL: url, RATE: String(options.rate ?? 50), ROUTES: routes.join(",") },
     onLine: (line) => users.read(line),
   });
   cleanup.add(LOAD, () => load.stop());

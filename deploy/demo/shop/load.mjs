@@ -21,12 +21,19 @@ const number = (limit) => 1 + Math.floor(Math.random() * limit);
 const emptySecond = () => ({ sent: 0, ok: 0, failed: 0, slow: 0, latencies: [] });
 let second = emptySecond();
 
+/** The routes and how often each is wanted; ROUTES leaves out those that a missing part could not answer. */
+const wishes = [
+  { route: "products", weight: 35, method: "GET", path: () => `/products/${number(200)}` },
+  { route: "cart", weight: 25, method: "GET", path: () => `/cart/u${number(500)}` },
+  { route: "cart", weight: 15, method: "POST", path: () => `/cart/u${number(500)}` },
+  { route: "home", weight: 25, method: "GET", path: () => `/home/u${number(500)}` },
+].filter(({ route }) => (process.env.ROUTES ?? route).split(",").includes(route));
+const weights = wishes.reduce((sum, { weight }) => sum + weight, 0);
+
 const nextRequest = () => {
-  const dice = Math.random();
-  if (dice < 0.35) return { route: "products", method: "GET", path: `/products/${number(200)}` };
-  if (dice < 0.6) return { route: "cart", method: "GET", path: `/cart/u${number(500)}` };
-  if (dice < 0.75) return { route: "cart", method: "POST", path: `/cart/u${number(500)}` };
-  return { route: "home", method: "GET", path: `/home/u${number(500)}` };
+  let dice = Math.random() * weights;
+  const wish = wishes.find(({ weight }) => (dice -= weight) < 0) ?? wishes[0];
+  return { ...wish, path: wish.path() };
 };
 
 /** Resolves with null when the answer was good, else with what was wrong. */
