@@ -183,6 +183,9 @@ const wanted = (base) => digest(base, ["package.json", "package-lock.json"]);
 export const modulesFresh = (base = root) =>
   readStamp(join(base, "node_modules/.coroot.json"))["lock"] === wanted(base);
 
+/** Notes that node_modules is what the lockfile says now. @param {string} base */
+export const markModules = (base = root) => writeStamp(join(base, "node_modules/.coroot.json"), "lock", wanted(base));
+
 /**
  * Installs node_modules when absent or older than the lockfile. Throws with npm's last lines when that fails.
  * @param {(message: string) => void} log
@@ -192,7 +195,7 @@ export const ensureModules = async (log) => {
   log("installing node modules (npm install)");
   const { code, output } = await quietly("npm", ["install", "--no-audit", "--no-fund", "--loglevel=error"]);
   if (code !== 0) throw new Error(`npm install ended with ${code}:\n${lastLines(output, 12)}`);
-  writeStamp(join(root, "node_modules/.coroot.json"), "lock", wanted(root));
+  markModules();
 };
 
 /** Refuses an old Node with one clear line. */
