@@ -1,0 +1,70 @@
+/**
+ * What the probe reports each second, decoded. Edge ids are the probe's own and start anew with each life of the probe:
+ * the first tick of a life has `reset` set, and everything known by id before it is void. Types only.
+ */
+import type { Table } from "../../../schemas/wire/columns.ts";
+import type {
+  HIST_SHAPE,
+  L7_SHAPE,
+  PAIR_SHAPE,
+  PENDING_SHAPE,
+  Role,
+  TCP_SHAPE,
+} from "../../../schemas/wire/observe.ts";
+
+/**
+ * One direction of traffic of one owner. Client: the process that dialled, the address and port it dialled; `local` is
+ * empty. Server: the dialled address and port are `local` and `port`, the caller is `peer`; `tgid` is the last process
+ * that received there (0 until one has), and the definition comes again when that changes. Where the kernel's table of
+ * edges was full, `peer` of a server edge is empty (all further callers) and `port` of a client edge is 0 (all ports).
+ */
+export interface ProbeEdge {
+  readonly id: number;
+  readonly role: Role;
+  readonly netns: number;
+  readonly tgid: number;
+  readonly peer: string;
+  readonly port: number;
+  readonly local: string;
+}
+
+export type ProbeEvent =
+  | {
+      readonly kind: "exec";
+      readonly pid: number;
+      readonly ppid: number;
+      readonly comm: string;
+      readonly filename: string;
+      readonly monoMs: number;
+      /** inode of the cgroup v2 directory */
+      readonly cgroupId: number;
+      /** inode of the directory that holds the memory controller: v1's, or v2's again */
+      readonly memoryCgroupId: number;
+    }
+  | {
+      readonly kind: "exit";
+      readonly pid: number;
+      readonly code: number | null;
+      readonly signal: number | null;
+      readonly monoMs: number;
+    }
+  | { readonly kind: "oom"; readonly pid: number; readonly rssBytes: number; readonly monoMs: number };
+
+/** Everything but the gauges (`tcp.active`, `pending`) is an increase since the tick before. */
+export interface ProbeTick {
+  /** second of the machine's monotonic clock; gaps mean that a tick was left out and its counts are in this one */
+  readonly tick: number;
+  readonly monoMs: number;
+  readonly reset: boolean;
+  readonly edges: readonly ProbeEdge[];
+  readonly gone: readonly number[];
+  readonly tcp: Table<typeof TCP_SHAPE>;
+  readonly l7: Table<typeof L7_SHAPE>;
+  readonly hist: Table<typeof HIST_SHAPE>;
+  readonly pending: Table<typeof PENDING_SHAPE>;
+  readonly pairs: Table<typeof PAIR_SHAPE>;
+  /** 16 bytes for each row of `pairs` */
+  readonly pairIps: Uint8Array;
+  readonly events: readonly ProbeEvent[];
+  readonly self: Readonly<Record<string, number>>;
+}

@@ -1,0 +1,66 @@
+/**
+ * Layout of the probe's frames: the TypeScript side of bpf/include/frames.h. A spec holds it against what
+ * `probe --layout` prints, so a change on one side alone fails the tests.
+ */
+export const FRAME_MAGIC = 0x31425250;
+export const FRAME_MAJOR = 1;
+export const HEADER_BYTES = 8;
+/** No frame is longer: it bounds what a broken probe can make us hold. */
+export const MAX_FRAME_BYTES = 16 * 1024 * 1024;
+
+export const FRAME = {
+  hello: 1,
+  capability: 2,
+  edge: 3,
+  gone: 4,
+  tcp: 5,
+  l7: 6,
+  hist: 7,
+  pending: 8,
+  pair: 9,
+  event: 10,
+  self: 11,
+  tick: 12,
+  end: 13,
+} as const;
+
+/** Size and member offsets of each struct, in bytes. */
+export const LAYOUT = {
+  header: { size: 8, length: 0, kind: 4 },
+  hello: { size: 24, magic: 0, major: 4, minor: 6, buckets: 8, pid: 12, mono_ns: 16 },
+  capability: { size: 192, feature: 0, state: 32, error: 36, reason: 40 },
+  edge: { size: 48, id: 0, netns: 4, tgid: 8, port: 12, role: 14, peer: 16, local: 32 },
+  tcp: {
+    size: 64,
+    bytes_out: 0,
+    bytes_in: 8,
+    connect_ns: 16,
+    rtt_us: 24,
+    edge: 32,
+    opens: 36,
+    failed: 40,
+    closes: 44,
+    active: 48,
+    retransmits: 52,
+    rtt_count: 56,
+  },
+  l7: { size: 24, sum_ns: 0, edge: 8, count: 12, protocol: 16, status: 17 },
+  hist: { size: 12, row: 0, count: 4, bucket: 8 },
+  pending: { size: 24, oldest_ns: 0, edge: 8, count: 12, protocol: 16 },
+  pair: { size: 24, edge: 0, port: 4, ip: 8 },
+  event: {
+    size: 192,
+    mono_ns: 0,
+    cgroup: 8,
+    memory_cgroup: 16,
+    rss_bytes: 24,
+    kind: 32,
+    pid: 36,
+    ppid: 40,
+    code: 44,
+    comm: 48,
+    filename: 64,
+  },
+  self: { size: 32, name: 0, value: 24 },
+  tick: { size: 16, tick: 0, mono_ns: 8 },
+} as const;
