@@ -164,7 +164,8 @@ export const startServer = async (options: {
   const child = spawn("setpriv", ["--pdeathsig=TERM", process.execPath, program, "start"], {
     cwd: folder,
     env: {
-      ...process.env,
+      // settings meant for another server would make this one less than fresh
+      ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("COROOT_"))),
       COROOT_PORT: String(port),
       COROOT_DATA: join(folder, "data"),
       COROOT_CONFIG: config,
