@@ -335,12 +335,17 @@ export const makeProbeDecoder = (): ProbeDecoder => {
   return {
     unknownFrames: () => unknown,
     push: (chunk) => {
-      held.push(chunk.slice());
+      held.push(chunk);
       heldBytes += chunk.byteLength;
       // joined only once the frame at hand is whole, so that a long one in many chunks is copied once
       if (heldBytes < wanted) return [];
-      const data = held.length === 1 && held[0] !== undefined ? held[0] : Buffer.concat(held, heldBytes);
-      const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+      const data = new Uint8Array(heldBytes);
+      let filled = 0;
+      for (const piece of held) {
+        data.set(piece, filled);
+        filled += piece.byteLength;
+      }
+      const view = new DataView(data.buffer);
       const out: ProbeMessage[] = [];
       let at = 0;
       wanted = HEADER_BYTES;
@@ -355,9 +360,7 @@ export const makeProbeDecoder = (): ProbeDecoder => {
           break;
         }
         const from = at + HEADER_BYTES;
-        // a copy: frames of a tick wait for its end, and the chunk's memory belongs to the stream
-        const bytes = data.slice(from, from + length);
-        take({ kind, bytes, view: new DataView(bytes.buffer) }, out);
+        take({ kind, bytes: data.subarray(from, from + length), view: new DataView(data.buffer, from, length) }, out);
         at = from + length;
       }
       held = at === data.byteLength ? [] : [data.slice(at)];

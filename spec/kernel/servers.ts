@@ -1,0 +1,136 @@
+/**
+ * Real servers on free loopback ports, in a temporary directory of their own: nginx, Redis, PostgreSQL. Each is a child
+ * that `stop` ends and whose files it removes.
+ */
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { chmodSync, chownSync, mkdtempSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { findProgram, postgresBin } from "../machine.ts";
+
+export interface Running {
+  readonly port: number;
+  readonly folder: string;
+  readonly child: ChildProcess;
+  readonly stop: () => Promise<void>;
+}
+
+export const freePort = (): Promise<number> =>
+  new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0));
+    });
+  });
+
+const answers = (port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+export const listening = async (port: number, child: ChildProcess, what: string): Promise<void> => {
+  const until = performance.now() + 15_000;
+  while (performance.now() < until) {
+    if (child.exitCode !== null) throw new Error(`${what} ended with code ${child.exitCode}`);
+    if (await answers(port)) return;
+    await pause(20);
+  }
+  throw new Error(`${what} does not listen on ${port}`);
+};
+
+const folderOf = (name: string): string => mkdtempSync(join(tmpdir(), `coroot-${name}-`));
+
+const stopper =
+  (child: ChildProcess, folder: string, signal: NodeJS.Signals): (() => Promise<void>) =>
+  async () => {
+    if (child.exitCode === null && child.signalCode === null) {
+      const exited = new Promise((resolve) => child.once("exit", resolve));
+      child.kill(signal);
+      await exited;
+    }
+    rmSync(folder, { recursive: true, force: true });
+  };
+
+export const startNginx = async (server = `location / { return 200 "hello\\n"; }`): Promise<Running> => {
+  const folder = folderOf("nginx");
+  const port = await freePort();
+  writeFileSync(
+    join(folder, "nginx.conf"),
+    `daemon off; worker_processes 1; pid ${folder}/pid; error_log ${folder}/error.log warn; user root;
+events { worker_connections 512; }
+http { access_log off; keepalive_requests 100000000; client_body_temp_path ${folder}/a; proxy_temp_path ${folder}/b;
+fastcgi_temp_path ${folder}/c; uwsgi_temp_path ${folder}/d; scgi_temp_path ${folder}/e; sendfile on; root ${folder};
+server { listen 127.0.0.1:${port} backlog=512; ${server} } }\n`,
+  );
+  const child = spawn(findProgram("nginx") ?? "nginx", ["-c", join(folder, "nginx.conf"), "-p", folder], {
+    stdio: "ignore",
+  });
+  await listening(port, child, "nginx");
+  return { port, folder, child, stop: stopper(child, folder, "SIGQUIT") };
+};
+
+export const startRedis = async (): Promise<Running> => {
+  const folder = folderOf("redis");
+  const port = await freePort();
+  const child = spawn(
+    findProgram("redis-server") ?? "redis-server",
+    ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder],
+    { stdio: "ignore" },
+  );
+  await listening(port, child, "redis-server");
+  return { port, folder, child, stop: stopper(child, folder, "SIGTERM") };
+};
+
+const idOf = (user: string): number => Number(execFileSync("id", ["-u", user], { encoding: "utf8" }));
+
+/** PostgreSQL refuses to run as root: it runs as the user of its Debian package. */
+export const startPostgres = async (): Promise<Running & { readonly run: (sql: string) => string }> => {
+  const bin = postgresBin() ?? "";
+  const folder = folderOf("postgres");
+  const port = await freePort();
+  const uid = idOf("postgres");
+  const data = join(folder, "data");
+  chmodSync(folder, 0o755);
+  mkdirSync(data, { mode: 0o700 });
+  chownSync(data, uid, uid);
+  const made = spawnSync(join(bin, "initdb"), ["-D", data, "-A", "trust", "-U", "postgres", "-N", "--locale=C"], {
+    uid,
+    encoding: "utf8",
+  });
+  if (made.status !== 0) throw new Error(`initdb: ${made.stderr}`);
+  const child = spawn(
+    join(bin, "postgres"),
+    `-D ${data} -p ${port} -h 127.0.0.1 -c unix_socket_directories= -c fsync=off -c autovacuum=off -c shared_buffers=16MB`.split(
+      " ",
+    ),
+    { uid, stdio: "ignore" },
+  );
+  await listening(port, child, "postgres");
+  const run = (sql: string): string =>
+    execFileSync("psql", ["-h", "127.0.0.1", "-p", String(port), "-U", "postgres", "-AtqX", "-c", sql], {
+      encoding: "utf8",
+      env: { ...process.env, PGSSLMODE: "disable" },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+  const until = performance.now() + 15_000;
+  for (;;) {
+    try {
+      run("select 1");
+      break;
+    } catch (error) {
+      if (performance.now() > until) throw error;
+      await pause(50);
+    }
+  }
+  return { port, folder, child, stop: stopper(child, folder, "SIGINT"), run };
+};
