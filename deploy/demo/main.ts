@@ -3,6 +3,7 @@
  * faults, or a quiet run. Ends with an exit code: 0 as hoped, 1 a wrong verdict or a failure, 2 a wrong argument. Ctrl-C,
  * SIGTERM and every failure clean up all that was made before it ends.
  */
+import { createInterface } from "node:readline";
 import {
   BadDemoArgument,
   DEFAULT_SERVER,
@@ -15,13 +16,13 @@ import { runCheck, runQuiet } from "./check.ts";
 import { Cleanup } from "./cleanup.ts";
 import { now, sleep } from "./clock.ts";
 import { makeEnvironment } from "./environment.ts";
-import { faultProblem, faults } from "./faults.ts";
+import { faultProblem, faults, type EndFault } from "./faults.ts";
 import type { LoadSecond } from "./load.ts";
 import { ensurePrograms } from "./packages.ts";
 import { plainPlan, shuffledPlan } from "./plan.ts";
 import { makeReport, usersLine, type Report } from "./report.ts";
 import { ServerClient, startServer } from "./server.ts";
-import { startShop } from "./shop.ts";
+import { serviceOf, startShop, type Shop } from "./shop.ts";
 import { formatTable } from "./table.ts";
 
 export type { DemoArgs } from "./args.ts";
@@ -31,6 +32,43 @@ export { packages } from "./packages.ts";
 const USERS_LINE_EVERY = 5;
 
 const isAbort = (error: unknown): boolean => error instanceof Error && error.name === "AbortError";
+
+/** Injects the fault; at a terminal, Enter ends it and injects it again, so that the recovery can be watched too. */
+const faultByHand = async (
+  fault: FaultName,
+  shop: Shop,
+  cleanup: Cleanup,
+  report: Report,
+  signal: AbortSignal,
+): Promise<void> => {
+  const means = faults[fault];
+  const role = means.role(shop.environment.plan.shuffled);
+  let end: EndFault | null = null;
+  const begin = async (): Promise<void> => {
+    end = await means.inject(shop, role);
+    report.tell(`${fault}: ${means.what(serviceOf(shop, role).name)}`);
+  };
+  cleanup.add(`fault ${fault}`, async () => end?.());
+  await begin();
+  if (!process.stdin.isTTY) return;
+  const toggle = async (): Promise<void> => {
+    if (end === null) return begin();
+    await end();
+    end = null;
+    report.tell(`${fault} is over; Enter injects it again`);
+  };
+  let turn = Promise.resolve();
+  const keys = createInterface({ input: process.stdin, terminal: false });
+  keys.on("line", () => {
+    turn = turn.then(toggle).catch((error: unknown) => report.tell(`${fault}: ${String(error)}`));
+  });
+  signal.addEventListener("abort", () => keys.close(), { once: true });
+  cleanup.add("keys", async () => {
+    keys.close();
+    await turn;
+  });
+  report.tell("Enter ends the fault");
+};
 
 /** Shop, server beside it, and perhaps a fault, until the time is up or the signal comes. */
 const runShop = async (fault: FaultName | null, args: DemoArgs, report: Report, signal: AbortSignal): Promise<void> => {
@@ -77,11 +115,7 @@ const runShop = async (fault: FaultName | null, args: DemoArgs, report: Report, 
       const warmup = args.warmupSeconds ?? DEFAULT_WARMUP_SECONDS;
       report.tell(`${fault} comes in ${warmup} s`);
       await sleep(warmup * 1000, signal);
-      const means = faults[fault];
-      const role = means.role(environment.plan.shuffled);
-      const end = await means.inject(shop, role);
-      cleanup.add(`fault ${fault}`, end);
-      report.tell(`${fault}: ${means.what(environment.plan.services[role].name)}`);
+      await faultByHand(fault, shop, cleanup, report, signal);
     }
     if (args.seconds === undefined) {
       report.tell("Ctrl-C ends the demo and removes all of it");
@@ -123,8 +157,10 @@ export const runDemo = async (args: DemoArgs): Promise<number> => {
         await runShop(mode.fault, args, report, stop.signal);
         return 0;
       case "check": {
+        const startedAt = now();
         const verdicts = await runCheck(mode.faults, options, (verdict) => report.data("verdict", verdict));
         report.print(formatTable(verdicts));
+        report.tell(`the check took ${((now() - startedAt) / 60_000).toFixed(1)} minutes`);
         return verdicts.every((verdict) => verdict.right) ? 0 : 1;
       }
       case "quiet": {
