@@ -46,6 +46,25 @@ const GONE_AFTER_MS = 2_000;
 const REMEMBER_DEATH_MS = 10 * 60_000;
 const MAX_DEATHS = 2_000;
 
+const MAX_DEPARTED = 5_000;
+const EXPLAIN_MS = 1_500;
+const KEEP_DEPARTED_MS = 60_000;
+
+/** How a process ended. */
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: number | null;
+  readonly atMs: number;
+}
+
+interface Departed<P extends Member> {
+  readonly instance: Instance<P>;
+  readonly atMs: number;
+  readonly nowMs: number;
+  readonly left: number;
+  told: boolean;
+}
+
 export interface InstancesOptions<P extends Member> {
   /** called once per container whose name must be asked for */
   readonly onContainer?: (instance: Instance<P>) => void;
@@ -57,6 +76,7 @@ export class Instances<P extends Member = Member> {
   private readonly byPid = new Map<number, Instance<P>>();
   /** when the last instance of a service (or unit, or container) died */
   private readonly deaths = new Map<string, number>();
+  private readonly departed = new Map<number, Departed<P>>();
   private nextId = 1;
   private readonly options: InstancesOptions<P>;
   readonly events: InstanceEvent[] = [];
@@ -68,6 +88,11 @@ export class Instances<P extends Member = Member> {
 
   ofPid(pid: number): Instance<P> | null {
     return this.byPid.get(pid) ?? null;
+  }
+
+  /** As `ofPid`, also for a process that ended within the last minute: its last rows and its victim report come late. */
+  ofRecentPid(pid: number): Instance<P> | null {
+    return this.byPid.get(pid) ?? this.departed.get(pid)?.instance ?? null;
   }
 
   join(member: P, nowMs: number): Instance<P> {
@@ -121,27 +146,38 @@ export class Instances<P extends Member = Member> {
     return instance;
   }
 
-  /** A process ended (`exit` where the kernel told how), or moved to another program. */
-  leave(
-    pid: number,
-    nowMs: number,
-    exit: { readonly code: number | null; readonly signal: number | null; readonly atMs: number } | null,
-  ): Instance<P> | null {
+  /**
+   * A process ended. Its exit event waits until the kernel's word on how it ended (`exited`), at most EXPLAIN_MS where
+   * `explained` says that one may come.
+   */
+  leave(pid: number, nowMs: number, atMs: number, explained: boolean): Instance<P> | null {
     const instance = this.byPid.get(pid);
     if (instance === undefined) return null;
+    this.part(instance, pid, nowMs);
+    if (this.departed.size >= MAX_DEPARTED)
+      for (const [old, entry] of this.departed) if (entry.told) this.departed.delete(old);
+    const departed = { instance, atMs, nowMs, left: instance.members.size, told: false };
+    this.departed.set(pid, departed);
+    if (!explained) this.tell(pid, departed, { code: null, signal: null, atMs });
+    return instance;
+  }
+
+  /** The kernel's word on how a process ended. */
+  exited(pid: number, exit: Exit): void {
+    const departed = this.departed.get(pid);
+    if (departed !== undefined && !departed.told) this.tell(pid, departed, exit);
+  }
+
+  private tell(pid: number, departed: Departed<P>, exit: Exit): void {
+    departed.told = true;
+    if (departed.instance.reported)
+      this.events.push({ kind: "exit", instance: departed.instance.id, pid, ...exit, left: departed.left });
+  }
+
+  private part(instance: Instance<P>, pid: number, nowMs: number): void {
     this.byPid.delete(pid);
     const member = instance.members.get(pid);
     instance.members.delete(pid);
-    if (exit !== null && instance.reported)
-      this.events.push({
-        kind: "exit",
-        instance: instance.id,
-        atMs: exit.atMs,
-        pid,
-        code: exit.code,
-        signal: exit.signal,
-        left: instance.members.size,
-      });
     if (instance.members.size === 0) {
       instance.diedMs = nowMs;
       const key = keyOf(instance.identity, instance.slot);
@@ -159,7 +195,6 @@ export class Instances<P extends Member = Member> {
       // A child that outlives its parent is no restart; one that starts after the parent's end is.
       instance.headLost = nowMs;
     }
-    return instance;
   }
 
   /** The same process with another program: still the same unit or container, else another family. */
@@ -170,7 +205,7 @@ export class Instances<P extends Member = Member> {
       after.identity.instance !== null &&
       keyOf(instance.identity, instance.slot) === keyOf(after.identity, after.identity.instance);
     if (!same) {
-      this.leave(before.pid, nowMs, null);
+      if (instance !== undefined) this.part(instance, before.pid, nowMs);
       return this.join(after, nowMs);
     }
     instance.members.set(after.pid, after);
@@ -192,6 +227,11 @@ export class Instances<P extends Member = Member> {
 
   /** Decides what is reported from now on, and which of the dead are gone. `atMs` is the wall clock for events. */
   settle(nowMs: number, atMs: number): void {
+    for (const [pid, entry] of this.departed) {
+      if (!entry.told && nowMs - entry.nowMs >= EXPLAIN_MS)
+        this.tell(pid, entry, { code: null, signal: null, atMs: entry.atMs });
+      if (nowMs - entry.nowMs >= KEEP_DEPARTED_MS) this.departed.delete(pid);
+    }
     for (const instance of this.all.values()) {
       if (!instance.reported && this.mayReport(instance, nowMs)) {
         instance.reported = true;

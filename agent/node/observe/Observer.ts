@@ -1,0 +1,215 @@
+/**
+ * The sampling loop's inside: processes, cgroups, listeners and the probe's ticks become one window per second. Owned by
+ * the node agent, which calls `absorb` for each probe tick and `observe` once a second; synchronous, all state in here.
+ * Without a probe it goes on from /proc alone. `close` frees the descriptors.
+ */
+import type { ListenDefinition } from "../../../schemas/wire/observe.ts";
+import type { CgroupMounts } from "../host/cgroups.ts";
+import { Listeners, type Listener } from "../host/Listeners.ts";
+import { ProcessTable, type Process } from "../host/ProcessTable.ts";
+import { Reader } from "../host/Reader.ts";
+import { Fold } from "./Fold.ts";
+import { definitionOf, Instances, type Instance } from "./Instances.ts";
+import type { ProbeEvent, ProbeTick } from "./probeTick.ts";
+import { Usage } from "./Usage.ts";
+import { Catalog, type Listens, type Window } from "./Window.ts";
+
+const SCAN_EVERY_MS = 5_000;
+/** without the probe nobody tells of starts and ends */
+const SCAN_ALONE_MS = 1_000;
+const LISTEN_EVERY_MS = 5_000;
+const PROBE_SILENT_MS = 3_000;
+
+export interface ObserverOptions {
+  readonly node: string;
+  readonly bootMs: number;
+  readonly mounts: CgroupMounts;
+  readonly proc?: string;
+  readonly onContainer?: (instance: Instance<Process>) => void;
+}
+
+export interface Clocks {
+  /** monotonic, ms since the agent's start */
+  readonly monoMs: number;
+  readonly wallMs: number;
+}
+
+export class Observer {
+  readonly reader = new Reader();
+  readonly table: ProcessTable;
+  readonly instances: Instances<Process>;
+  readonly listeners: Listeners;
+  readonly usage: Usage;
+  readonly fold: Fold;
+  readonly catalog = new Catalog();
+  /** what the probe said about itself last */
+  probeSelf: Readonly<Record<string, number>> = {};
+  private listens: Listens = { version: 0, list: [] };
+  private listensText = "";
+  private readonly byListening = new Map<string, Listener>();
+  private lastTickMs = Number.NEGATIVE_INFINITY;
+  private lastScanMs = Number.NEGATIVE_INFINITY;
+  private lastListenMs = Number.NEGATIVE_INFINITY;
+  private churn = true;
+
+  constructor(options: ObserverOptions) {
+    const proc = options.proc ?? "/proc";
+    this.table = new ProcessTable({ reader: this.reader, node: options.node, bootMs: options.bootMs, proc });
+    this.instances = new Instances<Process>(
+      options.onContainer === undefined ? {} : { onContainer: options.onContainer },
+    );
+    this.listeners = new Listeners(this.reader, this.table, proc);
+    this.usage = new Usage(this.reader, options.mounts, proc);
+    this.fold = new Fold({
+      ofProcess: (tgid) => {
+        this.table.lookup(tgid);
+        this.applyChanges(this.nowMs);
+        return this.instances.ofRecentPid(tgid);
+      },
+      ofListening: (netns, address, port) => {
+        const listener = this.byListening.get(`${netns}|${address}|${port}`);
+        return listener === undefined ? null : this.instances.ofPid(listener.pid);
+      },
+    });
+  }
+
+  private nowMs = 0;
+  private wallMs = 0;
+
+  get probeAlive(): boolean {
+    return this.nowMs - this.lastTickMs < PROBE_SILENT_MS;
+  }
+
+  /** Takes a tick of the probe: its events first, since its edges may belong to processes that they announce. */
+  absorb(tick: ProbeTick, clocks: Clocks): void {
+    this.nowMs = clocks.monoMs;
+    this.wallMs = clocks.wallMs;
+    this.lastTickMs = clocks.monoMs;
+    this.probeSelf = tick.self;
+    const wallOf = (event: ProbeEvent): number => clocks.wallMs - Math.max(0, tick.monoMs - event.monoMs);
+    for (const event of tick.events) if (event.kind === "exec") this.table.executed(event.pid);
+    this.applyChanges(clocks.monoMs);
+    // Edges before exits: the owner of a socket may have ended in the same second.
+    this.fold.absorb(tick, clocks.monoMs);
+    for (const event of tick.events) {
+      if (event.kind === "exec") this.churn = true;
+      else if (event.kind === "oom") {
+        const instance = this.instances.ofRecentPid(event.pid);
+        if (instance !== null) {
+          this.usage.oom(instance);
+          this.instances.oom(instance, event.pid, event.rssBytes, wallOf(event));
+        }
+      } else {
+        this.churn = true;
+        this.table.exited(event.pid);
+        this.applyChanges(clocks.monoMs);
+        this.instances.exited(event.pid, { code: event.code, signal: event.signal, atMs: wallOf(event) });
+      }
+    }
+  }
+
+  /** The probe is gone: its gauges are void. */
+  probeLost(): void {
+    this.lastTickMs = Number.NEGATIVE_INFINITY;
+    this.fold.forgetProbe();
+  }
+
+  /** Reads the host and ends the window. */
+  observe(window: number, clocks: Clocks): Window {
+    const { monoMs, wallMs } = clocks;
+    this.nowMs = monoMs;
+    this.wallMs = wallMs;
+    this.table.measure(monoMs);
+    if (monoMs - this.lastScanMs >= (this.probeAlive ? SCAN_EVERY_MS : SCAN_ALONE_MS) - 50) {
+      this.lastScanMs = monoMs;
+      this.table.scan();
+    }
+    this.applyChanges(monoMs);
+    if (this.churn || monoMs - this.lastListenMs >= LISTEN_EVERY_MS - 50) {
+      this.churn = false;
+      this.lastListenMs = monoMs;
+      this.refreshListeners();
+    }
+    const counted = this.usage.measure(this.instances.all.values());
+    if (!this.probeAlive) for (const instance of counted) this.instances.oom(instance, 0, 0, wallMs);
+    this.instances.settle(monoMs, wallMs);
+    for (const instance of this.instances.all.values())
+      if (instance.reported) this.catalog.addInstance(definitionOf(instance));
+    this.publishListens();
+    const folded = this.fold.flush(monoMs, (id) => {
+      const instance = this.instances.all.get(id);
+      return instance === undefined ? "gone" : instance.reported ? "shown" : "waiting";
+    });
+    for (const id of folded.edgeIds) {
+      const edge = this.fold.edges.get(id);
+      if (edge !== undefined) this.catalog.addEdge(edge.definition);
+    }
+    const usage = this.usage.table(this.instances.all.values());
+    this.usage.forget(
+      (id) => this.instances.all.has(id),
+      (pid) => this.table.processes.has(pid),
+    );
+    this.catalog.sweep(
+      monoMs,
+      (id) => this.instances.all.has(id),
+      (id) => this.fold.edges.has(id),
+    );
+    return {
+      window,
+      monoMs,
+      wallMs,
+      gone: this.instances.gone.splice(0),
+      events: this.instances.events.splice(0),
+      listens: this.listens,
+      ...folded,
+      usage,
+    };
+  }
+
+  close(): void {
+    this.table.close();
+    this.usage.close();
+  }
+
+  private applyChanges(nowMs: number): void {
+    const { joined, left, replaced } = this.table.takeChanges();
+    if (joined.length + left.length + replaced.length === 0) return;
+    this.churn = true;
+    // Ends before starts, so that a restart between two looks is seen as one; parents before their children.
+    for (const process of left) {
+      const owner = this.instances.ofPid(process.pid);
+      if (owner !== null) this.usage.ended(owner, process);
+      this.instances.leave(process.pid, nowMs, this.wallMs, this.probeAlive);
+    }
+    for (const { before, after } of replaced) {
+      this.instances.replace(before, after, nowMs);
+      this.fold.invalidate(after.pid, nowMs);
+    }
+    for (const process of joined.toSorted((a, b) => a.startTicks - b.startTicks || a.pid - b.pid))
+      if (this.table.processes.get(process.pid) === process) this.instances.join(process, nowMs);
+  }
+
+  private refreshListeners(): void {
+    const listeners = this.listeners.refresh();
+    this.applyChanges(this.nowMs);
+    this.byListening.clear();
+    for (const listener of listeners) {
+      this.byListening.set(`${listener.netns}|${listener.address}|${listener.port}`, listener);
+      const instance = this.instances.ofPid(listener.pid);
+      if (instance !== null) instance.listens = true;
+    }
+  }
+
+  /** The complete list, with a new version only when something in it changed. */
+  private publishListens(): void {
+    const list: ListenDefinition[] = [];
+    for (const { pid, netns, address, port } of this.listeners.all) {
+      const instance = this.instances.ofPid(pid);
+      if (instance?.reported === true) list.push({ instance: instance.id, address, port, netns });
+    }
+    const text = list.map((one) => `${one.instance} ${one.netns} ${one.address} ${one.port}`).join("\n");
+    if (text === this.listensText) return;
+    this.listensText = text;
+    this.listens = { version: this.listens.version + 1, list };
+  }
+}
