@@ -8,6 +8,7 @@ import { Cleanup } from "./cleanup.ts";
 import { now, sleep, TimedOut, until } from "./clock.ts";
 import { freePort, makeEnvironment } from "./environment.ts";
 import { faultProblem, faults } from "./faults.ts";
+import { missingPrograms } from "./packages.ts";
 import { plainPlan, shuffledPlan } from "./plan.ts";
 import { startServer, type IncidentSeen, type ServerClient } from "./server.ts";
 import { startShop, type Shop } from "./shop.ts";
@@ -104,7 +105,7 @@ const runFault = async (fault: FaultName, bench: Bench, options: RunOptions): Pr
   const { tell, signal } = options;
   const { plan } = shop.environment;
   const means = faults[fault];
-  const problem = faultProblem(means, shop.environment);
+  const problem = faultProblem(means, shop.environment, missingPrograms());
   if (problem !== null) throw new Error(problem);
   const role = means.role(plan.shuffled);
 

@@ -4,7 +4,8 @@
  */
 import type { FaultName } from "./args.ts";
 import { normalLimits, type Environment } from "./environment.ts";
-import type { Role } from "./plan.ts";
+import type { Program } from "./packages.ts";
+import { rolesWithout, type Role } from "./plan.ts";
 import { serviceOf, type Shop } from "./shop.ts";
 
 export type EndFault = () => Promise<void>;
@@ -84,7 +85,10 @@ export const faults: Readonly<Record<FaultName, Fault>> = {
 };
 
 /** Why this fault cannot be injected here; null when it can. */
-export const faultProblem = (fault: Fault, environment: Environment): string | null =>
-  fault.needsCgroups && environment.cgroups === null
-    ? `${fault.name} needs a cgroup with limits (${environment.off.join("; ")})`
-    : null;
+export const faultProblem = (fault: Fault, environment: Environment, missing: readonly Program[]): string | null => {
+  const role = fault.role(environment.plan.shuffled);
+  if (!rolesWithout(missing).includes(role))
+    return `${fault.name} needs ${role}, which is off: ${missing.join(", ")} missing`;
+  if (!fault.needsCgroups || environment.cgroups !== null) return null;
+  return `${fault.name} needs limits; ${environment.off.find((off) => off.startsWith("cgroups")) ?? "cgroups: off"}`;
+};

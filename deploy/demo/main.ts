@@ -18,7 +18,7 @@ import { now, sleep } from "./clock.ts";
 import { makeEnvironment } from "./environment.ts";
 import { faultProblem, faults, type EndFault } from "./faults.ts";
 import type { LoadSecond } from "./load.ts";
-import { ensurePrograms } from "./packages.ts";
+import { ensurePrograms, missingPrograms } from "./packages.ts";
 import { plainPlan, shuffledPlan } from "./plan.ts";
 import { makeReport, usersLine, type Report } from "./report.ts";
 import { ServerClient, startServer } from "./server.ts";
@@ -79,7 +79,7 @@ const runShop = async (fault: FaultName | null, args: DemoArgs, report: Report, 
     for (const off of environment.off) report.tell(off);
     if (environment.network === null)
       report.tell("processes, listeners and resources from /proc are seen; traffic is off");
-    const problem = fault === null ? null : faultProblem(faults[fault], environment);
+    const problem = fault === null ? null : faultProblem(faults[fault], environment, missingPrograms());
     if (problem !== null) throw new Error(problem);
     const common = { cleanup, tell: report.tell, signal };
 
