@@ -151,6 +151,7 @@ const runFault = async (fault: FaultName, bench: Bench, options: RunOptions): Pr
     incident,
     resolvedAt: resolved?.resolvedAt ?? null,
     others: all.filter((other) => other.openedAt !== null && other.id !== incident?.id),
+    last: incident === null ? null : await server.incident(incident.id),
   };
 };
 

@@ -158,7 +158,12 @@ export const runDemo = async (args: DemoArgs): Promise<number> => {
         return 0;
       case "check": {
         const startedAt = now();
-        const verdicts = await runCheck(mode.faults, options, (verdict) => report.data("verdict", verdict));
+        const verdicts = await runCheck(mode.faults, options, (verdict) => {
+          report.data("verdict", verdict);
+          report.tell(`${verdict.fault}: ${verdict.right ? "right" : "wrong"}`);
+          if (!verdict.right || verdict.late.length > 0)
+            for (const line of verdict.account) report.tell(`  the incident says: ${line}`);
+        });
         report.print(formatTable(verdicts));
         report.tell(`the check took ${((now() - startedAt) / 60_000).toFixed(1)} minutes`);
         return verdicts.every((verdict) => verdict.right) ? 0 : 1;

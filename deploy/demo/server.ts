@@ -23,6 +23,8 @@ export interface IncidentSeen {
   readonly openedAt: number | null;
   readonly resolvedAt: number | null;
   readonly cause: { readonly service: string; readonly kind: CauseKind } | null;
+  /** its timeline and the causes it names, for a person who asks why; empty for a card */
+  readonly account: readonly { readonly at: number | null; readonly text: string }[];
 }
 
 const causeKinds: Readonly<Record<CauseKind, true>> = {
@@ -65,6 +67,23 @@ const readCause = (value: unknown): IncidentSeen["cause"] => {
   return { service: text(cause, "service"), kind };
 };
 
+const list = (value: unknown): readonly Json[] => (Array.isArray(value) ? value.filter(isObject) : []);
+
+const readAccount = (incident: Json, rca: unknown): IncidentSeen["account"] => [
+  ...list(incident["timeline"]).map((entry) => ({
+    at: time(entry, "at"),
+    text: `${text(entry, "kind")}: ${text(entry, "text")}`,
+  })),
+  ...list(isObject(rca) ? rca["causes"] : []).map((cause, index) => ({
+    at: null,
+    text: `cause ${index + 1}: ${text(cause, "service")} ${text(cause, "kind")} (${text(cause, "confidence")}): ${text(cause, "headline")}`,
+  })),
+  ...list(isObject(rca) ? rca["ruledOut"] : []).map((out) => ({
+    at: null,
+    text: `ruled out: ${text(out, "service")}: ${text(out, "reason")}`,
+  })),
+];
+
 /** An Incident, or an IncidentCard (whose cause is already the best one). */
 export const readIncident = (value: unknown): IncidentSeen => {
   const incident = object(value, "incident");
@@ -82,6 +101,7 @@ export const readIncident = (value: unknown): IncidentSeen => {
     openedAt: time(incident, "openedAt"),
     resolvedAt: time(incident, "resolvedAt"),
     cause: best === null || best === undefined ? null : readCause(best),
+    account: readAccount(incident, rca),
   };
 };
 

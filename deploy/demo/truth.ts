@@ -56,6 +56,8 @@ export interface Seen {
   readonly resolvedAt: number | null;
   /** every other incident that opened during the run, before the fault or beside it */
   readonly others: readonly IncidentSeen[];
+  /** the incident as it was at the end of the run */
+  readonly last: IncidentSeen | null;
 }
 
 export interface Verdict {
@@ -70,6 +72,8 @@ export interface Verdict {
   /** which of the bars were missed */
   readonly late: readonly string[];
   readonly notes: readonly string[];
+  /** what the incident says of itself, in seconds after the injection: why a verdict is what it is */
+  readonly account: readonly string[];
 }
 
 /** The service's part of an id; units may be named with or without their suffix. */
@@ -109,5 +113,8 @@ export const judge = (seen: Seen): Verdict => {
   ];
   const right =
     named !== null && named.service === truth.service && named.kind === truth.kind && seen.others.length === 0;
-  return { fault: seen.fault, expected: truth, named, suspicion, open, recovery, right, late, notes };
+  const account = (seen.last?.account ?? []).map(({ at, text }) =>
+    at === null ? text : `${((at - seen.injectedAt) / 1000).toFixed(1)} s ${text}`,
+  );
+  return { fault: seen.fault, expected: truth, named, suspicion, open, recovery, right, late, notes, account };
 };

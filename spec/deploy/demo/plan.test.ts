@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { faults } from "../../../deploy/demo/faults.ts";
+import { faultProblem, faults } from "../../../deploy/demo/faults.ts";
 import { freeRange, overlap } from "../../../deploy/demo/network.ts";
 import { plainPlan, roles, rolesWithout, serviceNames, shuffledPlan } from "../../../deploy/demo/plan.ts";
 import { truthOf } from "../../../deploy/demo/truth.ts";
@@ -51,6 +51,18 @@ describe("a missing program", () => {
     expect(rolesWithout([])).toEqual(roles);
     expect(rolesWithout(["postgres"])).toEqual(["nginx", "front", "cart", "redis"]);
     expect(rolesWithout(["redis-server", "nginx"])).toEqual(["front", "catalog", "postgres"]);
+  });
+});
+
+describe("a fault that cannot be done here", () => {
+  const environment = { plan: plainPlan(), folder: "/", cgroups: null, network: null, off: ["cgroups: off, no root"] };
+
+  it("says what it lacks", () => {
+    expect(faultProblem(faults.errors, environment, [])).toBeNull();
+    expect(faultProblem(faults.oom, environment, [])).toBe("oom needs limits; cgroups: off, no root");
+    expect(faultProblem(faults["db-lock"], environment, ["python3"])).toMatch(
+      /postgres, which is off: python3 missing/,
+    );
   });
 });
 

@@ -13,6 +13,7 @@ const incident: IncidentSeen = {
   openedAt: T + 16_000,
   resolvedAt: null,
   cause: { service: "host/_/Unit/redis", kind: "dependency_down" },
+  account: [],
 };
 const seen: Seen = {
   fault: "redis-down",
@@ -24,6 +25,7 @@ const seen: Seen = {
   incident,
   resolvedAt: T + 55_000,
   others: [],
+  last: incident,
 };
 
 describe("judging a run", () => {
@@ -67,6 +69,17 @@ describe("judging a run", () => {
     expect(silent).toMatchObject({ right: true, open: null, late: ["incident"] });
     expect(silent.notes).toContain("no webhook came");
     expect(judge({ ...seen, resolvedAt: T + 80_001 }).late).toEqual(["recovery"]);
+  });
+
+  it("gives the incident's own account in seconds after the injection", () => {
+    const account = [
+      { at: T + 2_900, text: "suspicion: nginx fails" },
+      { at: null, text: "cause 1: redis is down" },
+    ];
+    expect(judge({ ...seen, last: { ...incident, account } }).account).toEqual([
+      "3.0 s suspicion: nginx fails",
+      "cause 1: redis is down",
+    ]);
   });
 
   it("holds each fault to its own bars", () => {

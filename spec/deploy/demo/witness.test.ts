@@ -37,10 +37,22 @@ describe("reading an incident", () => {
   it("takes the best cause of a card and of a whole incident", () => {
     expect(readIncident({ ...card, cause }).cause).toEqual({ service: "c/n/Unit/redis", kind: "dependency_down" });
     expect(readIncident({ ...card, cause: null }).cause).toBeNull();
-    expect(readIncident({ ...card, rca: { causes: [cause, { ...cause, kind: "cpu" }] } }).cause?.kind).toBe(
+    const named = { ...cause, headline: "redis is down" };
+    expect(readIncident({ ...card, rca: { causes: [named, { ...named, kind: "cpu" }] } }).cause?.kind).toBe(
       "dependency_down",
     );
     expect(readIncident({ ...card, rca: null }).cause).toBeNull();
+  });
+
+  it("tells its timeline, causes and what was ruled out", () => {
+    const named = { ...cause, headline: "redis is down" };
+    const rca = { causes: [named], ruledOut: [{ service: "c/n/Unit/cart", reason: "only passes it on" }] };
+    const timeline = [{ at: 5, kind: "opened", service: null, text: "nginx fails" }];
+    expect(readIncident({ ...card, rca, timeline }).account).toEqual([
+      { at: 5, text: "opened: nginx fails" },
+      { at: null, text: "cause 1: c/n/Unit/redis dependency_down (high): redis is down" },
+      { at: null, text: "ruled out: c/n/Unit/cart: only passes it on" },
+    ]);
   });
 
   it("names the field that is not as promised", () => {
