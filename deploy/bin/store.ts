@@ -36,6 +36,7 @@ export const runStore = async (args: StoreArgs): Promise<number> => {
       readers: 3,
       memoryBytes: memory,
       markCacheBytes: 48 * MIB,
+      statementBytes: 32 * MIB,
       waiting: 256,
     });
     const key = randomBytes(24).toString("base64url");

@@ -106,13 +106,13 @@ export const make = Effect.gen(function* () {
     const step = chartStep(fromMs, toMs, maxPoints);
     return store
       .query<SliPoint>(
-        `SELECT toUnixTimestamp(bucket) * 1000 AS at, sum(requests) AS requests, sum(errors) AS errors,
-           if(sumIf(requests, p50 IS NOT NULL) > 0,
-              sumIf(p50 * requests, p50 IS NOT NULL) / sumIf(requests, p50 IS NOT NULL), max(p50)) AS p50,
-           max(p95) AS p95, max(p99) AS p99, avg(cpu) AS cpu, max(memory) AS memory
+        `SELECT toUnixTimestamp(bucket) * 1000 AS at, sum(n) AS requests, sum(e) AS errors,
+           if(sumIf(n, median IS NOT NULL) > 0, sumIf(median * n, median IS NOT NULL) / sumIf(n, median IS NOT NULL),
+              max(median)) AS p50,
+           max(high) AS p95, max(highest) AS p99, avg(cores) AS cpu, max(bytes) AS memory
          FROM (
-           SELECT toDateTime(intDiv(toUnixTimestamp(ts), {step:UInt32}) * {step:UInt32}, 'UTC') AS bucket,
-             requests, errors, p50, p95, p99, cpu, memory
+           SELECT toDateTime(intDiv(toUnixTimestamp(ts), {step:UInt32}) * {step:UInt32}, 'UTC') AS bucket, requests AS n,
+             errors AS e, p50 AS median, p95 AS high, p99 AS highest, cpu AS cores, memory AS bytes
            FROM ${table("sli_points")} FINAL
            WHERE service = {service:String} AND ts >= toDateTime({from:UInt32}, 'UTC') AND ts < toDateTime({to:UInt32}, 'UTC'))
          GROUP BY bucket ORDER BY bucket`,
@@ -131,7 +131,11 @@ export const make = Effect.gen(function* () {
     store
       .query<{
         json: string;
-      }>(`SELECT json FROM ${table("incidents")} FINAL ORDER BY suspected DESC, id LIMIT {limit:UInt32}`, { limit: between(limit, 1, MAX_INCIDENTS) }, { rows: MAX_INCIDENTS, seconds: 10 })
+      }>(
+        `SELECT json FROM ${table("incidents")} FINAL ORDER BY suspected DESC, id LIMIT {limit:UInt32}`,
+        { limit: between(limit, 1, MAX_INCIDENTS) },
+        { rows: MAX_INCIDENTS, seconds: 10 },
+      )
       .pipe(Effect.flatMap((rows) => Effect.forEach(rows, ({ json }) => parseIncident(json))));
 
   const sliMinutes: HistoryShape["sliMinutes"] = (services, sinceMs) => {

@@ -59,6 +59,8 @@ const STABLE_MS = 60_000;
 const FIRST_DELAY_MS = 250;
 const LAST_DELAY_MS = 15_000;
 const STDERR_LINES = 12;
+/** One lost ping must not cut the inserts that are under way. */
+const PINGS_TO_DOWN = 2;
 /** Sessions of the engine, files and the address look-up share this pool; the engine holds five of its threads at most. */
 const POOL_THREADS = "12";
 
@@ -192,11 +194,13 @@ const watchExternal = (endpoint: StoreEndpoint, ref: StateRef): Effect.Effect<ne
       Effect.sync(() => createClient({ ...endpoint, request_timeout: 5_000, log: { level: ClickHouseLogLevel.OFF } })),
       (opened) => Effect.promise(() => opened.close()),
     );
+    let failures = 0;
     const look = Effect.gen(function* () {
       const ping = yield* Effect.promise(() => client.ping({ select: true }));
-      yield* ping.success
-        ? set(ref, { status: "up", message: "", endpoint })
-        : set(ref, { status: "down", message: `${endpoint.url}: ${ping.error.message}`, endpoint: null });
+      failures = ping.success ? 0 : failures + 1;
+      if (ping.success) yield* set(ref, { status: "up", message: "", endpoint });
+      else if (failures >= PINGS_TO_DOWN)
+        yield* set(ref, { status: "down", message: `${endpoint.url}: ${ping.error.message}`, endpoint: null });
     });
     return yield* Effect.forever(Effect.zipRight(look, Effect.sleep("5 seconds")));
   });

@@ -16,12 +16,12 @@ export const reservedSequences = (
   sources: readonly bigint[],
 ): Effect.Effect<ReadonlyMap<bigint, number>, StoreError> =>
   store
-    .query<{ source: string; reserved: number }>(
-      `SELECT toString(source) AS source, max(reserved) AS reserved FROM ${store.database}.sources
+    .query<{ id: string; highest: number }>(
+      `SELECT toString(source) AS id, max(reserved) AS highest FROM ${store.database}.sources
        WHERE source IN ({sources:Array(UInt64)}) GROUP BY source`,
       { sources },
     )
-    .pipe(Effect.map((rows) => new Map(rows.map((row) => [BigInt(row.source), row.reserved]))));
+    .pipe(Effect.map((rows) => new Map(rows.map((row) => [BigInt(row.id), row.highest]))));
 
 /** Which of the batches' days are in the store. An insert writes a day whole or not at all. */
 export const presentDays = (
@@ -33,13 +33,13 @@ export const presentDays = (
   const from = filled.reduce((least, { fromMs }) => Math.min(least, fromMs), Number.POSITIVE_INFINITY);
   const to = filled.reduce((most, { toMs }) => Math.max(most, toMs), 0);
   return store
-    .query<{ source: string; sequence: number; day: number }>(
-      `SELECT DISTINCT toString(source) AS source, sequence, toUInt32(toDate(ts)) AS day FROM ${store.database}.samples
+    .query<{ id: string; sequence: number; day: number }>(
+      `SELECT DISTINCT toString(source) AS id, sequence, toUInt32(toDate(ts)) AS day FROM ${store.database}.samples
        WHERE ts >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND ts <= fromUnixTimestamp64Milli({to:Int64}, 'UTC')
          AND (source, sequence) IN (
-           SELECT id.1, id.2 FROM (SELECT arrayJoin(arrayZip({sources:Array(UInt64)}, {sequences:Array(UInt32)})) AS id))`,
+           SELECT pair.1, pair.2 FROM (SELECT arrayJoin(arrayZip({sources:Array(UInt64)}, {sequences:Array(UInt32)})) AS pair))`,
       { from, to, sources: filled.map(({ source }) => source), sequences: filled.map(({ sequence }) => sequence) },
       { seconds: 60, rows: 1_000_000 },
     )
-    .pipe(Effect.map((rows) => new Set(rows.map((row) => dayKey(BigInt(row.source), row.sequence, row.day)))));
+    .pipe(Effect.map((rows) => new Set(rows.map((row) => dayKey(BigInt(row.id), row.sequence, row.day)))));
 };

@@ -15,6 +15,7 @@ export interface EngineOptions {
   readonly readers: number;
   readonly memoryBytes: number;
   readonly markCacheBytes: number;
+  readonly statementBytes: number;
   /** statements that may wait for a session; more are refused with code 202 */
   readonly waiting: number;
 }
@@ -89,6 +90,8 @@ export const openEngine = async (options: EngineOptions): Promise<Engine> => {
   const connectionArgs = [
     `--max_server_memory_usage=${options.memoryBytes}`,
     `--mark_cache_size=${options.markCacheBytes}`,
+    // long parameters are bound by a statement
+    `--max_query_size=${options.statementBytes}`,
   ];
   const sessions: Session[] = [];
   const open = (): Session => {

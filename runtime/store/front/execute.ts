@@ -154,7 +154,7 @@ export const execute = async (
   if (kind === "read") {
     capSetting(settings, "max_execution_time", bounds.querySeconds);
     capSetting(settings, "max_result_bytes", bounds.resultBytes);
-    settings.set("readonly", "2");
+    settings.set("readonly", "1");
     return engine.use("read", (lane) => killable(engine, read(lane, request), mark, gone), gone);
   }
   if (settings.get("readonly") === "1" || settings.get("readonly") === "2")
