@@ -73,15 +73,23 @@ export const ownEvidence = (report: AnomalyReport): number => {
 const serverView = (caller: ServiceId, callee: AnomalyReport | undefined): EdgeChange | undefined =>
   callee?.inboundServer.find((edge) => edge.peer === caller && edge.rps + edge.rpsNormal + edge.pending > 0);
 
-/** How much slower the callee made each of the caller's requests, ms. */
-const addedWait = (caller: AnomalyReport, edge: EdgeChange, callee: AnomalyReport | undefined): number => {
-  const calls = caller.inbound.rpsNormal > 0 ? Math.max(0.02, edge.rpsNormal / caller.inbound.rpsNormal) : 1;
+/** Requests held at any moment as milliseconds per request of the caller. */
+const perRequest = (caller: AnomalyReport, flight: number): number =>
+  (flight * 1000) / Math.max(caller.inbound.rps, caller.inbound.rpsNormal, 0.1);
+
+/** Connections of which nearly all wait for more than a second: whoever needs one more waits for the callee too. */
+const saturated = (edge: EdgeChange): boolean =>
+  edge.oldestMs > TIMEOUT_LIKE_MS && edge.active > 0 && edge.pending >= 0.8 * edge.active;
+
+/** How many more of the caller's requests are held by the callee at any moment than normally. */
+const held = (caller: AnomalyReport, edge: EdgeChange, callee: AnomalyReport | undefined): number => {
+  const more = edge.inFlight - edge.inFlightNormal;
   const server = serverView(caller.service, callee);
-  let added = edge.dLatencyMs;
   // A caller that is starved itself reads its answers late: then only what the callee saw counts. Otherwise the gap is the
   // callee's queue (requests that it has not read yet) or the network between them.
-  if (server !== undefined && ownEvidence(caller) > 0.1) added = Math.min(added, Math.max(0, server.dLatencyMs));
-  return added * calls;
+  return server !== undefined && ownEvidence(caller) > 0.1
+    ? Math.min(more, Math.max(0, server.inFlight - server.inFlightNormal))
+    : more;
 };
 
 /** Failures that the callee caused, per second: failed replies, refused connects, and calls that no longer come about. */
@@ -99,31 +107,33 @@ export const explain = (caller: AnomalyReport, reports: ReadonlyMap<ServiceId, A
   const weightE = erroneous ? Math.log(1 + caller.inbound.zErrors) : 0;
   return caller.outbound.flatMap((edge) => {
     const callee = reports.get(edge.peer);
-    const wait = addedWait(caller, edge, callee);
+    const waiting = held(caller, edge, callee);
+    const suffered = caller.inbound.inFlight - caller.inbound.inFlightNormal;
     const failures = addedErrors(caller, edge, callee);
-    const edgeSlow = edge.zLatency > SIGNIFICANT && edge.dLatencyMs > MIN_LATENCY_MS && wait > 0;
+    const edgeSlow = edge.zLatency > SIGNIFICANT && edge.dLatencyMs > MIN_LATENCY_MS && waiting > 0;
     const edgeFails =
       failures > 0 &&
       (edge.zErrors > SIGNIFICANT || edge.failedConnects > 0 || (callee !== undefined && isDown(callee)));
     if (!edgeSlow && !edgeFails) return [];
-    const shareL = slow && edgeSlow ? clamp(wait / caller.inbound.dLatencyMs, 0, 1.5) : 0;
+    const part = suffered > 0 ? waiting / suffered : 1;
+    const shareL = slow && edgeSlow ? (saturated(edge) ? Math.max(1, part) : part) : 0;
     // A slow callee makes its caller fail by time-outs: the other kind counts half, and only a wait that long.
-    const timeouts = edgeSlow && wait > TIMEOUT_LIKE_MS ? 0.5 : 0;
+    const timeouts = edgeSlow && (edge.oldestMs > TIMEOUT_LIKE_MS || edge.dLatencyMs > TIMEOUT_LIKE_MS) ? 0.5 : 0;
     const shareE = erroneous ? Math.max(edgeFails ? clamp(failures / caller.inbound.dErrors, 0, 1.5) : 0, timeouts) : 0;
     const failing = edgeFails && slow ? 0.5 : 0;
     const weight = weightL + weightE;
     const share =
       weight > 0
-        ? (weightL * Math.max(shareL, failing) + weightE * shareE) / weight
+        ? (weightL * Math.max(clamp(shareL, 0, 1.5), failing) + weightE * shareE) / weight
         : // The caller's own figures did not move: what the callee adds against what a caller's noise is.
-          Math.max(edgeSlow ? wait / (Math.abs(caller.inbound.dLatencyMs) + wait) : 0, edgeFails ? 0.5 : 0);
+          Math.max(edgeSlow ? waiting / (Math.abs(suffered) + waiting) : 0, edgeFails ? 0.5 : 0);
     const measure = shareE >= shareL && edgeFails ? "errors" : "latency";
     const hop: Hop = {
       from: caller.service,
       to: edge.peer,
       measure,
-      callerChange: measure === "errors" ? caller.inbound.dErrors : caller.inbound.dLatencyMs,
-      calleeChange: measure === "errors" ? failures : wait,
+      callerChange: measure === "errors" ? caller.inbound.dErrors : perRequest(caller, suffered),
+      calleeChange: measure === "errors" ? failures : perRequest(caller, waiting),
       share: clamp(share, 0, 1),
       requests: edge.rps,
       failedConnects: edge.failedConnects,

@@ -7,7 +7,7 @@ export const FINE_SLOTS = 64;
 export const COARSE_SLOTS = 90;
 export const COARSE_SECONDS = 10;
 
-/** Columns of a slot. */
+/** Columns of a slot. `pending` is the highest number of waiting requests, `pendingSum` adds one number per second. */
 export const FIELDS = [
   "count",
   "failed",
@@ -16,6 +16,7 @@ export const FIELDS = [
   "retransmits",
   "sumMs",
   "pending",
+  "pendingSum",
   "oldestMs",
   "slow",
   "cpuMs",
@@ -105,7 +106,7 @@ export class Series {
     return { ...out, seconds: Math.max(0, end - start + 1) };
   }
 
-  /** Whole ten-second slots that ended before `before`, oldest first: what a baseline is made of. */
+  /** Whole ten-second slots that ended before second `before`, oldest first: what a baseline is made of. */
   baseline(before: number, map: (slot: Readonly<Record<Field, number>>) => number | null): number[] {
     const last = Math.floor(before / COARSE_SECONDS) - 1;
     const oldest = Math.max(

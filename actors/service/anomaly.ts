@@ -31,12 +31,20 @@ export interface Change {
   readonly pending: number;
   readonly oldestMs: number;
   readonly retransmits: number;
+  /**
+   * Requests under way on average (Little's law): the time they took, finished or still waiting, per second. Times add up
+   * along a call, so what a callee holds of its caller's requests is a share of this.
+   */
+  readonly inFlight: number;
+  readonly inFlightNormal: number;
   /** ten-second slots in the baseline */
   readonly samples: number;
 }
 
 export interface EdgeChange extends Change {
   readonly peer: ServiceId;
+  /** open connections now */
+  readonly active: number;
   readonly protocols: readonly string[];
 }
 
@@ -77,9 +85,13 @@ const meanOf = (count: number, sumMs: number, pending: number, oldestMs: number)
   return count + waiting > 0 ? (sumMs + (waiting * oldestMs) / 2) / (count + waiting) : null;
 };
 
+/** Long requests show while they wait, short ones when they are done; whichever says more. */
+const inFlight = (sumMs: number, pendingSum: number, seconds: number): number =>
+  Math.max(sumMs / 1000, pendingSum) / seconds;
+
 export const changeOf = (series: Series, onset: number): Change => {
   const latest = series.latest;
-  const before = onset - GUARD_MS;
+  const before = (onset - GUARD_MS) / 1000;
   const now: Totals = series.totals(Math.floor(onset / 1000), latest);
   const seconds = Math.max(1, now.seconds);
   const base = (map: Parameters<Series["baseline"]>[1], floor: number): Normal =>
@@ -92,6 +104,7 @@ export const changeOf = (series: Series, onset: number): Change => {
   const known = latency.samples > 0;
   const dLatencyMs = meanMs === null || !known ? 0 : meanMs - latency.median;
   const bad = now.failed + now.failedConnects;
+  const flight = base((slot) => inFlight(slot.sumMs, slot.pendingSum, 10), 0.01);
   const p0 = Math.min(0.5, rate.median > 0 ? (failedRate.median + connectRate.median) / rate.median : 0);
   return {
     rps: now.count / seconds,
@@ -109,6 +122,8 @@ export const changeOf = (series: Series, onset: number): Change => {
     pending: now.pending,
     oldestMs: now.oldestMs,
     retransmits: now.retransmits / seconds,
+    inFlight: inFlight(now.sumMs, now.pendingSum, seconds),
+    inFlightNormal: flight.median,
     samples: rate.samples,
   };
 };
@@ -119,6 +134,7 @@ const edgeChange = (edge: EdgeState, second: number, onset: number): EdgeChange 
   return {
     ...changeOf(edge.series, onset),
     peer: edge.peer,
+    active: edge.active,
     protocols: [...edge.protocols].map((p) => PROTOCOLS[p] ?? "tcp").filter((p) => p !== "tcp"),
   };
 };
@@ -130,7 +146,7 @@ export const anomalyReport = (state: ServiceState, onset: number, now: number): 
       .filter((edge) => edge.side === side && edge.peer !== state.id)
       .flatMap((edge) => edgeChange(edge, second, onset) ?? []);
   state.series.advance(second);
-  const before = onset - GUARD_MS;
+  const before = (onset - GUARD_MS) / 1000;
   const totals = state.series.totals(Math.floor(onset / 1000), state.series.latest);
   const seconds = Math.max(1, totals.seconds);
   const level = (value: number, map: Parameters<Series["baseline"]>[1], floor: number): Level => {

@@ -152,6 +152,7 @@ const takeEdge = (
   series.add(second, "opens", window.opens);
   series.add(second, "retransmits", window.retransmits);
   series.add(second, "pending", window.pending);
+  series.add(second, "pendingSum", window.pending);
   series.add(second, "oldestMs", window.oldestMs);
   for (const protocol of window.protocols) {
     edge.protocols.add(protocol.protocol);
@@ -193,6 +194,7 @@ const takeIndicator = (
   }
   state.traffic.gauges(second, window.pending, window.oldestMs);
   state.series.add(second, "pending", window.pending);
+  state.series.add(second, "pendingSum", window.pending);
   state.series.add(second, "oldestMs", window.oldestMs);
   // Requests that have waited too long already are slow, whatever they end as; each counts once. How many of the pending
   // ones are that old is estimated from the oldest, as if they had arrived evenly.
