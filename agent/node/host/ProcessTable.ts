@@ -24,6 +24,10 @@ export interface Process {
   readonly identity: Identity;
   readonly stat: KeptFile;
   commHash: number;
+  readonly cgroup: string;
+  /** looks left at the cgroup: starters often move a process into its cgroup after it began */
+  looks: number;
+  nextLookMs: number;
   /** totals as last read */
   cpuTicks: number;
   ioWaitTicks: number;
@@ -155,7 +159,13 @@ export class ProcessTable {
     const { commHash, zombie } = stat;
     if (zombie) return this.remove(process);
     if (ticks > 0 && !Number.isNaN(nowMs)) this.measureWait(process, nowMs);
-    if (commHash !== process.commHash) this.reload(process);
+    if (commHash !== process.commHash) return this.reload(process);
+    if (process.looks > 0 && nowMs >= process.nextLookMs) {
+      process.looks--;
+      process.nextLookMs = nowMs + (process.looks > 1 ? 1_000 : 8_000);
+      if ((reader.text(`${this.proc}/${process.pid}/cgroup`) ?? process.cgroup) !== process.cgroup)
+        this.reload(process);
+    }
   }
 
   /** Time runnable but not running, of all threads: /proc/PID/schedstat is the main thread alone. */
@@ -210,6 +220,7 @@ export class ProcessTable {
     if (
       after.startTicks === before.startTicks &&
       after.netns === before.netns &&
+      after.cgroup === before.cgroup &&
       after.identity.exe === before.identity.exe &&
       after.identity.kind === before.identity.kind &&
       after.identity.instance === before.identity.instance &&
@@ -264,6 +275,9 @@ export class ProcessTable {
       ppid,
       startTicks,
       startedAtMs: this.options.bootMs + startTicks * TICK_MS,
+      cgroup,
+      looks: 4,
+      nextLookMs: 0,
       netns: Number(/\[(\d+)\]/.exec(this.link(`${folder}/ns/net`))?.[1] ?? 0),
       identity,
       stat: kept,

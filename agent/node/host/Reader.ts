@@ -24,6 +24,8 @@ export class Reader {
   /** descriptors kept now */
   kept = 0;
   reads = 0;
+  /** errno of the last list that could not be read whole */
+  lastErrno = 0;
 
   /** Bytes now in `buffer`, or minus errno. */
   read(path: string): number {
@@ -43,6 +45,34 @@ export class Reader {
   text(path: string): string | null {
     const length = this.read(path);
     return length < 0 ? null : this.buffer.toString("latin1", 0, length);
+  }
+
+  /** The beginning of a list that the kernel makes page by page, until `enough` is found in it; "" when unreadable. */
+  head(path: string, enough: (text: string) => boolean): string {
+    let fd: number;
+    try {
+      fd = openSync(path, "r");
+    } catch (error) {
+      this.lastErrno = errnoOf(error);
+      return "";
+    }
+    let text = "";
+    try {
+      for (let n = 1; n > 0; ) {
+        n = readSync(fd, this.buffer, 0, BUFFER_BYTES, null);
+        this.reads++;
+        const page = this.buffer.toString("latin1", 0, n);
+        text += page;
+        // A page that is not full was the last one.
+        if (n < 3_584 || enough(page)) break;
+      }
+      return text;
+    } catch (error) {
+      this.lastErrno = errnoOf(error);
+      return text;
+    } finally {
+      closeSync(fd);
+    }
   }
 
   keep(path: string): KeptFile {

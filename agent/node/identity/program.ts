@@ -171,7 +171,8 @@ const byScript = (input: ProgramInput, values: ReadonlySet<string>, fallback: st
 
 export const programOf = (input: ProgramInput): Program => {
   const exe = baseOf(input.exe.replace(/ \(deleted\)$/, ""));
-  const called = exe === "" || MULTICALL.has(exe) ? input.comm : exe;
+  const unnamed = exe === "" || /^\d+$/.test(exe) || input.exe.startsWith("/memfd:");
+  const called = unnamed || MULTICALL.has(exe) ? input.comm : exe;
   const type = TYPES.find(([pattern]) => pattern.test(called))?.[1] ?? "";
   if (/^(node|nodejs|deno|bun)$/.test(called)) {
     const name = nodeName(input);

@@ -17,7 +17,6 @@ import { Catalog, type Listens, type Window } from "./Window.ts";
 const SCAN_EVERY_MS = 5_000;
 /** without the probe nobody tells of starts and ends */
 const SCAN_ALONE_MS = 1_000;
-const LISTEN_EVERY_MS = 5_000;
 const PROBE_SILENT_MS = 3_000;
 
 export interface ObserverOptions {
@@ -49,8 +48,6 @@ export class Observer {
   private readonly byListening = new Map<string, Listener>();
   private lastTickMs = Number.NEGATIVE_INFINITY;
   private lastScanMs = Number.NEGATIVE_INFINITY;
-  private lastListenMs = Number.NEGATIVE_INFINITY;
-  private churn = true;
 
   constructor(options: ObserverOptions) {
     const proc = options.proc ?? "/proc";
@@ -92,15 +89,14 @@ export class Observer {
     // Edges before exits: the owner of a socket may have ended in the same second.
     this.fold.absorb(tick, clocks.monoMs);
     for (const event of tick.events) {
-      if (event.kind === "exec") this.churn = true;
-      else if (event.kind === "oom") {
+      if (event.kind === "exec") continue;
+      if (event.kind === "oom") {
         const instance = this.instances.ofRecentPid(event.pid);
         if (instance !== null) {
           this.usage.oom(instance);
           this.instances.oom(instance, event.pid, event.rssBytes, wallOf(event));
         }
       } else {
-        this.churn = true;
         this.table.exited(event.pid);
         this.applyChanges(clocks.monoMs);
         this.instances.exited(event.pid, { code: event.code, signal: event.signal, atMs: wallOf(event) });
@@ -125,11 +121,7 @@ export class Observer {
       this.table.scan();
     }
     this.applyChanges(monoMs);
-    if (this.churn || monoMs - this.lastListenMs >= LISTEN_EVERY_MS - 50) {
-      this.churn = false;
-      this.lastListenMs = monoMs;
-      this.refreshListeners();
-    }
+    if (this.listeners.refresh(monoMs)) this.takeListeners();
     const counted = this.usage.measure(this.instances.all.values());
     if (!this.probeAlive) for (const instance of counted) this.instances.oom(instance, 0, 0, wallMs);
     this.instances.settle(monoMs, wallMs);
@@ -174,26 +166,28 @@ export class Observer {
   private applyChanges(nowMs: number): void {
     const { joined, left, replaced } = this.table.takeChanges();
     if (joined.length + left.length + replaced.length === 0) return;
-    this.churn = true;
     // Ends before starts, so that a restart between two looks is seen as one; parents before their children.
     for (const process of left) {
       const owner = this.instances.ofPid(process.pid);
       if (owner !== null) this.usage.ended(owner, process);
+      this.listeners.changed(process.netns);
       this.instances.leave(process.pid, nowMs, this.wallMs, this.probeAlive);
     }
     for (const { before, after } of replaced) {
       this.instances.replace(before, after, nowMs);
       this.fold.invalidate(after.pid, nowMs);
+      this.listeners.changed(after.netns);
     }
     for (const process of joined.toSorted((a, b) => a.startTicks - b.startTicks || a.pid - b.pid))
-      if (this.table.processes.get(process.pid) === process) this.instances.join(process, nowMs);
+      if (this.table.processes.get(process.pid) === process) {
+        this.instances.join(process, nowMs);
+        this.listeners.changed(process.netns);
+      }
   }
 
-  private refreshListeners(): void {
-    const listeners = this.listeners.refresh();
-    this.applyChanges(this.nowMs);
+  private takeListeners(): void {
     this.byListening.clear();
-    for (const listener of listeners) {
+    for (const listener of this.listeners.all()) {
       this.byListening.set(`${listener.netns}|${listener.address}|${listener.port}`, listener);
       const instance = this.instances.ofPid(listener.pid);
       if (instance !== null) instance.listens = true;
@@ -203,7 +197,7 @@ export class Observer {
   /** The complete list, with a new version only when something in it changed. */
   private publishListens(): void {
     const list: ListenDefinition[] = [];
-    for (const { pid, netns, address, port } of this.listeners.all) {
+    for (const { pid, netns, address, port } of this.listeners.all()) {
       const instance = this.instances.ofPid(pid);
       if (instance?.reported === true) list.push({ instance: instance.id, address, port, netns });
     }
