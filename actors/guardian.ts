@@ -3,7 +3,6 @@
  * the server (and by specs, with ports of their own); everything it starts stops with the actor system.
  */
 import type { ActorSystemShape } from "../runtime/actor/ActorSystem.ts";
-import type { Incident } from "../schemas/incident.ts";
 import { agentSession } from "./agent-session/AgentSession.ts";
 import { sinkPath } from "./alert-sink/messages.ts";
 import { webhookSink, type WebhookArgument } from "./alert-sink/WebhookSink.ts";
@@ -17,8 +16,6 @@ import { topologyActor } from "./topology/TopologyActor.ts";
 export interface ActorSettings {
   readonly slo: SloSettings;
   readonly webhooks: readonly WebhookArgument[];
-  /** open and recent incidents from the store */
-  readonly recovered: readonly Incident[];
   /** where the page is, for links in alerts */
   readonly url: string;
 }
@@ -32,7 +29,6 @@ export const startActors = (system: ActorSystemShape, settings: ActorSettings): 
   system.register(webhookSink);
   for (const webhook of settings.webhooks) system.spawn(sinkPath(webhook.name), webhookSink.kind, webhook);
   const desk: DeskArgument = {
-    recovered: settings.recovered,
     sinks: settings.webhooks.map((webhook) => sinkPath(webhook.name)),
     url: settings.url,
   };

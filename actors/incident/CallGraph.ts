@@ -19,6 +19,10 @@ export class CallGraph {
     this.#size++;
   }
 
+  calls(): [from: ServiceId, to: ServiceId][] {
+    return [...this.#calls].flatMap(([from, callees]) => [...callees].map((to): [ServiceId, ServiceId] => [from, to]));
+  }
+
   /** Whether requests of `from` can end up at `to`. */
   reaches(from: ServiceId, to: ServiceId): boolean {
     const seen = new Set<ServiceId>([from]);

@@ -18,6 +18,7 @@ import {
 import type { AlertPayload, Incident, TimelineEntry } from "../../schemas/incident.ts";
 import { parseServiceId, serviceName, type ServiceId } from "../../schemas/service.ts";
 import type { Deliver } from "../alert-sink/messages.ts";
+import { rows } from "../rows.ts";
 import { rcaPath, type Explanation, type Investigate } from "../rca/RcaCoordinator.ts";
 import { servicePath, type DeskReport, type Resume } from "../service/messages.ts";
 import type { GraphEdge } from "../topology/messages.ts";
@@ -30,8 +31,6 @@ const KEPT_CLOSED = 200;
 const TIMELINE_KEPT = 100;
 
 export interface DeskArgument {
-  /** open and recent incidents from the store */
-  readonly recovered: readonly Incident[];
   /** paths of the alert sinks */
   readonly sinks: readonly string[];
   /** where the page is, for links in alerts */
@@ -46,6 +45,11 @@ interface InvestigateAgain extends Message {
   readonly type: "investigate-again";
   readonly incident: string;
 }
+/** Open and recent incidents from the store, once it is up. */
+export interface Recovered extends Message {
+  readonly type: "recovered";
+  readonly incidents: readonly Incident[];
+}
 /** From a sink: this delivery arrived. */
 export interface Delivered extends Message {
   readonly type: "delivered";
@@ -53,7 +57,16 @@ export interface Delivered extends Message {
   readonly sink: string;
   readonly event: AlertPayload["event"];
 }
-export type DeskMessage = DeskReport | GraphEdge | Explanation | AlertDue | InvestigateAgain | Delivered | Tick | Reply;
+export type DeskMessage =
+  | DeskReport
+  | GraphEdge
+  | Explanation
+  | AlertDue
+  | InvestigateAgain
+  | Delivered
+  | Recovered
+  | Tick
+  | Reply;
 
 interface DeskState {
   readonly argument: DeskArgument;
@@ -69,39 +82,25 @@ export const incidentDesk: Behavior<DeskState, DeskMessage, DeskArgument> = {
   kind: "incident-desk",
   mailbox: 10_000,
   ticks: true,
-  initial: (_path, argument, now) => recover(argument, now),
+  initial: (_path, argument, now, snapshot) => {
+    const state: DeskState = {
+      argument,
+      graph: new CallGraph(),
+      cases: new Map(),
+      closed: new Map(),
+      resuming: new Map(),
+      opened: 0,
+    };
+    if (snapshot === undefined) return [state, []];
+    const { calls, incidents } = snapshot as Snapshot;
+    for (const [from, to] of calls) state.graph.add(from, to);
+    return [state, recover(state, incidents, now)];
+  },
   step: (state, message, now) => {
-    switch (message.type) {
-      case "graph":
-        state.graph.add(message.from, message.to);
-        return [state, []];
-      case "suspect":
-        return [state, suspected(state, message.service, message.onset, message.text, now)];
-      case "confirm":
-        return [state, confirmed(state, message, now)];
-      case "recovering":
-      case "cleared":
-      case "impact":
-      case "noticed":
-        return [state, noted(state, message, now)];
-      case "explained":
-        return [state, explained(state, message, now)];
-      case "alert-due":
-        return [state, alertOpened(state, state.cases.get(message.incident), now)];
-      case "investigate-again":
-        return [state, investigate(state.cases.get(message.incident))];
-      case "delivered": {
-        const found = state.cases.get(message.incident);
-        if (found === undefined) return [state, []];
-        note(found, now, "alert", null, `${message.event} delivered to ${message.sink}`);
-        return [state, changed(found)];
-      }
-      case "reply":
-        if (message.result.ok) state.resuming.delete(message.tag as ServiceId);
-        return [state, []];
-      case "tick":
-        return [state, resumeWaiting(state)];
-    }
+    const effects = handle(state, message, now);
+    // Whatever changed a case is also what a restart of this actor must not forget.
+    const changes = effects.some((effect) => effect.kind === "publish");
+    return [state, changes ? [...effects, { kind: "snapshot", value: snapshotOf(state) }] : effects];
   },
   inspect: (state) => ({
     cases: [...state.cases.values()].map((c) => ({ ...viewOf(c), members: Object.fromEntries(c.members) })),
@@ -112,17 +111,63 @@ export const incidentDesk: Behavior<DeskState, DeskMessage, DeskArgument> = {
   }),
 };
 
-const recover = (argument: DeskArgument, now: number): readonly [DeskState, readonly ActorEffect[]] => {
-  const state: DeskState = {
-    argument,
-    graph: new CallGraph(),
-    cases: new Map(),
-    closed: new Map(),
-    resuming: new Map(),
-    opened: 0,
-  };
+interface Snapshot {
+  readonly calls: readonly (readonly [from: ServiceId, to: ServiceId])[];
+  readonly incidents: readonly Incident[];
+}
+
+const snapshotOf = (state: DeskState): Snapshot => ({
+  calls: state.graph.calls(),
+  incidents: [...state.cases.values()].map(viewOf),
+});
+
+const handle = (state: DeskState, message: DeskMessage, now: number): ActorEffect[] => {
+  switch (message.type) {
+    case "graph":
+      state.graph.add(message.from, message.to);
+      return [];
+    case "started": {
+      const found = caseOf(state, message.service);
+      const member = found?.members.get(message.service);
+      if (found !== undefined && member !== undefined && member.state !== "cleared")
+        state.resuming.set(message.service, found.incident.id);
+      return [];
+    }
+    case "suspect":
+      return suspected(state, message.service, message.onset, message.text, now);
+    case "confirm":
+      return confirmed(state, message, now);
+    case "recovering":
+    case "cleared":
+    case "impact":
+    case "noticed":
+      return noted(state, message, now);
+    case "recovered":
+      return recover(state, message.incidents, now);
+    case "explained":
+      return explained(state, message, now);
+    case "alert-due":
+      return alertOpened(state, state.cases.get(message.incident), now);
+    case "investigate-again":
+      return investigate(state.cases.get(message.incident));
+    case "delivered": {
+      const found = state.cases.get(message.incident);
+      if (found === undefined) return [];
+      note(found, now, "alert", null, `${message.event} delivered to ${message.sink}`);
+      return changed(found);
+    }
+    case "reply":
+      if (message.result.ok) state.resuming.delete(message.tag as ServiceId);
+      return [];
+    case "tick":
+      return resumeWaiting(state);
+  }
+};
+
+const recover = (state: DeskState, incidents: readonly Incident[], now: number): ActorEffect[] => {
   const effects: ActorEffect[] = [];
-  for (const incident of argument.recovered) {
+  for (const incident of incidents) {
+    if (state.cases.has(incident.id) || state.closed.has(incident.id)) continue;
     if (incident.status === "resolved" || incident.status === "blip") {
       state.closed.set(incident.id, incident);
       effects.push(publish(incident));
@@ -130,27 +175,26 @@ const recover = (argument: DeskArgument, now: number): readonly [DeskState, read
     }
     const found = newCase(incident.id, incident.service, incident.onsetAt, incident.suspectedAt);
     found.incident = { ...incident };
+    found.alerted = incident.timeline.some((entry) => entry.kind === "alert");
     for (const member of incident.members)
       found.members.set(member, {
         state: "confirmed",
         onset: incident.onsetAt,
         text: "open before the restart",
-        impact: 0,
+        impact: member === incident.service ? incident.impact : 0,
       });
     state.cases.set(incident.id, found);
-    found.alerted = incident.timeline.some((entry) => entry.kind === "alert");
     note(found, now, "event", null, "the server was restarted; the incident goes on");
+    effects.push({ kind: "spawn", path: rcaPath(incident.id), behavior: "rca", argument: { incident: incident.id } });
     if (incident.status === "suspicion") {
       effects.push(...close(state, found, "the server was restarted before the hold time was over", now));
       continue;
     }
     for (const member of incident.members) state.resuming.set(member, incident.id);
-    effects.push({ kind: "spawn", path: rcaPath(incident.id), behavior: "rca", argument: { incident: incident.id } });
     // A transition whose delivery was not confirmed before the restart goes out again under the same key.
-    if (!found.alerted) effects.push(...alertOpened(state, found, now));
-    effects.push(...changed(found));
+    effects.push(...alertOpened(state, found, now), ...changed(found));
   }
-  return [state, effects];
+  return effects;
 };
 
 const resumeWaiting = (state: DeskState): ActorEffect[] =>
@@ -368,19 +412,22 @@ const changed = (found: Case): ActorEffect[] => {
   found.incident.members = [...found.members.keys()];
   found.incident.headline = headlineOf(found);
   const incident = viewOf(found);
-  const row = {
-    id: incident.id,
-    version: incident.version,
-    service: incident.service,
-    status: incident.status,
-    opened: incident.openedAt ?? 0,
-    resolved: incident.resolvedAt ?? 0,
-    suspected: incident.suspectedAt,
-    payload: JSON.stringify(incident),
-  };
   return [
     publish(incident),
-    { kind: "perform", port: "rows", request: { table: "incidents", rows: [row] }, tag: null },
+    rows("incidents", [
+      {
+        id: incident.id,
+        version: incident.version,
+        cluster: incident.cluster,
+        service: incident.service,
+        status: incident.status,
+        severity: incident.severity,
+        suspected: incident.suspectedAt,
+        opened: incident.openedAt,
+        resolved: incident.resolvedAt,
+        json: JSON.stringify(incident),
+      },
+    ]),
   ];
 };
 

@@ -8,6 +8,7 @@
  */
 import { send, type ActorEffect, type Behavior } from "../../runtime/actor/Behavior.ts";
 import { HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
+import { rows } from "../rows.ts";
 import { anomalyReport } from "./anomaly.ts";
 import { inspect } from "./inspections/inspect.ts";
 import {
@@ -18,6 +19,7 @@ import {
   type ServiceArgument,
   type ServiceEvent,
   type ServiceMessage,
+  type Started,
 } from "./messages.ts";
 import { isNew, takeWindow } from "./observe.ts";
 import { decide, decideBurn, impact, resume } from "./phases.ts";
@@ -41,14 +43,24 @@ export interface LedgerMinute {
   readonly slow: number;
 }
 
+type Snapshot = readonly (readonly [agent: string, mark: { readonly epoch: number; readonly window: number }])[];
+
 export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgument> = {
   kind: "service",
   mailbox: 256,
   ticks: true,
-  initial: (_path, argument, now) => [
-    newState(argument, now, HISTOGRAM_BUCKETS),
-    argument.kind === "External" ? [] : [{ kind: "perform", port: "ledger", request: argument.id, tag: "ledger" }],
-  ],
+  initial: (_path, argument, now, snapshot) => {
+    const state = newState(argument, now, HISTOGRAM_BUCKETS);
+    // A restart forgets the windows, but not which of them were counted already.
+    if (snapshot !== undefined) for (const [agent, mark] of snapshot as Snapshot) state.marks.set(agent, mark);
+    const started: Started = { type: "started", service: argument.id };
+    return argument.kind === "External"
+      ? [state, []]
+      : [
+          state,
+          [{ kind: "perform", port: "ledger", request: argument.id, tag: "ledger" }, send(INCIDENT_DESK, started)],
+        ];
+  },
   step: (state, message, now) => {
     switch (message.type) {
       case "observe":
@@ -119,13 +131,6 @@ const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   return [...effects, ...published(state, now)];
 };
 
-const rows = (table: string, list: readonly Record<string, unknown>[]): ActorEffect => ({
-  kind: "perform",
-  port: "rows",
-  request: { table, rows: list },
-  tag: null,
-});
-
 const closeMinute = (state: ServiceState, now: number): ActorEffect[] => {
   const { minute, total, bad, slow, histogram } = state.minute;
   const effects: ActorEffect[] = [];
@@ -168,7 +173,8 @@ const closeMinute = (state: ServiceState, now: number): ActorEffect[] => {
     slow: 0,
     histogram: histogram.fill(0),
   };
-  return [...effects, ...decideBurn(state, now)];
+  const marks: Snapshot = [...state.marks];
+  return [...effects, { kind: "snapshot", value: marks }, ...decideBurn(state, now)];
 };
 
 const closePoint = (state: ServiceState, now: number): ActorEffect[] => {
@@ -183,13 +189,13 @@ const closePoint = (state: ServiceState, now: number): ActorEffect[] => {
       {
         service: state.id,
         ts: (state.pointAt - 1) * 10_000,
-        requests: totals.count / 10,
-        errors: totals.failed / 10,
-        p50: traffic.p50Ms ?? 0,
-        p95: traffic.p95Ms ?? 0,
-        p99: traffic.p99Ms ?? 0,
-        cpu: up.reduce((n, i) => n + i.cpuCores, 0),
-        memory: up.reduce((n, i) => n + i.last.memory, 0),
+        requests: totals.count,
+        errors: totals.failed,
+        p50: traffic.p50Ms,
+        p95: traffic.p95Ms,
+        p99: traffic.p99Ms,
+        cpu: up.length === 0 ? null : up.reduce((n, i) => n + i.cpuCores, 0),
+        memory: up.length === 0 ? null : up.reduce((n, i) => n + i.last.memory, 0),
       },
     ]),
   ];

@@ -157,7 +157,12 @@ export interface Noticed extends Message {
   readonly at: number;
   readonly text: string;
 }
-export type DeskReport = Suspect | Confirm | Recovering | Cleared | Impact | Noticed;
+/** The actor (re)started and knows of no incident: the desk says if there is one. */
+export interface Started extends Message {
+  readonly type: "started";
+  readonly service: ServiceId;
+}
+export type DeskReport = Suspect | Confirm | Recovering | Cleared | Impact | Noticed | Started;
 
 export const INCIDENT_DESK = "incident-desk";
 export const servicePath = (id: ServiceId): string => `service/${id}`;

@@ -112,7 +112,7 @@ export interface ActorSystemShape {
     path: ActorPath,
   ) => { readonly row: ActorView; readonly state: unknown; readonly recent: readonly ActorMessageView[] } | null;
   readonly board: Board;
-  /** waits until no mailbox has a message */
+  /** waits until no mailbox has a message; work in ports is not waited for */
   readonly idle: Effect.Effect<void>;
 }
 
@@ -336,14 +336,12 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
     };
     const port = ports.get(name);
     if (port === undefined) return reply({ ok: false, error: `no port is called ${name}` });
-    busy++;
     fork(
       Effect.suspend(() => port(request, cell.path)).pipe(
         Effect.matchCause({
           onSuccess: (value) => reply({ ok: true, value }),
           onFailure: (cause) => reply({ ok: false, error: cause.toString() }),
         }),
-        Effect.ensuring(Effect.sync(() => void busy--)),
       ),
       { scope },
     );

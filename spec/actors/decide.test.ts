@@ -6,6 +6,8 @@ import { describe, expect, it } from "vitest";
 import { make, type ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
 import { type SessionArgument, type SessionMessage } from "../../actors/agent-session/AgentSession.ts";
 import type { HttpPost } from "../../actors/alert-sink/WebhookSink.ts";
+import type { Recovered } from "../../actors/incident/IncidentDesk.ts";
+import { INCIDENT_DESK } from "../../actors/service/messages.ts";
 import { startActors } from "../../actors/guardian.ts";
 import type { AlertPayload, Incident } from "../../schemas/incident.ts";
 import { serviceName } from "../../schemas/service.ts";
@@ -47,9 +49,9 @@ const run = (time: ManualClock, scenario: Scenario, seconds: number, recovered: 
     startActors(system, {
       slo: SLO,
       webhooks: [{ name: "hook", url: "http://127.0.0.1:1/hook", headers: {} }],
-      recovered,
       url: "http://127.0.0.1:8080",
     });
+    system.tell(INCIDENT_DESK, { type: "recovered", incidents: recovered } as Recovered);
     const argument: SessionArgument = { agent: "agent-1" };
     system.spawn("agent/agent-1", "agent-session", argument);
     const tell = (message: SessionMessage): void => void system.tell("agent/agent-1", message);
@@ -214,6 +216,9 @@ describe("five faults", () => {
     );
 });
 
+const alwaysFailing: Scenario = () =>
+  faulty({ "front>cart": { ok: 99, failed: 1 }, "nginx>front": { ok: 99, failed: 0 } });
+
 describe("what pages nobody", () => {
   simulated("five minutes of steady traffic", (time) =>
     Effect.gen(function* () {
@@ -239,9 +244,7 @@ describe("what pages nobody", () => {
 
   simulated("a service that always fails a little is judged by what is usual for it", (time) =>
     Effect.gen(function* () {
-      const always: Scenario = () =>
-        faulty({ "front>cart": { ok: 99, failed: 1 }, "nginx>front": { ok: 99, failed: 0 } });
-      const { alerts } = yield* run(time, always, 200);
+      const { alerts } = yield* run(time, alwaysFailing, 200);
       expect(alerts).toEqual([]);
     }),
   );
