@@ -1,0 +1,286 @@
+/**
+ * The agent link as a pure state machine: what to do when the socket opens, closes or speaks, when a window is ready and
+ * when time passes. Owned by the link's edge (Link.ts), which carries out the outputs. Windows wait in a ring of RING
+ * entries until they are acknowledged; the oldest give way and are counted. Holds nothing to stop.
+ */
+import type { AckBody, CreditBody, GoawayBody } from "../../../schemas/wire/link.ts";
+
+export const RING = 60;
+export const GREETING_MS = 10_000;
+export const SILENCE_MS = 15_000;
+export const SLOW_RETRY_MS = 30_000;
+const BACKOFF_MS = 500;
+const BACKOFF_MAX_MS = 30_000;
+
+export type Phase = "idle" | "connecting" | "greeting" | "ready" | "stopped";
+
+export interface Numbered {
+  readonly window: number;
+  readonly monoMs: number;
+}
+
+export interface LinkState<W extends Numbered> {
+  readonly phase: Phase;
+  readonly epoch: number;
+  /** when this phase began; for `idle`: when to dial */
+  readonly sinceMs: number;
+  readonly dialAtMs: number;
+  /** failures in a row */
+  readonly attempts: number;
+  readonly observeCredit: number;
+  readonly storeCredit: number;
+  /** unacknowledged windows, oldest first */
+  readonly ring: readonly W[];
+  /** how many of them were sent on this connection */
+  readonly sent: number;
+  /** last word from the server while something is unacknowledged */
+  readonly heardMs: number;
+  /** server clock minus agent's monotonic clock, null before the first ack */
+  readonly offsetMs: number | null;
+  readonly roundTripMs: number | null;
+  /** retry no sooner than this after the connection ends, set by goaway */
+  readonly holdMs: number;
+  readonly lastError: string;
+  readonly counters: LinkCounters;
+}
+
+export interface LinkCounters {
+  readonly connects: number;
+  readonly failures: number;
+  readonly windowsDropped: number;
+  readonly windowsResent: number;
+  readonly windowsSent: number;
+  readonly acks: number;
+  readonly skippedFrames: number;
+  readonly badFrames: number;
+}
+
+export type LinkInput<W extends Numbered> =
+  | { readonly type: "tick"; readonly random: number }
+  | { readonly type: "opened" }
+  | { readonly type: "greeted"; readonly serverId: string }
+  | { readonly type: "ack"; readonly ack: AckBody }
+  | { readonly type: "credit"; readonly credit: CreditBody }
+  | { readonly type: "goaway"; readonly goaway: GoawayBody }
+  | { readonly type: "skipped" }
+  | { readonly type: "bad-frame"; readonly reason: string }
+  | { readonly type: "closed"; readonly reason: string; readonly random: number }
+  | { readonly type: "window"; readonly window: W }
+  /** what the agent says of itself changed: greet again on a new connection */
+  | { readonly type: "refresh" }
+  | { readonly type: "stop" };
+
+export type LinkOutput<W extends Numbered> =
+  | { readonly type: "dial" }
+  | { readonly type: "greet" }
+  /** send it with this connection's dictionary */
+  | { readonly type: "observe"; readonly window: W }
+  /** the store lane may have something to send, or a new connection starts it over */
+  | { readonly type: "store"; readonly rewind: boolean }
+  | { readonly type: "stored"; readonly epoch: number; readonly upTo: number }
+  | { readonly type: "close"; readonly reason: string }
+  | { readonly type: "say"; readonly level: "info" | "warning"; readonly text: string };
+
+export type Step<W extends Numbered> = readonly [LinkState<W>, readonly LinkOutput<W>[]];
+
+export const initialLink = <W extends Numbered>(epoch: number): LinkState<W> => ({
+  phase: "idle",
+  epoch,
+  sinceMs: 0,
+  dialAtMs: 0,
+  attempts: 0,
+  observeCredit: 0,
+  storeCredit: 0,
+  ring: [],
+  sent: 0,
+  heardMs: 0,
+  offsetMs: null,
+  roundTripMs: null,
+  holdMs: 0,
+  lastError: "",
+  counters: {
+    connects: 0,
+    failures: 0,
+    windowsDropped: 0,
+    windowsResent: 0,
+    windowsSent: 0,
+    acks: 0,
+    skippedFrames: 0,
+    badFrames: 0,
+  },
+});
+
+/** Full jitter: anywhere between now and the exponential bound, so that a thousand agents do not return together. */
+export const backoffMs = (attempts: number, random: number): number =>
+  random * Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** Math.min(attempts, 16));
+
+const count = (counters: LinkCounters, name: keyof LinkCounters, by = 1): LinkCounters => ({
+  ...counters,
+  [name]: counters[name] + by,
+});
+
+/** Sends what credit allows. */
+const pump = <W extends Numbered>(state: LinkState<W>, nowMs: number, outputs: readonly LinkOutput<W>[]): Step<W> => {
+  if (state.phase !== "ready") return [state, outputs];
+  const until = Math.min(state.ring.length, state.observeCredit);
+  if (state.sent >= until) return [state, outputs];
+  const windows = state.ring.slice(state.sent, until);
+  return [
+    {
+      ...state,
+      sent: until,
+      // Silence is counted from the first frame that waits for an answer.
+      heardMs: state.sent === 0 ? nowMs : state.heardMs,
+      counters: count(state.counters, "windowsSent", windows.length),
+    },
+    [...outputs, ...windows.map((window) => ({ type: "observe", window }) as const)],
+  ];
+};
+
+const ended = <W extends Numbered>(
+  state: LinkState<W>,
+  nowMs: number,
+  reason: string,
+  random: number,
+): LinkState<W> => {
+  const attempts = state.attempts + 1;
+  return {
+    ...state,
+    phase: "idle",
+    sinceMs: nowMs,
+    dialAtMs: nowMs + Math.max(state.holdMs, backoffMs(attempts, random)),
+    attempts,
+    observeCredit: 0,
+    storeCredit: 0,
+    sent: 0,
+    holdMs: 0,
+    lastError: reason,
+    counters: count(count(state.counters, "failures", state.phase === "ready" ? 0 : 1), "windowsResent", state.sent),
+  };
+};
+
+const onAck = <W extends Numbered>(state: LinkState<W>, ack: AckBody, nowMs: number): Step<W> => {
+  const counters = count(state.counters, "acks");
+  const roundTripMs = nowMs - ack.echoMonoMs;
+  // Only an echo of this life tells the offset, and a quicker one tells it better.
+  const better =
+    ack.lane === "observe" &&
+    ack.epoch === state.epoch &&
+    roundTripMs >= 0 &&
+    (state.roundTripMs === null || roundTripMs <= state.roundTripMs * 1.5 + 1);
+  const heard = {
+    ...state,
+    counters,
+    heardMs: nowMs,
+    ...(better ? { offsetMs: ack.serverMs - (ack.echoMonoMs + roundTripMs / 2), roundTripMs } : {}),
+  };
+  if (ack.lane === "store")
+    return [
+      heard,
+      [
+        { type: "stored", epoch: ack.epoch, upTo: ack.upTo },
+        { type: "store", rewind: false },
+      ],
+    ];
+  if (ack.epoch !== state.epoch) return [heard, []];
+  const kept = state.ring.findIndex((window) => window.window > ack.upTo);
+  const removed = kept < 0 ? state.ring.length : kept;
+  return pump({ ...heard, ring: state.ring.slice(removed), sent: Math.max(0, state.sent - removed) }, nowMs, []);
+};
+
+const onGoaway = <W extends Numbered>(state: LinkState<W>, goaway: GoawayBody): Step<W> => {
+  const configured = goaway.code === "key" || goaway.code === "version" || goaway.retryAfterMs === 0;
+  const holdMs = configured ? Math.max(SLOW_RETRY_MS, goaway.retryAfterMs) : goaway.retryAfterMs;
+  const remedy =
+    goaway.code === "key"
+      ? "; check the agent's key file"
+      : goaway.code === "version"
+        ? "; agent and server versions do not fit together"
+        : "";
+  const text = `the server sent us away (${goaway.code}): ${goaway.message}${remedy}; next try in ${Math.ceil(holdMs / 1000)} s or later`;
+  return [
+    { ...state, holdMs, lastError: text },
+    [
+      { type: "say", level: "warning", text },
+      { type: "close", reason: text },
+    ],
+  ];
+};
+
+const onTick = <W extends Numbered>(state: LinkState<W>, nowMs: number): Step<W> => {
+  if (state.phase === "idle" && nowMs >= state.dialAtMs)
+    return [{ ...state, phase: "connecting", sinceMs: nowMs }, [{ type: "dial" }]];
+  if ((state.phase === "connecting" || state.phase === "greeting") && nowMs - state.sinceMs > GREETING_MS)
+    return [state, [{ type: "close", reason: `no greeting from the server within ${GREETING_MS / 1000} s` }]];
+  if (state.phase === "ready" && state.sent > 0 && nowMs - state.heardMs > SILENCE_MS)
+    return [{ ...state, heardMs: nowMs }, [{ type: "close", reason: `no acknowledgement for ${SILENCE_MS / 1000} s` }]];
+  return state.phase === "ready" ? [state, [{ type: "store", rewind: false }]] : [state, []];
+};
+
+export const stepLink = <W extends Numbered>(state: LinkState<W>, input: LinkInput<W>, nowMs: number): Step<W> => {
+  if (state.phase === "stopped") return [state, []];
+  switch (input.type) {
+    case "tick":
+      return onTick(state, nowMs);
+    case "opened":
+      return [{ ...state, phase: "greeting", sinceMs: nowMs }, [{ type: "greet" }]];
+    case "greeted":
+      return [
+        {
+          ...state,
+          phase: "ready",
+          sinceMs: nowMs,
+          heardMs: nowMs,
+          attempts: 0,
+          lastError: "",
+          counters: count(state.counters, "connects"),
+        },
+        [
+          { type: "say", level: "info", text: `connected to server ${input.serverId}` },
+          { type: "store", rewind: true },
+        ],
+      ];
+    case "ack":
+      return onAck(state, input.ack, nowMs);
+    case "credit":
+      return input.credit.lane === "observe"
+        ? pump({ ...state, observeCredit: input.credit.frames }, nowMs, [])
+        : [{ ...state, storeCredit: input.credit.frames }, [{ type: "store", rewind: false }]];
+    case "goaway":
+      return onGoaway(state, input.goaway);
+    case "skipped":
+      return [{ ...state, counters: count(state.counters, "skippedFrames") }, []];
+    case "bad-frame":
+      return [
+        { ...state, counters: count(state.counters, "badFrames") },
+        [
+          { type: "say", level: "warning", text: `frame from the server not understood: ${input.reason}` },
+          { type: "close", reason: input.reason },
+        ],
+      ];
+    case "closed": {
+      // A goaway already said why.
+      const reason = state.holdMs > 0 ? state.lastError : input.reason;
+      const next = ended(state, nowMs, reason, input.random);
+      const first = state.phase === "ready" || state.attempts === 0;
+      return [next, first ? [{ type: "say", level: "warning", text: `server not reached: ${reason}` }] : []];
+    }
+    case "window": {
+      const over = state.ring.length + 1 > RING ? 1 : 0;
+      return pump(
+        {
+          ...state,
+          ring: [...state.ring.slice(over), input.window],
+          sent: Math.max(0, state.sent - over),
+          counters: count(state.counters, "windowsDropped", over),
+        },
+        nowMs,
+        [],
+      );
+    }
+    case "refresh":
+      return state.phase === "ready" ? [state, [{ type: "close", reason: "capabilities changed" }]] : [state, []];
+    case "stop":
+      return [{ ...state, phase: "stopped", sinceMs: nowMs }, [{ type: "close", reason: "the agent stops" }]];
+  }
+};
