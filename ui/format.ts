@@ -1,8 +1,12 @@
 /** Figures and times for people, beyond schemas/units: what the page alone needs. Pure. */
 import type { Evidence } from "../schemas/incident.ts";
-import { formatBytes, formatDuration, formatMs, formatPercent, formatRate } from "../schemas/units.ts";
+import { formatBytes, formatDuration, formatMs, formatPercent as formatRatio, formatRate } from "../schemas/units.ts";
 
-export { formatBytes, formatDuration, formatMs, formatPercent, formatRate };
+export { formatBytes, formatDuration, formatMs, formatRate };
+
+/** A share that is small and not nothing must not read as nothing. */
+export const formatPercent = (ratio: number | null): string =>
+  ratio !== null && ratio > 0 && ratio < 0.0005 ? "<0.1 %" : formatRatio(ratio);
 
 const two = (value: number): string => String(value).padStart(2, "0");
 

@@ -89,21 +89,31 @@ const agents = createRoute({
   validateSearch: listSearch,
 });
 
-const console = createRoute({
-  getParentRoute: () => root,
-  path: "/console",
+const console = createRoute({ getParentRoute: () => root, path: "/console" });
+
+const actors = createRoute({
+  getParentRoute: () => console,
+  path: "/",
   component: lazyRouteComponent(() => import("./console/page.tsx"), "ConsolePage"),
   validateSearch: listSearch,
 });
 
 const actor = createRoute({
-  getParentRoute: () => root,
-  path: "/console/$",
+  getParentRoute: () => console,
+  path: "$",
   component: lazyRouteComponent(() => import("./console/actor.tsx"), "ActorPage"),
 });
 
 export const router = createRouter({
-  routeTree: root.addChildren([map, services, service, incidents, incident, agents, console, actor]),
+  routeTree: root.addChildren([
+    map,
+    services,
+    service,
+    incidents,
+    incident,
+    agents,
+    console.addChildren([actors, actor]),
+  ]),
   defaultPreload: "intent",
   scrollRestoration: true,
 });

@@ -79,7 +79,7 @@ const AgentCard = ({
         <span className="spacer" />
         {off.length > 0 ? <StatusBadge status="warning" text={`${off.length} limited`} /> : null}
       </summary>
-      <div className="figures figures-row agent-figures">
+      <div className="figures agent-figures">
         <Figure label="Last frame" tone={quiet ? "warning" : undefined}>
           {formatAgo(agent.lastFrameAt, now)}
         </Figure>
@@ -111,7 +111,7 @@ const AgentCard = ({
         <ul className="capabilities">
           {off.map((each) => (
             <li key={each.feature}>
-              <StatusSign status={each.state === "off" ? "critical" : "warning"} size={10} />
+              <StatusSign status={each.state === "off" ? "warning" : "info"} size={10} />
               <b>{words(each.feature)}</b>
               <span className="quiet">{each.state}</span>
               <span>

@@ -158,7 +158,7 @@ export const COLUMNS: readonly Column<ActorView>[] = [
 ];
 
 export const ConsolePage = () => {
-  const search = useSearch({ from: "/console" });
+  const search = useSearch({ from: "/console/" });
   const navigate = useNavigate();
   const state = useTopic("console");
   const actors = useEntries(state, isActorView);

@@ -1,10 +1,10 @@
 /** Incidents: what goes on now, what was, and the suspicions that went away by themselves. */
-import { SegmentedControl } from "@mantine/core";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useMemo } from "react";
 import type { IncidentCard } from "../../schemas/wire/page.ts";
 import { formatDuration, formatPercent, formatWhen, words } from "../format.ts";
 import { FindBox } from "../kit/find-box.tsx";
+import { Segmented } from "../kit/segmented.tsx";
 import { Empty, ServiceLink, StatusBadge } from "../kit/signs.tsx";
 import { DataTable, type Column } from "../kit/table.tsx";
 import { isIncidentCard } from "../live/entries.ts";
@@ -134,10 +134,9 @@ export const IncidentsPage = () => {
   return (
     <div className="list-page">
       <div className="toolbar">
-        <SegmentedControl
-          size="xs"
-          aria-label="Which incidents"
-          data={FILTERS.map(({ value, label }) => ({ value, label: `${label} ${count(value)}` }))}
+        <Segmented
+          label="Which incidents"
+          choices={FILTERS.map(({ value, label }) => ({ value, label: `${label} ${count(value)}` }))}
           value={show}
           onChange={(value) => setSearch({ show: value === "active" ? undefined : value })}
         />

@@ -4,7 +4,7 @@
  * range only redraw. Owned by its component: destroyed when that goes.
  */
 import { useComputedColorScheme } from "@mantine/core";
-import { useEffect, useMemo, useRef, type ReactNode } from "react";
+import { useEffect, useMemo, useRef } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { formatClock } from "../format.ts";
@@ -32,7 +32,8 @@ interface ChartProps {
   readonly height?: number;
   /** the scale of y reaches at least this far, so that idle noise does not look like a storm */
   readonly least?: number;
-  readonly note?: ReactNode;
+  /** axis steps are powers of two: for bytes */
+  readonly binary?: boolean;
 }
 
 const cssColor = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -42,7 +43,9 @@ const dataOf = (props: ChartProps): uPlot.AlignedData => [
   ...props.lines.map((line) => [...line.values]),
 ];
 
-const widthOf = (texts: readonly string[]): number => Math.max(34, ...texts.map((text) => text.length * 6.3 + 10));
+/** one width for all, so that the same moment stands at the same place in charts above each other */
+const AXIS = 58;
+const POWERS = Array.from({ length: 42 }, (_, n) => 2 ** n);
 
 export const Chart = (props: ChartProps) => {
   const { lines, title, syncKey, height = 132 } = props;
@@ -77,7 +80,7 @@ export const Chart = (props: ChartProps) => {
     const grid = cssColor("--grid");
     const font = `11px ${getComputedStyle(document.body).fontFamily}`;
     const first = made.lines.find((line) => line.scale === undefined) ?? made.lines[0];
-    const format = (value: number): string => (first === undefined ? "" : first.format(value));
+    const format = (value: number): string => (first === undefined ? "" : value === 0 ? "0" : first.format(value));
     const axis = { stroke: text, font, ticks: { show: false }, grid: { stroke: grid, width: 1 } };
     const options: uPlot.Options = {
       width: element.clientWidth,
@@ -113,7 +116,8 @@ export const Chart = (props: ChartProps) => {
           ...axis,
           gap: 4,
           space: 26,
-          size: (_, values) => widthOf(values ?? []),
+          size: AXIS,
+          ...(made.binary === true ? { incrs: POWERS } : {}),
           values: (_, splits) => splits.map((value) => format(value)),
         },
         ...(made.lines.some((line) => line.scale === "ratio")
@@ -125,7 +129,7 @@ export const Chart = (props: ChartProps) => {
                 grid: { show: false },
                 gap: 4,
                 space: 30,
-                size: 40,
+                size: 44,
                 values: (_: uPlot, splits: number[]) => splits.map((value) => `${Math.round(value * 100)} %`),
               },
             ]
@@ -182,7 +186,6 @@ export const Chart = (props: ChartProps) => {
         </span>
       </figcaption>
       <div ref={host} className="chart-plot" style={{ height }} />
-      {props.note === undefined ? null : <div className="chart-note">{props.note}</div>}
     </figure>
   );
 };
@@ -210,7 +213,7 @@ const drawLevel = (u: uPlot, level: ChartProps["level"], color: string): void =>
   ctx.stroke();
   ctx.font = `${10 * uPlot.pxRatio}px ${getComputedStyle(document.body).fontFamily}`;
   ctx.textAlign = "right";
-  ctx.textBaseline = "bottom";
-  ctx.fillText(level.label, bbox.left + bbox.width - 3 * uPlot.pxRatio, y - 2 * uPlot.pxRatio);
+  ctx.textBaseline = "top";
+  ctx.fillText(level.label, bbox.left + bbox.width - 3 * uPlot.pxRatio, y + 3 * uPlot.pxRatio);
   ctx.restore();
 };

@@ -1,6 +1,6 @@
 /**
  * The small drawn signs, as path data on a 16×16 grid, used by the map's canvas and by the DOM alike.
- * Status is told by shape as well as by colour: disc, ring, triangle, diamond, broken ring.
+ * Status is told by shape as well as by colour: disc, ring, triangle, diamond, bar.
  */
 import type { HealthStatus } from "../../schemas/service.ts";
 
@@ -15,10 +15,7 @@ export const STATUS_GLYPH: Readonly<Record<HealthStatus, Glyph>> = {
   info: { path: "M8 4.2a3.8 3.8 0 1 1 0 7.6a3.8 3.8 0 0 1 0-7.6z", stroke: 1.8 },
   warning: { path: "M8 2.2L14.4 13.4H1.6z", stroke: 0 },
   critical: { path: "M8 1.4L14.6 8L8 14.6L1.4 8z", stroke: 0 },
-  unknown: {
-    path: "M4.6 6.1A3.9 3.9 0 0 1 8 4.1M9.9 4.6A3.9 3.9 0 0 1 11.8 7.2M11.4 9.9A3.9 3.9 0 0 1 8 11.9M6.1 11.4A3.9 3.9 0 0 1 4.2 8.8",
-    stroke: 1.5,
-  },
+  unknown: { path: "M3.5 8h9", stroke: 2.4 },
 };
 
 export const STATUS_WORD: Readonly<Record<HealthStatus, string>> = {

@@ -206,9 +206,11 @@ export const DataTable = <Row,>(props: TableProps<Row>) => {
                 ) : (
                   <button type="button" onClick={() => setSort(column)}>
                     {column.title}
-                    <span className="sort-mark" aria-hidden>
-                      {sort.column === column.id ? (sort.down ? "↓" : "↑") : ""}
-                    </span>
+                    {sort.column === column.id ? (
+                      <span className="sort-mark" aria-hidden>
+                        {sort.down ? "↓" : "↑"}
+                      </span>
+                    ) : null}
                   </button>
                 )}
               </th>

@@ -94,7 +94,7 @@ const litBy = (picture: Picture): { nodes: Set<string>; edges: Set<string> } | n
   return { nodes, edges };
 };
 
-const lineWidth = (edge: MapEdge): number => 1 + Math.min(3.5, Math.log10(1 + edge.traffic.requestsPerSecond) * 1.15);
+const lineWidth = (edge: MapEdge): number => 1 + Math.min(2.8, Math.log10(1 + edge.traffic.requestsPerSecond) * 0.9);
 const isIdle = (edge: MapEdge): boolean => edge.traffic.requestsPerSecond === 0 && edge.failedConnectsPerSecond === 0;
 
 const lineColor = (edge: MapEdge, palette: Palette): string =>
@@ -193,22 +193,23 @@ const paintCard = (ctx: CanvasRenderingContext2D, card: ServiceCard, spot: Spot,
   ctx.fillText(formatPercent(inbound.errorRatio), x + CARD_W - 10, row);
 };
 
-const labelOf = (edge: MapEdge): string => {
+const labelOf = (edge: MapEdge): readonly string[] => {
   const { traffic } = edge;
-  const parts = isIdle(edge)
+  const lines = isIdle(edge)
     ? ["no requests"]
-    : [formatRate(traffic.requestsPerSecond), formatMs(traffic.p95Ms), formatPercent(traffic.errorRatio)];
-  if (edge.failedConnectsPerSecond > 0) parts.push(`${formatRate(edge.failedConnectsPerSecond)} no connect`);
-  return parts.join("  ");
+    : [formatRate(traffic.requestsPerSecond), `${formatMs(traffic.p95Ms)} · ${formatPercent(traffic.errorRatio)}`];
+  return edge.failedConnectsPerSecond > 0 ? [...lines, `${formatRate(edge.failedConnectsPerSecond)} refused`] : lines;
 };
+
+const LABEL_LINE = 14;
 
 /** Labels keep the same size at every zoom, and move apart downwards rather than cover each other. */
 const paintLabels = (ctx: CanvasRenderingContext2D, keys: ReadonlySet<string>, picture: Picture): void => {
   const { view, palette } = picture;
-  ctx.font = `500 11.5px ${palette.font}`;
+  ctx.font = `500 11px ${palette.font}`;
   ctx.textBaseline = "middle";
   ctx.textAlign = "center";
-  const placed: { x: number; y: number; w: number }[] = [];
+  const placed: { x: number; y: number; w: number; h: number }[] = [];
   const wanted = [...keys]
     .flatMap((key) => {
       const edge = picture.scene.edges.get(key);
@@ -217,27 +218,31 @@ const paintLabels = (ctx: CanvasRenderingContext2D, keys: ReadonlySet<string>, p
     })
     .sort((a, b) => a.curve.middle.y - b.curve.middle.y);
   for (const { edge, curve } of wanted) {
-    const text = labelOf(edge);
-    const w = ctx.measureText(text).width + 16;
+    const lines = labelOf(edge);
+    const w = Math.max(...lines.map((text) => ctx.measureText(text).width)) + 14;
+    const h = lines.length * LABEL_LINE + 6;
     const x = curve.middle.x * view.k + view.x;
     let y = curve.middle.y * view.k + view.y;
     for (const other of placed)
-      if (Math.abs(other.x - x) < (other.w + w) / 2 && y < other.y + 23 && y > other.y - 23) y = other.y + 23;
-    placed.push({ x, y, w });
+      if (Math.abs(other.x - x) < (other.w + w) / 2 && Math.abs(y - other.y) < (other.h + h) / 2 + 3)
+        y = other.y + (other.h + h) / 2 + 3;
+    placed.push({ x, y, w, h });
     ctx.beginPath();
-    ctx.roundRect(x - w / 2, y - 10, w, 20, 10);
+    ctx.roundRect(x - w / 2, y - h / 2, w, h, 6);
     ctx.fillStyle = palette.surface;
     ctx.fill();
     ctx.strokeStyle =
-      edge.status === "ok" || edge.status === "unknown" || edge.status === "info"
-        ? palette.line
-        : palette.status[edge.status];
+      edge.status === "warning" || edge.status === "critical" ? palette.status[edge.status] : palette.line;
     ctx.lineWidth = 1;
     ctx.stroke();
-    ctx.fillStyle = palette.text;
-    ctx.fillText(text, x, y + 0.5);
+    for (const [n, text] of lines.entries()) {
+      ctx.fillStyle = n === 0 ? palette.text : n === 1 ? palette.text2 : palette.status.critical;
+      ctx.fillText(text, x, y + (n - (lines.length - 1) / 2) * LABEL_LINE + 0.5);
+    }
   }
 };
+
+const faint = (here: boolean): number => (here ? 1 : 0.22);
 
 export const paint = (ctx: CanvasRenderingContext2D, picture: Picture): void => {
   const { width, height, ratio, view, scene, placed, curves } = picture;
@@ -249,7 +254,6 @@ export const paint = (ctx: CanvasRenderingContext2D, picture: Picture): void => 
   const right = (width - view.x) / view.k + CARD_W;
   const bottom = (height - view.y) / view.k + CARD_H;
   const lit = litBy(picture);
-  const faint = (here: boolean): number => (here ? 1 : 0.22);
   for (const [key, edge] of scene.edges) {
     const curve = curves.get(key);
     const end = curve?.samples[curve.samples.length - 1];
@@ -276,5 +280,7 @@ export const paint = (ctx: CanvasRenderingContext2D, picture: Picture): void => 
   }
   ctx.globalAlpha = 1;
   ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
-  if (lit !== null) paintLabels(ctx, lit.edges, picture);
+  // the panel tells the figures of what is selected; labels come with the pointer
+  if (lit !== null && (picture.hover !== null || picture.selected?.kind === "edge"))
+    paintLabels(ctx, lit.edges, picture);
 };

@@ -18,15 +18,17 @@ export interface Placement {
   readonly spots: ReadonlyMap<string, Spot>;
   /** by "from>to": the points that a line passes through, in the direction of the call */
   readonly bends: ReadonlyMap<string, readonly Spot[]>;
+  /** distance of neighbours in a column: generous while there are few */
+  readonly row: number;
 }
 
 export const CARD_W = 176;
 export const CARD_H = 50;
-const COLUMN = CARD_W + 88;
-const ROW = CARD_H + 14;
+const COLUMN = CARD_W + 116;
+const ROW_NEAR = CARD_H + 14;
 const BEND = 18;
 
-export const EMPTY: Placement = { spots: new Map(), bends: new Map() };
+export const EMPTY: Placement = { spots: new Map(), bends: new Map(), row: ROW_NEAR };
 
 export const edgeKey = (from: string, to: string): string => `${from}>${to}`;
 
@@ -85,7 +87,9 @@ export const layOut = (input: Graph): Placement => {
   }
   const filled = Array.from({ length: columns.length }, (_, index) => columns[index] ?? []);
   const ordered = orderColumns(filled, links);
-  const heightOf = (item: string): number => (bendNames.has(item) ? BEND : ROW);
+  const tallest = Math.max(0, ...filled.map((items) => items.length));
+  const row = CARD_H + (tallest <= 5 ? 46 : tallest <= 9 ? 28 : 14);
+  const heightOf = (item: string): number => (bendNames.has(item) ? BEND : row);
   const ys = spread(ordered, links, heightOf);
   const all = new Map<string, Spot>();
   for (const [index, items] of ordered.entries())
@@ -99,21 +103,25 @@ export const layOut = (input: Graph): Placement => {
       key,
       route.flatMap((name) => all.get(name) ?? []),
     );
-  return { spots, bends };
+  return { spots, bends, row };
+};
+
+const add = (map: Map<string, string[]>, key: string, value: string): void => {
+  map.set(key, [...(map.get(key) ?? []), value]);
 };
 
 /** Whether a card at this spot would touch another. */
 const taken = (spots: ReadonlyMap<string, Spot>, x: number, y: number): boolean => {
   for (const spot of spots.values())
-    if (Math.abs(spot.x - x) < CARD_W + 12 && Math.abs(spot.y - y) < ROW - 1) return true;
+    if (Math.abs(spot.x - x) < CARD_W + 12 && Math.abs(spot.y - y) < ROW_NEAR - 1) return true;
   return false;
 };
 
 /** Nearest free place in a column, looking down and up in turn. */
-const freeSpot = (spots: ReadonlyMap<string, Spot>, x: number, y: number): Spot => {
+const freeSpot = (spots: ReadonlyMap<string, Spot>, x: number, y: number, row: number): Spot => {
   for (let step = 0; ; step++) {
-    if (!taken(spots, x, y + (step * ROW) / 2)) return { x, y: y + (step * ROW) / 2 };
-    if (!taken(spots, x, y - (step * ROW) / 2)) return { x, y: y - (step * ROW) / 2 };
+    if (!taken(spots, x, y + (step * row) / 2)) return { x, y: y + (step * row) / 2 };
+    if (!taken(spots, x, y - (step * row) / 2)) return { x, y: y - (step * row) / 2 };
   }
 };
 
@@ -129,9 +137,6 @@ export const extend = (placed: Placement, input: Graph): Placement => {
   const spots = new Map(placed.spots);
   const callers = new Map<string, string[]>();
   const callees = new Map<string, string[]>();
-  const add = (map: Map<string, string[]>, key: string, value: string): void => {
-    map.set(key, [...(map.get(key) ?? []), value]);
-  };
   for (const { from, to } of graph.edges) {
     add(callers, to, from);
     add(callees, from, to);
@@ -153,7 +158,7 @@ export const extend = (placed: Placement, input: Graph): Placement => {
           ? Math.max(...before.map((spot) => spot.x)) + COLUMN
           : Math.min(...after.map((spot) => spot.x)) - COLUMN;
       const y = near.reduce((sum, spot) => sum + spot.y, 0) / near.length;
-      spots.set(node, freeSpot(spots, x, Math.round(y / (ROW / 2)) * (ROW / 2)));
+      spots.set(node, freeSpot(spots, x, y, placed.row));
     }
     if (later.length === waiting.length) {
       const all = [...spots.values()];
@@ -161,10 +166,15 @@ export const extend = (placed: Placement, input: Graph): Placement => {
       if (stranger !== undefined)
         spots.set(
           stranger,
-          freeSpot(spots, Math.min(...all.map((spot) => spot.x)), Math.max(...all.map((spot) => spot.y)) + ROW),
+          freeSpot(
+            spots,
+            Math.min(...all.map((spot) => spot.x)),
+            Math.max(...all.map((spot) => spot.y)) + placed.row,
+            placed.row,
+          ),
         );
     }
     waiting = later;
   }
-  return { spots, bends: placed.bends };
+  return { ...placed, spots };
 };

@@ -2,11 +2,11 @@
  * Charts of a service. Live ranges scroll each second from the topic's own columns; they stand still while paused and
  * while the pointer is on them. Longer ranges are asked for once, from the stored minutes, and renewed every 30 s.
  */
-import { Button, SegmentedControl } from "@mantine/core";
 import { useMemo, useRef, useState } from "react";
 import type { LiveWindows } from "../../schemas/wire/page.ts";
 import { formatBytes, formatCores, formatMs, formatPercent, formatRate } from "../format.ts";
 import { Chart, type Line } from "../kit/chart.tsx";
+import { Segmented } from "../kit/segmented.tsx";
 import { useNow } from "../live/hooks.ts";
 import { rangeOf, RANGES } from "./ranges.ts";
 import { useHistory } from "./history.ts";
@@ -43,19 +43,18 @@ export const Charts = (props: ChartsProps) => {
         <div className="section-aside">
           {range.live && hovered && !paused ? <span className="quiet">held while you point at it</span> : null}
           {range.live ? (
-            <Button
-              size="compact-xs"
-              variant={paused ? "filled" : "default"}
+            <button
+              type="button"
+              className={paused ? "choice choice-small choice-on" : "choice choice-small"}
               aria-pressed={paused}
               onClick={() => setPaused(!paused)}
             >
               {paused ? "Resume" : "Pause"}
-            </Button>
+            </button>
           ) : null}
-          <SegmentedControl
-            size="xs"
-            aria-label="Time range"
-            data={RANGES.map(({ id, title }) => ({ value: id, label: title }))}
+          <Segmented
+            label="Time range"
+            choices={RANGES.map(({ id, title }) => ({ value: id, label: title }))}
             value={range.id}
             onChange={props.onRange}
           />
@@ -88,13 +87,13 @@ const LiveCharts = ({
   if (shown === null || lines === null || shown.time.length === 0)
     return <p className="quiet section-none">The first second of figures is on its way.</p>;
   const to = shown.time[shown.time.length - 1] ?? 0;
-  const common = { time: shown.time, from: to - spanMs, to, syncKey: "service" };
+  const common = { time: shown.time, from: to - spanMs, to, syncKey: "service", height: 168 };
   return (
     <div className="charts">
       <Chart {...common} title="Requests per second" lines={lines.traffic} least={1} />
       <Chart {...common} title="Latency" lines={lines.latency} level={levelOf(latencyObjectiveMs)} least={1} />
       <Chart {...common} title="CPU" lines={lines.cpu} least={0.05} />
-      <Chart {...common} title="Memory" lines={lines.memory} least={1024 * 1024} />
+      <Chart {...common} title="Memory" lines={lines.memory} least={1024 * 1024} binary />
       <Chart {...common} title="Requests waiting for an answer" lines={lines.pending} least={4} />
     </div>
   );

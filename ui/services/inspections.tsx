@@ -33,14 +33,16 @@ export const Inspections = ({ inspections }: { readonly inspections: readonly In
                   {formatValue(each.value, each.unit)}{" "}
                   <span className="quiet">/ {formatValue(each.threshold, each.unit)}</span>
                 </span>
-                <span className="inspection-message quiet">
+                <span
+                  className={each.status === "ok" ? "inspection-message visually-hidden" : "inspection-message quiet"}
+                >
                   {each.message}
                   {each.since === null || each.status === "ok" ? "" : `, for ${formatDuration(now - each.since)}`}
                 </span>
               </summary>
               <div className="inspection-evidence">
                 <div className="quiet">
-                  {each.category} · figure {formatValue(each.value, each.unit)}, threshold{" "}
+                  {each.category} · {each.message} · figure {formatValue(each.value, each.unit)}, threshold{" "}
                   {formatValue(each.threshold, each.unit)}
                 </div>
                 {each.evidence.length === 0 ? (

@@ -26,6 +26,7 @@ const columnsAt = (now: number): readonly Column<ServiceCard>[] => [
   {
     id: "name",
     title: "Service",
+    width: "200px",
     sort: (card) => card.name,
     cell: (card) => (
       <span className="name-cell">
@@ -38,14 +39,14 @@ const columnsAt = (now: number): readonly Column<ServiceCard>[] => [
   {
     id: "kind",
     title: "Kind",
-    width: "118px",
+    width: "100px",
     sort: (card) => card.kind,
     cell: (card) => <span className="quiet">{card.kind}</span>,
   },
   {
     id: "namespace",
     title: "Namespace",
-    width: "128px",
+    width: "104px",
     sort: (card) => card.namespace,
     cell: (card) => <span className="quiet cut">{card.namespace === "_" ? "" : card.namespace}</span>,
   },
@@ -53,7 +54,7 @@ const columnsAt = (now: number): readonly Column<ServiceCard>[] => [
     id: "rps",
     title: "Requests",
     align: "right",
-    width: "92px",
+    width: "80px",
     sort: (card) => card.inbound.requestsPerSecond,
     cell: (card) =>
       card.inbound.requestsPerSecond === 0 ? (
@@ -66,7 +67,7 @@ const columnsAt = (now: number): readonly Column<ServiceCard>[] => [
     id: "errors",
     title: "Errors",
     align: "right",
-    width: "78px",
+    width: "68px",
     sort: (card) => card.inbound.errorRatio,
     cell: (card) => (
       <span className={card.inbound.errorRatio > 0.01 ? "tone-critical" : card.inbound.errorRatio === 0 ? "quiet" : ""}>
@@ -80,7 +81,7 @@ const columnsAt = (now: number): readonly Column<ServiceCard>[] => [
     id: "p50",
     title: "p50",
     align: "right",
-    width: "78px",
+    width: "68px",
     sort: (card) => card.inbound.p50Ms,
     cell: (card) => formatMs(card.inbound.p50Ms),
   },
@@ -88,7 +89,7 @@ const columnsAt = (now: number): readonly Column<ServiceCard>[] => [
     id: "p95",
     title: "p95",
     align: "right",
-    width: "78px",
+    width: "68px",
     sort: (card) => card.inbound.p95Ms,
     cell: (card) => formatMs(card.inbound.p95Ms),
   },
@@ -96,7 +97,7 @@ const columnsAt = (now: number): readonly Column<ServiceCard>[] => [
     id: "p99",
     title: "p99",
     align: "right",
-    width: "78px",
+    width: "68px",
     sort: (card) => card.inbound.p99Ms,
     cell: (card) => formatMs(card.inbound.p99Ms),
   },
@@ -104,7 +105,7 @@ const columnsAt = (now: number): readonly Column<ServiceCard>[] => [
     id: "instances",
     title: "Instances",
     align: "right",
-    width: "88px",
+    width: "76px",
     sort: (card) => card.instances,
     cell: (card) => card.instances,
   },
@@ -113,7 +114,7 @@ const columnsAt = (now: number): readonly Column<ServiceCard>[] => [
     title: "CPU",
     hint: "cores in use",
     align: "right",
-    width: "70px",
+    width: "60px",
     sort: (card) => card.cpuCores,
     cell: (card) => formatCores(card.cpuCores),
   },
@@ -129,7 +130,7 @@ const columnsAt = (now: number): readonly Column<ServiceCard>[] => [
     id: "seen",
     title: "Seen",
     align: "right",
-    width: "92px",
+    width: "78px",
     sort: (card) => card.lastSeen,
     cell: (card) => (
       <span className="quiet">{now - card.lastSeen < 15_000 ? "now" : formatAgo(card.lastSeen, now)}</span>
