@@ -121,7 +121,7 @@ export const makeRowsLane = (store: StoreShape, config: RowsConfig): Effect.Effe
         if (rest !== null) yield* insert(queue, rest);
       });
     yield* Effect.addFinalizer(() =>
-      Effect.forEach(queues.values(), lastTry, { concurrency: "unbounded", discard: true }).pipe(
+      Effect.interruptible(Effect.forEach(queues.values(), lastTry, { concurrency: "unbounded", discard: true })).pipe(
         Effect.timeout(LAST_TRY),
         Effect.catchAll((error) =>
           Effect.logWarning("rows were not stored at stop", { rows: counts.rows, reason: error.message }),

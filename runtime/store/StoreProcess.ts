@@ -41,6 +41,14 @@ export interface StoreProcessConfig {
   readonly external?: StoreEndpoint;
   /** cap of the engine's memory, MiB */
   readonly memoryMiB?: number;
+  readonly watch?: WatchConfig;
+}
+
+/** When a child that lives but does not answer is ended. */
+export interface WatchConfig {
+  readonly everyMs: number;
+  readonly withinMs: number;
+  readonly misses: number;
 }
 
 export class StoreProcess extends Context.Tag("runtime/store/StoreProcess")<
@@ -55,6 +63,7 @@ class ChildEnded extends Schema.TaggedError<ChildEnded>()("StoreProcess/ChildEnd
 }
 
 const READY_WITHIN = "90 seconds";
+const WATCH: WatchConfig = { everyMs: 5_000, withinMs: 15_000, misses: 3 };
 const STABLE_MS = 60_000;
 const FIRST_DELAY_MS = 250;
 const LAST_DELAY_MS = 15_000;
@@ -115,7 +124,8 @@ const startChild = (config: StoreProcessConfig): Effect.Effect<RunningChild, nev
       return { process: child, firstLine, ended };
     }),
     (child) => {
-      const gone = Effect.flip(Deferred.await(child.ended));
+      // a release is uninterruptible, and in it a timeout would wait for what it should cut short
+      const gone = Effect.interruptible(Effect.flip(Deferred.await(child.ended)));
       const stop = (signal: NodeJS.Signals) =>
         Effect.zipRight(
           Effect.sync(() => child.process.kill(signal)),
@@ -159,18 +169,35 @@ const set = (ref: StateRef, change: Partial<StoreProcessState>): Effect.Effect<v
     }),
   );
 
+/** Fails when the child has not answered several times in a row: an engine that hangs does not heal by itself. */
+const watchChild = (endpoint: StoreEndpoint, { everyMs, withinMs, misses }: WatchConfig) => {
+  const ping = Effect.tryPromise((signal) =>
+    fetch(`${endpoint.url}/ping`, { headers: { "X-ClickHouse-Key": endpoint.password }, signal }).then((answer) =>
+      answer.text(),
+    ),
+  ).pipe(Effect.timeout(withinMs));
+  return Effect.iterate(0, {
+    while: (missed) => missed < misses,
+    body: (missed) =>
+      Effect.sleep(everyMs).pipe(
+        Effect.zipRight(ping),
+        Effect.match({ onSuccess: () => 0, onFailure: () => missed + 1 }),
+      ),
+  }).pipe(
+    Effect.zipRight(
+      Effect.fail(new ChildEnded({ reason: `the store process did not answer ${misses} pings in a row` })),
+    ),
+  );
+};
+
 const superviseChild = (config: StoreProcessConfig, ref: StateRef): Effect.Effect<never> => {
   const life = Effect.scoped(
     Effect.gen(function* () {
       const child = yield* startChild(config);
       const ready = yield* awaitReady(child);
-      yield* set(ref, {
-        status: "up",
-        message: "",
-        endpoint: { url: `http://127.0.0.1:${ready.port}`, username: "default", password: ready.key },
-        pid: ready.pid,
-      });
-      return yield* Deferred.await(child.ended);
+      const endpoint = { url: `http://127.0.0.1:${ready.port}`, username: "default", password: ready.key };
+      yield* set(ref, { status: "up", message: "", endpoint, pid: ready.pid });
+      return yield* Effect.raceFirst(Deferred.await(child.ended), watchChild(endpoint, config.watch ?? WATCH));
     }),
   );
   const loop = (attempt: number): Effect.Effect<never> =>

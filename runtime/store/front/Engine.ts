@@ -43,6 +43,8 @@ export interface Engine {
   readonly use: <A>(kind: "read" | "write", job: (lane: Lane) => Promise<A>, signal: AbortSignal) => Promise<A>;
   /** Ends running statements whose log_comment is `mark`; how many were found. Never waits for their end. */
   readonly kill: (mark: string) => Promise<number>;
+  /** Completes when the engine answers at all, however busy the sessions are. */
+  readonly alive: () => Promise<void>;
   readonly running: () => { readonly active: number; readonly waiting: number };
   readonly close: () => Promise<void>;
 }
@@ -171,6 +173,9 @@ export const openEngine = async (options: EngineOptions): Promise<Engine> => {
     kill: async (mark) => {
       const statement = `KILL QUERY WHERE Settings['log_comment'] = '${mark}' ASYNC`;
       return (await control.queryAsync(statement, { format: "TabSeparated" })).rowsRead;
+    },
+    alive: async () => {
+      await control.queryAsync("SELECT 1", { format: "Null" });
     },
     running: () => ({ active, waiting: pools.read.waiters.size + pools.write.waiters.size }),
     close: async () => {

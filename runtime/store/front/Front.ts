@@ -56,7 +56,10 @@ export const openFront = async (engine: Engine, options: FrontOptions): Promise<
     try {
       authenticate(request);
       const url = new URL(request.url ?? "/", "http://store");
-      if (url.pathname === "/ping") return answer(response, 200, "Ok.\n", {});
+      if (url.pathname === "/ping") {
+        await engine.alive();
+        return answer(response, 200, "Ok.\n", {});
+      }
       if (url.pathname !== "/") return answer(response, 404, `There is no handle ${url.pathname}\n`, {});
       queryId = url.searchParams.get("query_id") ?? "";
       const chunks: Buffer[] = [];

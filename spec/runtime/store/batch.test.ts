@@ -12,6 +12,8 @@ import { makeBatch } from "./harness.ts";
 
 const DAY = 86_400_000;
 
+const of = (labels: Record<string, string>) => fingerprint("m", { service: "a", ...labels });
+
 describe("fingerprints", () => {
   it("stay what is stored already", () => {
     expect(fingerprintText(fingerprint("cpu_seconds", { service: "s", mode: "read" }))).toBe("9198562034769097515");
@@ -24,7 +26,6 @@ describe("fingerprints", () => {
         expect(fingerprint("m", turned)).toEqual(fingerprint("m", labels));
       }),
     );
-    const of = (labels: Record<string, string>) => fingerprint("m", { service: "a", ...labels });
     expect(of({ x: "1" }).high).toBe(of({ x: "2" }).high);
     expect(of({ x: "1" }).low).not.toBe(of({ x: "2" }).low);
     expect(of({ x: "1" }).high).not.toBe(fingerprint("m", { service: "b", x: "1" }).high);

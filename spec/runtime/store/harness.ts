@@ -18,8 +18,12 @@ export const COMMAND = [process.execPath, "--import", "tsx", "deploy/bin/store.t
 export const freshFolder = (): string => mkdtempSync(join(tmpdir(), "coroot-store-"));
 export const removeFolder = (folder: string): void => rmSync(folder, { recursive: true, force: true });
 
-export const makeStore = (data: string, writer: Writer.WriterConfig = {}) => {
-  const process = StoreProcess.layer({ command: [...COMMAND], data });
+export const makeStore = (
+  data: string,
+  writer: Writer.WriterConfig = {},
+  supervision: Partial<StoreProcess.StoreProcessConfig> = {},
+) => {
+  const process = StoreProcess.layer({ command: [...COMMAND], data, ...supervision });
   const store = Store.layer({ database: "coroot" }).pipe(Layer.provideMerge(process));
   return ManagedRuntime.make(Layer.mergeAll(Writer.layer(writer), History.layer).pipe(Layer.provideMerge(store)));
 };

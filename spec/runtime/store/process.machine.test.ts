@@ -8,7 +8,17 @@ import { expect } from "vitest";
 import { describeWith, itWith } from "../../capabilities.ts";
 import { addColumnSql, TABLES } from "../../../schemas/tables.ts";
 import { Store } from "../../../runtime/store/Store.ts";
-import { COMMAND, freshFolder, makeStore, removeFolder, startRaw, stateWhere, stockClient, whenUp } from "./harness.ts";
+import {
+  COMMAND,
+  freshFolder,
+  makeStore,
+  processState,
+  removeFolder,
+  startRaw,
+  stateWhere,
+  stockClient,
+  whenUp,
+} from "./harness.ts";
 
 describeWith(["chdb"], "the store process", () => {
   itWith(["chdb"], "says why it cannot start: directory in use, or not writable", async () => {
@@ -48,6 +58,39 @@ describeWith(["chdb"], "the store process", () => {
     expect(existsSync(`/proc/${pid}`)).toBe(true);
     parent.kill("SIGKILL");
     await expect.poll(() => existsSync(`/proc/${pid}`), { timeout: 10_000 }).toBe(false);
+    removeFolder(data);
+  });
+
+  itWith(["chdb"], "is replaced when it hangs", async () => {
+    const data = freshFolder();
+    const runtime = makeStore(data, {}, { watch: { everyMs: 100, withinMs: 500, misses: 2 } });
+    await runtime.runPromise(whenUp);
+    const { pid: hung } = await runtime.runPromise(processState);
+    if (hung === null) throw new Error("no child");
+    process.kill(hung, "SIGSTOP");
+    const { message, restarts } = await runtime.runPromise(stateWhere(({ status }) => status === "down"));
+    expect([message, restarts]).toEqual(["the store process did not answer 2 pings in a row", 1]);
+    await runtime.runPromise(stateWhere(({ status, pid }) => status === "up" && pid !== hung));
+    expect(existsSync(`/proc/${hung}`)).toBe(false);
+    await runtime.dispose();
+    removeFolder(data);
+  });
+
+  itWith(["chdb"], "uses a ClickHouse of the user's instead of a child", async () => {
+    const data = freshFolder();
+    const theirs = makeStore(data);
+    await theirs.runPromise(whenUp);
+    const { endpoint } = await theirs.runPromise(processState);
+    if (endpoint === null) throw new Error("no endpoint");
+    const ours = makeStore("/nonexistent", {}, { command: ["/nonexistent"], external: endpoint });
+    await ours.runPromise(whenUp);
+    const rows = await ours.runPromise(
+      Effect.flatMap(Store, ({ query }) => query("SELECT count() AS n FROM coroot.samples")),
+    );
+    expect(rows).toEqual([{ n: 0 }]);
+    expect((await ours.runPromise(processState)).pid).toBeNull();
+    await ours.dispose();
+    await theirs.dispose();
     removeFolder(data);
   });
 

@@ -4,6 +4,8 @@ import { errorText, FrontError, fromEngine } from "../../../runtime/store/front/
 import { presentedKey } from "../../../runtime/store/front/request.ts";
 import { kindOf, literal, oneStatement, parseInsert, placeholders } from "../../../runtime/store/front/sql.ts";
 
+const basic = (pair: string) => ({ authorization: `Basic ${Buffer.from(pair).toString("base64")}` });
+
 describe("statements of the store's front", () => {
   it("finds the one statement whatever quotes and comments hold", () => {
     expect(oneStatement("SELECT ';' ; -- done;\n")).toBe("SELECT ';' ");
@@ -63,7 +65,6 @@ describe("statements of the store's front", () => {
   });
 
   it("finds the key in either header", () => {
-    const basic = (pair: string) => ({ authorization: `Basic ${Buffer.from(pair).toString("base64")}` });
     expect(presentedKey(basic("default:a:b"))).toBe("a:b");
     expect(presentedKey({ "x-clickhouse-key": "k" })).toBe("k");
     expect([presentedKey({}), presentedKey(basic("none")), presentedKey({ authorization: "Bearer x" })]).toEqual([
