@@ -1,29 +1,24 @@
-/** `coroot node-agent`: flags to the agent's options, its folder's lock, and its end with the process that started it. */
-import { hostname } from "node:os";
+/**
+ * `coroot node-agent`: configuration file, environment and flags as the agent's options, and its end with the process
+ * that started it, if one supervises it.
+ */
 import { join } from "node:path";
 import { stopWithParent } from "./child.ts";
-import { CommandError, EXIT, type Values } from "./command.ts";
-import { defaultData, lockData } from "./preflight.ts";
+import type { Values } from "./command.ts";
+import { readSettings } from "./settings.ts";
 
-export const nodeAgent = async (values: Values, server: string): Promise<number> => {
-  const key = values.text("key");
-  const keyFile = values.text("key-file");
-  if ((key === undefined) === (keyFile === undefined))
-    throw new CommandError(
-      EXIT.usage,
-      "node-agent needs one of --key-file FILE and --key KEY",
-      "see: coroot node-agent --help",
-    );
-  const data = values.text("data") ?? join(defaultData(), "agent");
-  lockData(data, "agent");
+export const nodeAgent = async (values: Values): Promise<number> => {
+  const settings = await readSettings(values);
+  const { agent } = settings;
   stopWithParent();
   const { runNodeAgent } = await import("../node-agent.ts");
   return runNodeAgent({
-    server,
-    data,
-    node: values.text("node") ?? hostname(),
-    cluster: values.text("cluster") ?? "default",
-    ...(key === undefined ? {} : { key }),
-    ...(keyFile === undefined ? {} : { keyFile }),
+    server: values.text("server") ?? agent.server,
+    keyFile: values.text("key-file") ?? agent.keyFile ?? join(settings.data, "agent.key"),
+    data: values.text("data") ?? join(settings.data, "agent"),
+    cluster: settings.cluster,
+    spoolMaxBytes: agent.spoolMaxBytes,
+    traffic: agent.traffic,
+    ...((values.text("node") ?? agent.node) === undefined ? {} : { node: values.text("node") ?? agent.node }),
   });
 };

@@ -72,7 +72,7 @@ export const nearest = (word: string, names: readonly string[]): string | null =
     .map((name) => ({ name, off: name.startsWith(word) && word.length > 1 ? 0 : distance(word, name) }))
     .sort((a, b) => a.off - b.off);
   const best = ranked[0];
-  return best !== undefined && best.off <= Math.max(1, Math.floor(best.name.length / 3)) ? best.name : null;
+  return best !== undefined && best.off <= Math.ceil(best.name.length / 3) ? best.name : null;
 };
 
 const usageError = (command: string, message: string, hint?: string): CommandError =>

@@ -45,30 +45,27 @@ const nodeAgent: Command = {
   name: "node-agent",
   summary: "observe this machine and report to a server",
   flags: {
-    server: text("URL", "the server's agent address, ws://HOST:PORT/agent"),
-    key: text("KEY", "key that the server accepts (better: --key-file)"),
-    "key-file": text("FILE", "file that holds the key"),
+    server: text(
+      "URL",
+      "the server, such as ws://HOST:8080/agent (default: from the configuration, else this machine)",
+    ),
+    "key-file": text("FILE", "file that holds the agents' key (default: agent.key in the data folder)"),
     data: text("DIR", "folder of the agent's spool (default: agent in the data folder)"),
     node: text("NAME", "name of this node (default: the host name)"),
-    cluster: text("NAME", "cluster that this node belongs to (default: default)"),
+    cluster: serverFlags.cluster,
+    config: serverFlags.config,
   },
   examples: ["coroot node-agent --server ws://10.0.0.5:8080/agent --key-file /etc/coroot/agent.key"],
   run: async (values) => {
     const address = values.text("server");
-    if (address === undefined)
+    const url = URL.parse(address ?? "ws://127.0.0.1");
+    if (url === null || !["ws:", "wss:", "http:", "https:"].includes(url.protocol))
       throw new CommandError(
         EXIT.usage,
-        "node-agent needs --server ws://HOST:PORT/agent",
+        `--server takes an address such as ws://127.0.0.1:8080/agent, not "${address}"`,
         "see: coroot node-agent --help",
       );
-    const url = URL.parse(address);
-    if (url === null || !["ws:", "wss:"].includes(url.protocol))
-      throw new CommandError(
-        EXIT.usage,
-        `--server takes a ws:// address, not "${address}"`,
-        "such as ws://127.0.0.1:8080/agent",
-      );
-    return (await import("./agent.ts")).nodeAgent(values, address);
+    return (await import("./agent.ts")).nodeAgent(values);
   },
 };
 

@@ -3,10 +3,10 @@
  * are the caller's; it stops the server through `stop`, which waits for the server's own shutdown and no longer than
  * ten seconds. A server that fails is reported with its cause.
  */
-import { Cause, Effect, Either, Exit } from "effect";
-import { type Environment, loadConfig } from "../../../runtime/config/Config.ts";
+import { Cause, Effect, Exit } from "effect";
 import { CommandError, EXIT, type ExitCode, type Values } from "./command.ts";
 import { checkPort } from "./preflight.ts";
+import { readSettings } from "./settings.ts";
 
 export interface ServerSettings {
   readonly host: string;
@@ -16,26 +16,16 @@ export interface ServerSettings {
   readonly cluster: string;
 }
 
-/** The environment with the flags over it: a flag says the same as its variable, and stands above it. */
-export const overlaid = (environment: Environment, values: Values): Environment => {
-  const flags = {
-    COROOT_HOST: values.text("host"),
-    COROOT_PORT: values.text("port"),
-    COROOT_DATA: values.text("data"),
-    COROOT_CLUSTER: values.text("cluster"),
-  };
-  return { ...environment, ...Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined)) };
-};
-
-/** Configuration file, environment and flags as settings; the port is free, or a CommandError says that it is not. */
+/** The settings of a server whose port is free, or a CommandError that says that it is not. */
 export const serverSettings = async (values: Values): Promise<ServerSettings> => {
-  const config = values.text("config");
-  const loaded = await Effect.runPromise(
-    Effect.either(loadConfig({ path: config, env: overlaid(process.env, values) })),
-  );
-  if (Either.isLeft(loaded)) throw new CommandError(EXIT.usage, loaded.left.message, "see: coroot server --help");
-  const { server, data, cluster } = loaded.right;
-  return { host: server.host, port: await checkPort(server.host, server.port), data, config, cluster };
+  const { server, data, cluster } = await readSettings(values);
+  return {
+    host: server.host,
+    port: await checkPort(server.host, server.port),
+    data,
+    config: values.text("config"),
+    cluster,
+  };
 };
 
 /** The server's address as this machine reaches it. */
