@@ -229,4 +229,28 @@ describeWith(["chdb"], "the writer stores every acknowledged batch once", () => 
     );
     expect(Exit.isSuccess(exit) ? exit.value.rows : exit).toMatchObject({ rejected: 1, inserts: 1, dropped: 0 });
   });
+
+  itWith(["chdb"], "writes at stop what is still queued, and stops in time when the store is down", async () => {
+    const { runtime, data } = open();
+    const events = Effect.flatMap(Writer, ({ rows }) => rows("events", [event(1), event(2)]));
+    await runtime.runPromise(Effect.zipRight(whenUp, events));
+    await runtime.dispose();
+    const holder = startRaw(data);
+    await holder.firstLine;
+    const blocked = open(data).runtime;
+    await blocked.runPromise(
+      Effect.zipRight(
+        events,
+        stateWhere(({ status }) => status === "down"),
+      ),
+    );
+    const stopping = performance.now();
+    await blocked.dispose();
+    expect(performance.now() - stopping).toBeLessThan(8_000);
+    holder.process.kill("SIGTERM");
+    await holder.ended;
+    const next = open(data).runtime;
+    const count = Effect.flatMap(Store, ({ query }) => query("SELECT count() AS n FROM coroot.events"));
+    expect(await next.runPromise(Effect.zipRight(whenUp, count))).toEqual([{ n: 2 }]);
+  });
 });
