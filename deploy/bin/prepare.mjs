@@ -33,7 +33,6 @@ const postgresServer = () => {
 /** What compiles the probe. @type {readonly Need[]} */
 export const toolchain = [
   { debian: "clang", program: "clang" },
-  { debian: "llvm", program: "llvm-strip" },
   { debian: "bpftool", program: "bpftool" },
   { debian: "gcc", program: "gcc" },
   { debian: "libc6-dev", file: "/usr/include/stdio.h" },

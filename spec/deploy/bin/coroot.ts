@@ -49,7 +49,7 @@ export const freePort = (): Promise<number> =>
 
 /** Polls until `look` gives something; fails with what it waited for. */
 export const until = async <T>(
-  what: string,
+  what: string | (() => string),
   timeoutMs: number,
   look: () => T | null | Promise<T | null>,
 ): Promise<T> => {
