@@ -1,0 +1,155 @@
+/**
+ * The ports of the actors: what they have done outside. Wires the store's writer and history and an HTTP client to the
+ * actor system, and agent connections to their session actors. Nothing here decides anything.
+ */
+import { request as httpRequest } from "node:http";
+import { request as httpsRequest } from "node:https";
+import { Clock, Deferred, Effect, Queue, Stream, type Scope } from "effect";
+import type { HttpAnswer, HttpPost } from "../../actors/alert-sink/WebhookSink.ts";
+import type { SessionMessage } from "../../actors/agent-session/AgentSession.ts";
+import { ROWS_PORT, type RowsRequest } from "../../actors/rows.ts";
+import type { LedgerMinute } from "../../actors/service/ServiceActor.ts";
+import type { ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
+import { AgentHandler, type AgentPeer } from "../../runtime/ingest/AgentHandler.ts";
+import { makeDictionary, type Dictionary } from "../../runtime/store/Dictionary.ts";
+import type { HistoryShape, SliMinutes } from "../../runtime/store/History.ts";
+import type { StoreShape } from "../../runtime/store/Store.ts";
+import type { WriterShape } from "../../runtime/store/Writer.ts";
+
+const POST_WITHIN_MS = 10_000;
+const MONTH_MS = 30 * 24 * 3600 * 1000;
+const LEDGERS_AT_ONCE = 500;
+
+const post = ({ url, headers, body }: HttpPost): Effect.Effect<HttpAnswer, Error> =>
+  Effect.async<HttpAnswer, Error>((resume) => {
+    const make = url.startsWith("https:") ? httpsRequest : httpRequest;
+    const length = Buffer.byteLength(body);
+    const request = make(
+      url,
+      { method: "POST", headers: { ...headers, "content-length": length }, timeout: POST_WITHIN_MS },
+      (response) => {
+        response.resume();
+        response.on("end", () => resume(Effect.succeed({ status: response.statusCode ?? 0 })));
+        response.on("error", (error) => resume(Effect.fail(error)));
+      },
+    );
+    request.on("timeout", () => request.destroy(new Error(`no answer within ${POST_WITHIN_MS} ms`)));
+    request.on("error", (error) => resume(Effect.fail(error)));
+    request.end(body);
+    return Effect.sync(() => request.destroy());
+  });
+
+const minutesOf = (columns: SliMinutes | undefined): LedgerMinute[] =>
+  (columns?.minutes ?? []).map((minuteMs, i) => ({
+    minuteMs,
+    total: columns?.total[i] ?? 0,
+    bad: columns?.bad[i] ?? 0,
+    slow: columns?.slow[i] ?? 0,
+  }));
+
+interface LedgerAsk {
+  readonly service: string;
+  readonly answer: Deferred.Deferred<readonly LedgerMinute[], Error>;
+}
+
+/** Services that start together have their ledgers read by one query. */
+const ledgers = (
+  store: StoreShape,
+  history: HistoryShape,
+): Effect.Effect<(service: string) => Effect.Effect<readonly LedgerMinute[], Error>, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const asked = yield* Queue.unbounded<LedgerAsk>();
+    const serve = Effect.gen(function* () {
+      const first = yield* Queue.take(asked);
+      yield* store.whenUp;
+      yield* Effect.sleep(200);
+      const all = [first, ...(yield* Queue.takeUpTo(asked, LEDGERS_AT_ONCE - 1))];
+      const since = (yield* Clock.currentTimeMillis) - MONTH_MS;
+      yield* history.sliMinutes([...new Set(all.map(({ service }) => service))], since).pipe(
+        Effect.matchEffect({
+          onSuccess: (found) =>
+            Effect.forEach(all, ({ service, answer }) => Deferred.succeed(answer, minutesOf(found.get(service)))),
+          onFailure: (error) => Effect.forEach(all, ({ answer }) => Deferred.fail(answer, error)),
+        }),
+      );
+    });
+    yield* Effect.forkScoped(Effect.forever(serve));
+    return (service) =>
+      Effect.gen(function* () {
+        const answer = yield* Deferred.make<readonly LedgerMinute[], Error>();
+        yield* Queue.offer(asked, { service, answer });
+        return yield* Deferred.await(answer);
+      });
+  });
+
+export const wirePorts = (
+  system: ActorSystemShape,
+  store: StoreShape,
+  writer: WriterShape,
+  history: HistoryShape,
+): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const ledger = yield* ledgers(store, history);
+    system.port("http-post", (request) => post(request as HttpPost));
+    system.port("ledger", (request) => ledger(String(request)));
+    system.port(ROWS_PORT, (request) => {
+      const { table, rows } = request as RowsRequest;
+      return writer.rows(table, rows);
+    });
+  });
+
+export const sessionPath = (agentId: string): string => `agent/${agentId}`;
+
+/** Agent connections to their actors, and their store lane to the writer. */
+export const agentHandler = (system: ActorSystemShape, writer: WriterShape): AgentHandler => {
+  const dictionaries = new WeakMap<AgentPeer, { readonly dictionary: Dictionary; readonly connection: number }>();
+  const known = new Map<string, { instances: number; edges: number }>();
+  let connections = 0;
+  const tell = (peer: AgentPeer, message: SessionMessage): boolean => system.tell(sessionPath(peer.agentId), message);
+  return AgentHandler.of({
+    connected: (peer) =>
+      Effect.sync(() => {
+        connections++;
+        dictionaries.set(peer, { dictionary: makeDictionary(), connection: connections });
+        known.set(peer.agentId, { instances: 0, edges: 0 });
+        system.spawn(sessionPath(peer.agentId), "agent-session", { agent: peer.agentId });
+        tell(peer, { type: "connected", epoch: peer.epoch, node: peer.node, cluster: peer.cluster });
+      }),
+    observe: (peer, body) =>
+      Effect.gen(function* () {
+        const now = yield* Clock.currentTimeMillis;
+        const at = Math.min(now, body.monoMs + peer.offsetMs());
+        if (!tell(peer, { type: "window", at, body })) peer.count("windows shed", 1);
+        const figures = known.get(peer.agentId);
+        if (figures === undefined) return;
+        figures.instances += body.instances.length - body.gone.length;
+        figures.edges += body.edges.length;
+        peer.report(figures);
+      }),
+    store: (peer, body) =>
+      Effect.gen(function* () {
+        const connection = dictionaries.get(peer);
+        if (connection === undefined) return;
+        const { dictionary, connection: number } = connection;
+        dictionary.define(body.series);
+        const header = { agent: peer.agentId, epoch: body.epoch, sequence: body.sequence, connection: number };
+        const before = dictionary.unknown();
+        const batch = dictionary.batch(header, body.samples);
+        if (dictionary.unknown() > before) peer.count("samples without a series", dictionary.unknown() - before);
+        yield* writer.samples(batch);
+      }),
+    disconnected: (peer) => Effect.sync(() => void tell(peer, { type: "disconnected" })),
+    storeReady: Effect.sync(() => writer.ready),
+  });
+};
+
+/** A beat whenever an actor published something. */
+export const boardChanges = (system: ActorSystemShape): Stream.Stream<void> =>
+  Stream.asyncPush<void>(
+    (emit) =>
+      Effect.acquireRelease(
+        Effect.sync(() => system.board.onChange(() => void emit.single(undefined))),
+        (stop) => Effect.sync(stop),
+      ),
+    { bufferSize: 1, strategy: "sliding" },
+  );
