@@ -1,0 +1,148 @@
+/** A page's end of `/live` for tests: keeps each topic as the browser does, and a whole server on a free port. */
+import { once } from "node:events";
+import { mkdtempSync, mkdirSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Context, Effect, Exit, Layer, Logger, PubSub, Scope, Stream } from "effect";
+import { WebSocket } from "ws";
+import { HttpServer, HttpServerLive } from "../../../runtime/http/Server.ts";
+import { PageHub, PageHubLive } from "../../../runtime/http/PageHub.ts";
+import { HealthPort, HistoryError, HistoryPort, Topics, Watchers, WatchersLive } from "../../../runtime/http/Topics.ts";
+import type { PartHealth } from "../../../runtime/http/Topics.ts";
+import { AgentHandler } from "../../../runtime/ingest/AgentHandler.ts";
+import { AgentLink, AgentLinkLive } from "../../../runtime/ingest/AgentLink.ts";
+import type { SliPointRow } from "../../../schemas/tables.ts";
+import type { PageMessage, PageRequest } from "../../../schemas/wire/page.ts";
+import { KEY } from "../ingest/agent.ts";
+
+/** What the server's ports answer; tests change it. */
+export interface World {
+  readonly topics: Map<string, Map<string, unknown>>;
+  readonly reads: string[];
+  readonly failing: Set<string>;
+  health: Record<string, PartHealth>;
+  history: (from: number, to: number) => Effect.Effect<readonly SliPointRow[], HistoryError>;
+}
+
+export interface ServerUnderTest {
+  readonly server: HttpServer;
+  readonly hub: PageHub;
+  readonly watchers: Watchers;
+  readonly link: AgentLink;
+  readonly world: World;
+  readonly pageDir: string;
+  /** says that something changed */
+  readonly change: () => void;
+  readonly close: () => Promise<void>;
+}
+
+const quiet = Logger.replace(Logger.defaultLogger, Logger.none);
+
+export const serverLayer = (world: World, changed: PubSub.PubSub<void>, port: number, pageDir: string) => {
+  const handler = AgentHandler.of({
+    connected: () => Effect.void,
+    observe: () => Effect.void,
+    store: () => Effect.void,
+    disconnected: () => Effect.void,
+    storeReady: Effect.succeed(true),
+  });
+  const ports = Layer.mergeAll(
+    Layer.succeed(AgentHandler, handler),
+    Layer.succeed(
+      Topics,
+      Topics.of({
+        read: (topic) =>
+          Effect.suspend(() => {
+            world.reads.push(topic);
+            if (world.failing.has(topic)) return Effect.die(new Error(`${topic} fails`));
+            return Effect.succeed(world.topics.get(topic) ?? null);
+          }),
+        changed: Stream.fromPubSub(changed),
+      }),
+    ),
+    Layer.succeed(HistoryPort, { sliPoints: (_, from, to) => world.history(from, to) }),
+    Layer.succeed(HealthPort, { parts: Effect.sync(() => world.health) }),
+    WatchersLive,
+  );
+  const options = { serverId: "server-1", version: "0.1.0" };
+  const sockets = Layer.mergeAll(AgentLinkLive({ key: KEY, serverId: "server-1" }), PageHubLive(options));
+  return HttpServerLive({ ...options, host: "127.0.0.1", port, pageDir }).pipe(
+    Layer.provideMerge(sockets),
+    Layer.provideMerge(ports),
+    Layer.provide(quiet),
+  );
+};
+
+export const makeWorld = (): World => ({
+  topics: new Map([["overview", new Map([["overview", { services: 0 }]])]]),
+  reads: [],
+  failing: new Set(),
+  health: { store: { state: "up", message: "" } },
+  history: () => Effect.succeed([]),
+});
+
+export const makePage = (): string => {
+  const dir = mkdtempSync(join(tmpdir(), "coroot-page-"));
+  mkdirSync(join(dir, "assets"));
+  writeFileSync(join(dir, "index.html"), "<!doctype html><title>page</title>");
+  writeFileSync(join(dir, "assets/index-Bx3kd9fA.js"), "export {};");
+  writeFileSync(join(dir, "favicon.svg"), "<svg/>");
+  return dir;
+};
+
+export const startServer = async (world: World = makeWorld(), pageDir = makePage()): Promise<ServerUnderTest> => {
+  const scope = Effect.runSync(Scope.make());
+  const changed = Effect.runSync(PubSub.sliding<void>(1));
+  const context = await Effect.runPromise(Scope.extend(Layer.build(serverLayer(world, changed, 0, pageDir)), scope));
+  return {
+    server: Context.get(context, HttpServer),
+    hub: Context.get(context, PageHub),
+    watchers: Context.get(context, Watchers),
+    link: Context.get(context, AgentLink),
+    world,
+    pageDir,
+    change: () => void Effect.runSync(PubSub.publish(changed, undefined)),
+    close: () => Effect.runPromise(Scope.close(scope, Exit.void)),
+  };
+};
+
+export class Page {
+  readonly socket: WebSocket;
+  readonly messages: PageMessage[] = [];
+  /** topic → entries, as the browser would show them */
+  readonly topics = new Map<string, { seq: number; entries: Record<string, unknown> }>();
+  gaps = 0;
+  closed = false;
+
+  constructor(url: string, headers: Record<string, string> = {}) {
+    this.socket = new WebSocket(`${url.replace("http:", "ws:")}/live`, { perMessageDeflate: false, headers });
+    this.socket.on("message", (data: Buffer) => this.take(JSON.parse(String(data)) as PageMessage));
+    this.socket.on("close", () => (this.closed = true));
+    this.socket.on("error", () => (this.closed = true));
+  }
+  take(message: PageMessage): void {
+    this.messages.push(message);
+    if (message.type === "snapshot")
+      this.topics.set(message.topic, { seq: message.seq, entries: { ...message.entries } });
+    if (message.type !== "delta") return;
+    const topic = this.topics.get(message.topic);
+    if (topic === undefined) return;
+    if (message.seq !== topic.seq + 1) this.gaps++;
+    topic.seq = message.seq;
+    Object.assign(topic.entries, message.set);
+    for (const key of message.del) delete topic.entries[key];
+  }
+  async open(): Promise<this> {
+    await once(this.socket, "open");
+    return this;
+  }
+  ask(type: PageRequest["type"], topic: string): void {
+    this.socket.send(JSON.stringify({ type, topic } satisfies PageRequest));
+  }
+  entries(topic: string): Record<string, unknown> | undefined {
+    return this.topics.get(topic)?.entries;
+  }
+  count(type: PageMessage["type"]): number {
+    return this.messages.filter((message) => message.type === type).length;
+  }
+}
