@@ -47,9 +47,8 @@ struct user_message {
 };
 
 /* Finds the caller's buffers; payload that cannot be found (sendfile, io_uring, kernel threads) is passed by blind. */
-static __always_inline void find_payload(struct scratch *s, u32 size, int sending)
+static __always_inline void find_payload(struct scratch *s, struct task_struct *task, u32 size, int sending)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs;
 	u32 nr;
 
@@ -110,6 +109,7 @@ static __always_inline int on_data(struct sock *sk, int size, int flags, int sen
 {
 	struct scratch *s;
 	struct conn *c;
+	struct task_struct *task;
 	u32 key = sending, tgid;
 	u64 now;
 
@@ -118,8 +118,9 @@ static __always_inline int on_data(struct sock *sk, int size, int flags, int sen
 	c = bpf_sk_storage_get(&conns, sk, NULL, 0);
 	if (!c)
 		return 0;
+	task = bpf_get_current_task_btf();
 	if (!sending && c->role == ROLE_SERVER) {
-		tgid = bpf_get_current_pid_tgid() >> 32;
+		tgid = task->tgid;
 		if (c->tgid != tgid && tgid) {
 			struct edge *edge = edge_of(c);
 
@@ -138,7 +139,7 @@ static __always_inline int on_data(struct sock *sk, int size, int flags, int sen
 	s->direction = (c->role == ROLE_CLIENT) == sending ? REQUEST : RESPONSE;
 	s->turned = c->turn != s->direction + 1;
 	c->turn = s->direction + 1;
-	find_payload(s, size, sending);
+	find_payload(s, task, size, sending);
 	if (flags & MSG_TRUNC)
 		s->blind = 1;
 	if (s->blind)

@@ -65,7 +65,7 @@ struct conn {
 	struct run runs[RUNS];
 };
 
-#define WINDOW 256
+#define WINDOW 512
 #define BUFFER 1024
 
 struct scratch {

@@ -101,13 +101,30 @@ static long settle_run(u32 i, struct settling *x)
 	return x->left == 0;
 }
 
-/* Pairs `n` replies, complete at `end`, with the oldest waiting requests. */
-static __noinline int settle(struct conn *c, u32 status, u32 n, u64 end)
+static __noinline int settle_runs(struct conn *c, u32 status, u32 n, u64 end)
 {
 	struct settling x = { .c = c, .end = end, .status = status, .left = n };
 
 	bpf_loop(2 * RUNS, settle_run, &x, 0);
 	return 0;
+}
+
+/* Pairs `n` replies, complete at `end`, with the oldest waiting requests; most often they are of one run. */
+static __always_inline void settle(struct conn *c, u32 status, u32 n, u64 end)
+{
+	u32 head = c->head;
+	struct run *run = &c->runs[head & (RUNS - 1)];
+
+	if (run->end == c->popped && head != c->tail) {
+		c->head = ++head;
+		run = &c->runs[head & (RUNS - 1)];
+	}
+	if (waiting(c) < n || run->end - c->popped < n || run->end - c->popped > (1u << 31) || run->kind == KIND_WAIT) {
+		settle_runs(c, status, n, end);
+		return;
+	}
+	record(c->id, c->proto, status, end > run->t0 ? end - run->t0 : 0, n);
+	c->popped += n;
 }
 
 #endif

@@ -38,18 +38,11 @@ static __always_inline bool pg_bit(u64 low, u64 high, u8 type)
 	 BIT('v'))
 #define PG_DIGITS (BIT('1') | BIT('2') | BIT('3'))
 
-__noinline int pg_step(struct scratch *s, struct conn *c)
+static __always_inline int pg_message(struct scratch *s, struct conn *c)
 {
-	struct walk *w;
-	u8 *p, type;
-	u32 have, length;
-
-	if (!s || !c)
-		return STEP_LOST;
-	w = &s->w;
-	p = s->buf + (s->pos & (BUFFER - 1));
-	have = s->len - s->pos;
-	type = p[0];
+	struct walk *w = &s->w;
+	u8 *p = s->buf + (s->pos & (BUFFER - 1)), type = p[0];
+	u32 have = s->len - s->pos, length;
 
 	if (s->direction == REQUEST) {
 		if (w->state == PG_STARTUP) {
@@ -122,6 +115,30 @@ __noinline int pg_step(struct scratch *s, struct conn *c)
 		w->status = STATUS_OK;
 	} else if (type == 'W') {
 		return STEP_OFF;
+	}
+	return STEP_ON;
+}
+
+/* Several messages at a call, while they are in the window. */
+__noinline int pg_step(struct scratch *s, struct conn *c)
+{
+	u32 i, have;
+	int verdict;
+
+	if (!s || !c)
+		return STEP_LOST;
+	for (i = 0; i < 8; i++) {
+		verdict = pg_message(s, c);
+		if (verdict != STEP_ON)
+			return verdict;
+		have = s->len - s->pos;
+		if (s->w.skip > have)
+			return STEP_ON;
+		s->pos += s->w.skip;
+		have -= s->w.skip;
+		s->w.skip = 0;
+		if (!have || (have < LOOKAHEAD && s->left))
+			return STEP_ON;
 	}
 	return STEP_ON;
 }

@@ -95,20 +95,13 @@ static __always_inline int resp_complete(struct scratch *s, struct conn *c)
 	return STEP_ON;
 }
 
-__noinline int resp_step(struct scratch *s, struct conn *c)
+static __always_inline int resp_element(struct scratch *s, struct conn *c)
 {
-	struct walk *w;
-	u8 *p, type;
+	struct walk *w = &s->w;
+	u8 *p = s->buf + (s->pos & (BUFFER - 1)), type = p[0];
+	u32 have = s->len - s->pos, length;
 	u64 value;
-	u32 have, length;
 	long number;
-
-	if (!s || !c)
-		return STEP_LOST;
-	w = &s->w;
-	p = s->buf + (s->pos & (BUFFER - 1));
-	have = s->len - s->pos;
-	type = p[0];
 
 	if (w->state == RESP_LINE) {
 		if (!pass_line(s))
@@ -165,13 +158,19 @@ __noinline int resp_step(struct scratch *s, struct conn *c)
 	default:
 		return STEP_LOST;
 	}
-	number = resp_number(s);
-	if (number == 0)
-		return STEP_MORE;
-	if (number < 0)
-		return STEP_LOST;
-	length = number & 0xff;
-	value = (u64)number >> 8;
+	if (have >= 5 && p[2] == '\r' && (u8)(p[1] - '0') <= 9 && p[3] == '\n') {
+		/* one digit, by far the most common */
+		length = 4;
+		value = p[1] - '0';
+	} else {
+		number = resp_number(s);
+		if (number == 0)
+			return STEP_MORE;
+		if (number < 0)
+			return STEP_LOST;
+		length = number & 0xff;
+		value = (u64)number >> 8;
+	}
 	if (type == '$' || type == '=' || type == '!') {
 		if (value == 0xffffffff) {
 			s->pos += length;
@@ -232,6 +231,25 @@ element:
 		return STEP_ON;
 	}
 	return resp_complete(s, c);
+}
+
+/* Several elements at a call, while what they need is in the window. */
+__noinline int resp_step(struct scratch *s, struct conn *c)
+{
+	u32 i, have;
+	int verdict;
+
+	if (!s || !c)
+		return STEP_LOST;
+	for (i = 0; i < 8; i++) {
+		verdict = resp_element(s, c);
+		if (verdict != STEP_ON || s->w.skip || s->w.done)
+			return verdict;
+		have = s->len - s->pos;
+		if (!have || (have < LOOKAHEAD && s->left))
+			return STEP_ON;
+	}
+	return STEP_ON;
 }
 
 static __always_inline bool resp_request(const u8 *p, u32 have)

@@ -57,8 +57,9 @@ __noinline int refill(struct scratch *s)
 	if (n > WINDOW)
 		n = WINDOW;
 	at = s->len;
-	asm volatile("%0 &= 0x1ff" : "+r"(n));
-	asm volatile("%0 &= 0xff" : "+r"(at));
+	/* a window is refilled below LOOKAHEAD bytes only */
+	asm volatile("%0 &= 0x3ff" : "+r"(n));
+	asm volatile("%0 &= 0x1f" : "+r"(at));
 	if (bpf_probe_read_user(s->buf + at, n, (void *)s->base)) {
 		count(fault);
 		return -1;
@@ -163,22 +164,25 @@ static __always_inline int pass_line(struct scratch *s)
 /* A step's verdict: go on; token cut; out of step; stop watching the connection; the chunk's rest says nothing. */
 enum { STEP_ON = 0, STEP_MORE = 1, STEP_LOST = 2, STEP_OFF = 3, STEP_REST = 4 };
 
+static __noinline int settle_group(struct scratch *s, struct conn *c)
+{
+	settle(c, s->status, s->count, s->stamp);
+	s->count = 0;
+	return 0;
+}
+
 static __always_inline void finish(struct scratch *s, struct conn *c, u32 status)
 {
-	if (s->count && s->status != status) {
-		settle(c, s->status, s->count, s->stamp);
-		s->count = 0;
-	}
+	if (s->count && s->status != status)
+		settle_group(s, c);
 	s->status = status;
 	s->count++;
 }
 
 static __always_inline void flush(struct scratch *s, struct conn *c)
 {
-	if (s->count) {
-		settle(c, s->status, s->count, s->stamp);
-		s->count = 0;
-	}
+	if (s->count)
+		settle_group(s, c);
 }
 
 #endif

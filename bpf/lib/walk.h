@@ -52,9 +52,9 @@ static long step(u32 i, struct walking *x)
 		verdict = pg_step(s, c);
 	else
 		verdict = http_step(s, c);
-	if (verdict == STEP_ON)
+	if (verdict == STEP_ON && (s->left || s->len != s->pos || s->w.done))
 		return 0;
-	x->verdict = verdict;
+	x->verdict = verdict == STEP_ON ? STEP_REST : verdict;
 	return 1;
 }
 
@@ -78,7 +78,7 @@ static __always_inline void leave(struct conn *c)
 	c->mode = MODE_OFF;
 }
 
-static __noinline int walk(struct scratch *s, struct conn *c)
+static __always_inline int walk(struct scratch *s, struct conn *c)
 {
 	struct walking x = { .s = s, .c = c, .proto = c->proto, .verdict = STEP_ON };
 	u32 direction = s->direction & 1;
@@ -94,7 +94,11 @@ static __noinline int walk(struct scratch *s, struct conn *c)
 		__builtin_memcpy(s->buf, s->w.carry, LOOKAHEAD);
 		s->w.carried = 0;
 	}
-	bpf_loop(MAX_STEPS, step, &x, 0);
+	if (!s->w.skip && refill(s)) {
+		x.verdict = STEP_LOST;
+	} else {
+		bpf_loop(MAX_STEPS, step, &x, 0);
+	}
 	flush(s, c);
 	rest = s->len - s->pos;
 	if (x.verdict == STEP_MORE) {
@@ -238,7 +242,7 @@ static __noinline int http_simple_response(struct scratch *s, struct conn *c)
 	return 1;
 }
 
-static __noinline int chunk(struct scratch *s, struct conn *c)
+static __always_inline int chunk(struct scratch *s, struct conn *c)
 {
 	struct walk *w;
 
