@@ -53,14 +53,22 @@ export type Fields = Readonly<Record<string, unknown>>;
 export const isFields = (value: unknown): value is Fields =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** The entries of an answer that is a map by id; an answer of another shape is refused. */
-export const askRows = async (server: URL, path: string, timeoutMs?: number): Promise<readonly Fields[]> => {
+export interface Answer {
+  /** the server's clock, ms */
+  readonly nowMs: number;
+  readonly rows: readonly Fields[];
+}
+
+/** A topic of the server: its entries, without their keys. An answer of another shape is refused. */
+export const askRows = async (server: URL, path: string, timeoutMs?: number): Promise<Answer> => {
   const answer = await askJson(server, path, timeoutMs);
-  const rows = isFields(answer) ? Object.values(answer) : [answer];
-  if (rows.every(isFields)) return rows;
+  if (isFields(answer) && isFields(answer["entries"]) && typeof answer["nowMs"] === "number") {
+    const rows = Object.values(answer["entries"]);
+    if (rows.every(isFields)) return { nowMs: answer["nowMs"], rows };
+  }
   throw new CommandError(
     EXIT.failure,
-    `${new URL(path, server).href} did not answer a map of entries`,
+    `${new URL(path, server).href} did not answer with entries`,
     "is this a Coroot server?",
   );
 };

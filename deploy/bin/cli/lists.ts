@@ -13,9 +13,10 @@ const show = async (
   empty: string,
   keep: (row: Fields) => boolean = () => true,
 ): Promise<number> => {
-  const rows = (await askRows(serverAddress(values.text("server")), path)).filter(keep);
+  const answer = await askRows(serverAddress(values.text("server")), path);
+  const rows = answer.rows.filter(keep);
   if (values.on("json")) for (const row of rows) print(JSON.stringify(row));
-  else print(rows.length === 0 ? empty : table(columns(Date.now()), rows));
+  else print(rows.length === 0 ? empty : table(columns(answer.nowMs), rows));
   return EXIT.ok;
 };
 

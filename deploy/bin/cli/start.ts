@@ -42,9 +42,9 @@ const observe = async (address: URL, stopped: AbortSignal): Promise<readonly str
   let agents: readonly Fields[] = [];
   let services = -1;
   while (!stopped.aborted) {
-    agents = reported(await askRows(address, "/api/agents", 5_000));
+    agents = reported((await askRows(address, "/api/agents", 5_000)).rows);
     const before = services;
-    services = (await askRows(address, "/api/services", 5_000)).length;
+    services = (await askRows(address, "/api/services", 5_000)).rows.length;
     const settled = agents.length > 0 && services > 0 && services === before;
     if (settled || performance.now() > until) break;
     await new Promise((resume) => setTimeout(resume, 1_000));

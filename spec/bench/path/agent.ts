@@ -56,9 +56,10 @@ const agentProcesses = (pid: number): readonly { readonly pid: number; readonly 
 };
 
 const watching = async (address: string): Promise<true | null> => {
-  const agents: unknown = await (await fetch(`${address}/api/agents`, { signal: AbortSignal.timeout(2_000) })).json();
-  const connected = Array.isArray(agents) && agents.some((one: { readonly window?: number }) => (one.window ?? 0) >= 3);
-  return connected ? true : null;
+  const answer: { readonly entries?: Readonly<Record<string, { readonly window?: number }>> } = JSON.parse(
+    await (await fetch(`${address}/api/agents`, { signal: AbortSignal.timeout(2_000) })).text(),
+  );
+  return Object.values(answer.entries ?? {}).some((agent) => (agent.window ?? 0) >= 3) ? true : null;
 };
 
 const measureSteps = async ({ long, log, signal }: MeasureContext): Promise<Cost> => {
