@@ -78,6 +78,8 @@ const SILENCE_MS = 15_000;
 const LINGER_MS = 3_000;
 const OFFSET_SAMPLES = 30;
 
+const nothing = (): void => {};
+
 export const makeLive = (parts: LiveParts): Live => {
   const topics = new Map<string, Topic>();
   const dirty = new Set<string>();
@@ -99,9 +101,9 @@ export const makeLive = (parts: LiveParts): Live => {
   let closed = false;
   let visible = true;
   let framePending = false;
-  let cancelRetry = (): void => {};
-  let cancelWatch = (): void => {};
-  let cancelHide = (): void => {};
+  let cancelRetry = nothing;
+  let cancelWatch = nothing;
+  let cancelHide = nothing;
 
   const setConnection = (change: Partial<Connection>): void => {
     connection = { ...connection, ...change };

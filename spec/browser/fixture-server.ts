@@ -11,7 +11,10 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { WebSocketServer, type WebSocket } from "ws";
 import { PAGE_PROTOCOL, type PageMessage, type PageRequest } from "../../schemas/wire/page.ts";
-import { Shop, type Made, type Scenario } from "./shop.ts";
+import type { Made, Scenario } from "./shop-graph.ts";
+import { incidentOf, incidentsOf } from "./shop-incident.ts";
+import { actorsOf, agentsOf, overviewOf } from "./shop-inside.ts";
+import { Shop } from "./shop.ts";
 
 export interface Fixture {
   readonly url: string;
@@ -54,7 +57,7 @@ export const startFixture = async (options: {
     const now = Date.now();
     const second = Math.floor(now / 1000);
     const everyone = [...shop.services, ...shop.late];
-    if (topic === "overview") return { overview: shop.overview(now) };
+    if (topic === "overview") return { overview: overviewOf(shop, now) };
     if (topic === "services")
       return Object.fromEntries(everyone.map((service) => [service.id, shop.card(service, second, now)]));
     if (topic === "map")
@@ -64,16 +67,16 @@ export const startFixture = async (options: {
           (call) => [`edge:${call.from.id}>${call.to.id}`, shop.edge(call, second)] as const,
         ),
       ]);
-    if (topic === "incidents") return shop.incidents();
-    if (topic === "agents") return shop.agents(now);
-    if (topic === "console") return shop.actors(second, now);
+    if (topic === "incidents") return incidentsOf(shop);
+    if (topic === "agents") return agentsOf(shop, now);
+    if (topic === "console") return actorsOf(shop, second, now);
     const id = topic.slice(topic.indexOf(":") + 1);
     if (topic.startsWith("incident:")) {
-      const incident = shop.incident();
+      const incident = incidentOf(shop);
       return incident?.id === id ? { incident } : {};
     }
     if (topic.startsWith("actor:")) {
-      const row = shop.actors(second, now)[id];
+      const row = actorsOf(shop, second, now)[id];
       if (row === undefined) return {};
       const recent = Array.from({ length: 40 }, (_, n) => ({
         at: (second - n) * 1000,
@@ -111,8 +114,6 @@ export const startFixture = async (options: {
   };
 
   const send = (session: Session, message: PageMessage): void => session.socket.send(JSON.stringify(message));
-  const asTexts = (entries: Readonly<Record<string, unknown>>): Map<string, string> =>
-    new Map(Object.entries(entries).map(([key, value]) => [key, JSON.stringify(value)]));
 
   const tick = (): void => {
     const made = new Map<string, Readonly<Record<string, unknown>>>();
@@ -215,6 +216,9 @@ export const startFixture = async (options: {
     },
   };
 };
+
+const asTexts = (entries: Readonly<Record<string, unknown>>): Map<string, string> =>
+  new Map(Object.entries(entries).map(([key, value]) => [key, JSON.stringify(value)]));
 
 const lateCalls = (shop: Shop): Shop["calls"] => {
   const caller = shop.services[0];

@@ -1,10 +1,10 @@
 /**
  * A thin wrapper of uPlot: lines over time with the page's colours, a legend that shows the figures under the cursor
- * (or the newest ones), and a cursor shared by all charts of one `syncKey`. Made once per theme; new data and a new
- * range only redraw. Owned by its component: destroyed when that goes.
+ * (or the newest ones), and a cursor shared by all charts of one `syncKey`. Made once per theme and set of lines; new
+ * data and a new range only redraw. Owned by its component: destroyed when that goes.
  */
 import { useComputedColorScheme } from "@mantine/core";
-import { useEffect, useMemo, useRef } from "react";
+import { useEffect, useRef } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { formatClock } from "../format.ts";
@@ -36,128 +36,42 @@ interface ChartProps {
   readonly binary?: boolean;
 }
 
-const cssColor = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+/** Another theme or other lines make another chart. */
+export const Chart = (props: ChartProps) => {
+  const scheme = useComputedColorScheme("light");
+  const lines = props.lines.map((line) => `${line.label}:${line.color}:${line.scale ?? ""}`).join("|");
+  return <Plot key={`${scheme} ${lines} ${props.height ?? HEIGHT}`} {...props} />;
+};
 
-const dataOf = (props: ChartProps): uPlot.AlignedData => [
-  [...props.time],
-  ...props.lines.map((line) => [...line.values]),
-];
-
+const HEIGHT = 132;
 /** one width for all, so that the same moment stands at the same place in charts above each other */
 const AXIS = 58;
 const POWERS = Array.from({ length: 42 }, (_, n) => 2 ** n);
 
-export const Chart = (props: ChartProps) => {
-  const { lines, title, syncKey, height = 132 } = props;
-  const scheme = useComputedColorScheme("light");
+const Plot = (props: ChartProps) => {
+  const { lines, time, from, to, title, height = HEIGHT } = props;
   const host = useRef<HTMLDivElement>(null);
-  const legend = useRef<HTMLDivElement>(null);
+  const legend = useRef<HTMLSpanElement>(null);
   const plot = useRef<uPlot | null>(null);
   const latest = useRef(props);
-  latest.current = props;
-  const shape = useMemo(
-    () => lines.map((line) => `${line.label}:${line.color}:${line.scale ?? ""}`).join("|"),
-    [lines],
-  );
 
-  const showFigures = (index: number | null | undefined): void => {
-    const spots = legend.current?.querySelectorAll("[data-figure]");
-    if (spots === undefined) return;
-    const { lines: now, time } = latest.current;
-    const at = index ?? time.length - 1;
-    for (const [n, spot] of [...spots].entries()) {
-      const line = now[n];
-      const text = line === undefined ? "" : line.format(line.values[at] ?? null);
-      if (spot.textContent !== text) spot.textContent = text;
-    }
-  };
+  useEffect(() => {
+    latest.current = props;
+  });
 
   useEffect(() => {
     const element = host.current;
     if (element === null) return;
-    const made = latest.current;
-    const text = cssColor("--text-3");
-    const grid = cssColor("--grid");
-    const font = `11px ${getComputedStyle(document.body).fontFamily}`;
-    const first = made.lines.find((line) => line.scale === undefined) ?? made.lines[0];
-    const format = (value: number): string => (first === undefined ? "" : value === 0 ? "0" : first.format(value));
-    const axis = { stroke: text, font, ticks: { show: false }, grid: { stroke: grid, width: 1 } };
-    const options: uPlot.Options = {
-      width: element.clientWidth,
-      height,
-      ms: 1,
-      padding: [6, 8, 0, 0],
-      legend: { show: false },
-      cursor: {
-        sync: { key: syncKey, setSeries: false },
-        drag: { x: false, y: false },
-        points: { size: 5 },
-        y: false,
-      },
-      scales: {
-        x: { time: true, range: () => [latest.current.from, latest.current.to] },
-        y: {
-          range: (_, __, max) => [
-            0,
-            Math.max((max ?? 0) * 1.12, latest.current.least ?? 0, (latest.current.level?.value ?? 0) * 1.05, 1e-9),
-          ],
-        },
-        ratio: { range: (_, __, max) => [0, Math.min(1, Math.max((max ?? 0) * 1.2, 0.1))] },
-      },
-      axes: [
-        {
-          ...axis,
-          size: 22,
-          gap: 3,
-          space: 70,
-          values: (_, splits) => splits.map((at) => formatTick(at, latest.current)),
-        },
-        {
-          ...axis,
-          gap: 4,
-          space: 26,
-          size: AXIS,
-          ...(made.binary === true ? { incrs: POWERS } : {}),
-          values: (_, splits) => splits.map((value) => format(value)),
-        },
-        ...(made.lines.some((line) => line.scale === "ratio")
-          ? [
-              {
-                ...axis,
-                scale: "ratio",
-                side: 1 as const,
-                grid: { show: false },
-                gap: 4,
-                space: 30,
-                size: 44,
-                values: (_: uPlot, splits: number[]) => splits.map((value) => `${Math.round(value * 100)} %`),
-              },
-            ]
-          : []),
-      ],
-      series: [
-        {},
-        ...made.lines.map((line) => ({
-          label: line.label,
-          scale: line.scale ?? "y",
-          stroke: cssColor(line.color),
-          width: 1.4,
-          points: { show: false },
-          spanGaps: false,
-          ...(line.area === true ? { fill: `${cssColor(line.color)}26` } : {}),
-        })),
-      ],
-      hooks: {
-        setCursor: [(u) => showFigures(u.cursor.idx)],
-        draw: [(u) => drawLevel(u, latest.current.level, cssColor("--text-3"))],
-      },
-    };
-    const chart = new uPlot(options, dataOf(made), element);
+    const show = (chart: uPlot): void => showFigures(legend.current, latest.current, chart.cursor.idx);
+    const chart = new uPlot(
+      optionsOf(element, () => latest.current, show),
+      dataOf(latest.current.time, latest.current.lines),
+      element,
+    );
     plot.current = chart;
-    showFigures(null);
     const observer = new ResizeObserver(() => {
       if (element.clientWidth > 0 && element.clientWidth !== chart.width)
-        chart.setSize({ width: element.clientWidth, height });
+        chart.setSize({ width: element.clientWidth, height: chart.height });
     });
     observer.observe(element);
     return () => {
@@ -165,12 +79,17 @@ export const Chart = (props: ChartProps) => {
       chart.destroy();
       plot.current = null;
     };
-  }, [scheme, shape, syncKey, height]);
+  }, []);
 
   useEffect(() => {
-    plot.current?.setData(dataOf(props));
-    showFigures(plot.current?.cursor.idx);
-  }, [props.time, props.lines, props.from, props.to]);
+    const chart = plot.current;
+    if (chart === null) return;
+    chart.batch(() => {
+      chart.setData(dataOf(time, lines), false);
+      chart.setScale("x", { min: from, max: to });
+    });
+    showFigures(legend.current, latest.current, chart.cursor.idx);
+  }, [time, lines, from, to]);
 
   return (
     <figure className="chart" aria-label={title}>
@@ -188,6 +107,106 @@ export const Chart = (props: ChartProps) => {
       <div ref={host} className="chart-plot" style={{ height }} />
     </figure>
   );
+};
+
+const dataOf = (time: readonly number[], lines: readonly Line[]): uPlot.AlignedData => [
+  [...time],
+  ...lines.map((line) => [...line.values]),
+];
+
+/** Written past React: the cursor moves far more often than anything else changes. */
+const showFigures = (
+  legend: HTMLElement | null,
+  { lines, time }: ChartProps,
+  index: number | null | undefined,
+): void => {
+  const at = index ?? time.length - 1;
+  for (const [n, spot] of [...(legend?.querySelectorAll("[data-figure]") ?? [])].entries()) {
+    const line = lines[n];
+    const text = line === undefined ? "" : line.format(line.values[at] ?? null);
+    if (spot.textContent !== text) spot.textContent = text;
+  }
+};
+
+const cssColor = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+const optionsOf = (element: HTMLElement, latest: () => ChartProps, show: (chart: uPlot) => void): uPlot.Options => {
+  const made = latest();
+  const text = cssColor("--text-3");
+  const font = `11px ${getComputedStyle(document.body).fontFamily}`;
+  const first = made.lines.find((line) => line.scale === undefined) ?? made.lines[0];
+  const format = (value: number): string => (value === 0 ? "0" : (first?.format(value) ?? ""));
+  const axis = { stroke: text, font, ticks: { show: false }, grid: { stroke: cssColor("--grid"), width: 1 } };
+  return {
+    width: element.clientWidth,
+    height: made.height ?? HEIGHT,
+    ms: 1,
+    padding: [6, 8, 0, 0],
+    legend: { show: false },
+    cursor: {
+      sync: { key: made.syncKey, setSeries: false },
+      drag: { x: false, y: false },
+      points: { size: 5 },
+      y: false,
+    },
+    scales: {
+      x: { time: true, range: (_, min, max) => [min, max] },
+      y: {
+        range: (_, __, max) => {
+          const { least = 0, level } = latest();
+          return [0, Math.max((max ?? 0) * 1.12, least, (level?.value ?? 0) * 1.05, 1e-9)];
+        },
+      },
+      ratio: { range: (_, __, max) => [0, Math.min(1, Math.max((max ?? 0) * 1.2, 0.1))] },
+    },
+    axes: [
+      {
+        ...axis,
+        size: 22,
+        gap: 3,
+        space: 70,
+        values: (_, splits) => splits.map((at) => formatTick(at, latest())),
+      },
+      {
+        ...axis,
+        gap: 4,
+        space: 26,
+        size: AXIS,
+        ...(made.binary === true ? { incrs: POWERS } : {}),
+        values: (_, splits) => splits.map((value) => format(value)),
+      },
+      ...(made.lines.some((line) => line.scale === "ratio")
+        ? [
+            {
+              ...axis,
+              scale: "ratio",
+              side: 1 as const,
+              grid: { show: false },
+              gap: 4,
+              space: 30,
+              size: 44,
+              values: (_: uPlot, splits: number[]) => splits.map((value) => `${Math.round(value * 100)} %`),
+            },
+          ]
+        : []),
+    ],
+    series: [
+      {},
+      ...made.lines.map((line) => ({
+        label: line.label,
+        scale: line.scale ?? "y",
+        stroke: cssColor(line.color),
+        width: 1.4,
+        points: { show: false },
+        spanGaps: false,
+        ...(line.area === true ? { fill: `${cssColor(line.color)}26` } : {}),
+      })),
+    ],
+    hooks: {
+      setCursor: [show],
+      draw: [(chart) => drawLevel(chart, latest().level, text)],
+    },
+  };
 };
 
 const formatTick = (at: number, { from, to }: ChartProps): string => {

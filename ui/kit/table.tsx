@@ -1,10 +1,10 @@
 /**
  * The one table: sortable columns, rows keyed so that they keep their place, and only the rows in sight in the DOM once
- * there are many. Rows are re-sorted at most every three seconds and never while the pointer or the focus is in the
+ * there are many. Rows are never moved while the pointer or the focus is in the
  * table ("n new" says what waits). Sort order may live in the address (`sort`, `onSort`), else in the table.
  */
-import { useEffect, useMemo, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
-import { nextOrder } from "./held-order.ts";
+import { useEffect, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
+import { makeOrderKeeper } from "./held-order.ts";
 
 export interface Column<Row> {
   readonly id: string;
@@ -42,7 +42,6 @@ interface TableProps<Row> {
 
 const ROW = 32;
 const WINDOWED_FROM = 120;
-const RESORT_MS = 3000;
 
 const compare = (a: string | number | null, b: string | number | null): number => {
   if (a === b) return 0;
@@ -72,34 +71,11 @@ export const DataTable = <Row,>(props: TableProps<Row>) => {
   const [inside, setInside] = useState(false);
   const [scroll, setScroll] = useState({ top: 0, height: 800 });
   const box = useRef<HTMLDivElement>(null);
-  const kept = useRef<{ order: readonly string[]; at: number; sort: Sort; columns: number }>({
-    order: [],
-    at: 0,
-    sort,
-    columns: 0,
-  });
+  const [keeper] = useState(() => makeOrderKeeper(() => performance.now()));
   const [, wake] = useState(0);
-
-  const held = useMemo(() => {
-    const asked = kept.current.sort.column !== sort.column || kept.current.sort.down !== sort.down;
-    const soon = performance.now() - kept.current.at < RESORT_MS;
-    const hold =
-      kept.current.order.length > 0 &&
-      !asked &&
-      (inside || props.paused === true || (soon && kept.current.order.length === rows.size));
-    const next = nextOrder(kept.current.order, sortKeys(rows, columns, sort), hold);
-    const complete =
-      hold && !inside && props.paused !== true && next.fresh > 0
-        ? nextOrder([], sortKeys(rows, columns, sort), false)
-        : next;
-    kept.current = {
-      order: complete.order,
-      at: hold ? kept.current.at : performance.now(),
-      sort,
-      columns: columns.length,
-    };
-    return complete;
-  }, [rows, columns, sort, inside, props.paused]);
+  const held = keeper.next(rows, `${sort.column} ${String(sort.down)}`, inside || props.paused === true, () =>
+    sortKeys(rows, columns, sort),
+  );
 
   const windowed = held.order.length > WINDOWED_FROM;
   useEffect(() => {
@@ -159,8 +135,7 @@ export const DataTable = <Row,>(props: TableProps<Row>) => {
           type="button"
           className="fresh"
           onClick={() => {
-            kept.current = { ...kept.current, order: [] };
-            setInside(false);
+            keeper.release();
             wake((n) => n + 1);
           }}
         >

@@ -31,16 +31,20 @@ export const useConnection = (): Connection => {
   return useSyncExternalStore(live.onConnection, live.connection);
 };
 
-/** The server's time, renewed every `everyMs`: for ages and durations on screen. */
-export const useNow = (everyMs = 1000): number => {
-  const live = useLive();
-  const [now, setNow] = useState(live.serverNow);
+const useClock = (read: () => number, everyMs: number): number => {
+  const [now, setNow] = useState(read);
   useEffect(() => {
-    const timer = setInterval(() => setNow(live.serverNow()), everyMs);
+    const timer = setInterval(() => setNow(read()), everyMs);
     return () => clearInterval(timer);
-  }, [live, everyMs]);
+  }, [read, everyMs]);
   return now;
 };
+
+/** The server's time, renewed every `everyMs`: for ages and durations on screen. */
+export const useNow = (everyMs = 1000): number => useClock(useLive().serverNow, everyMs);
+
+/** This machine's time, for how long ago the page itself heard something. */
+export const useLocalNow = (everyMs = 1000): number => useClock(Date.now, everyMs);
 
 export const entriesOf = <T>(state: TopicState, guard: Guard<T>, prefix = ""): ReadonlyMap<string, T> => {
   const found = new Map<string, T>();

@@ -25,8 +25,9 @@ export const mergeLive = (had: LiveWindows | null, next: LiveWindows): LiveWindo
   const first = next.time[0];
   if (length === 0 || first === undefined) return had ?? next;
   // time is ascending, so the kept part of the old columns is a prefix
-  let prefix = had === null ? 0 : had.time.length;
-  while (had !== null && prefix > 0 && (had.time[prefix - 1] ?? 0) >= first) prefix--;
+  const before = had?.time ?? [];
+  let prefix = before.length;
+  while (prefix > 0 && (before[prefix - 1] ?? 0) >= first) prefix--;
   const drop = Math.max(0, prefix + length - KEEP);
   const join = <T>(old: readonly T[] | undefined, fresh: readonly T[]): readonly T[] =>
     (old === undefined ? [] : old.slice(Math.min(drop, prefix), prefix)).concat(

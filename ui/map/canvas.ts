@@ -39,7 +39,8 @@ export interface MapCanvas {
   readonly setFilter: (filter: MapFilter) => void;
   /** shows it as selected, and brings it into view when asked */
   readonly select: (target: Target | null, reveal: boolean) => void;
-  readonly themeChanged: () => void;
+  /** the colours are read again when it differs from the theme painted so far */
+  readonly setTheme: (scheme: "light" | "dark") => void;
   readonly zoomBy: (factor: number) => void;
   readonly fit: () => void;
   readonly tidy: () => void;
@@ -62,6 +63,7 @@ export const makeMapCanvas = (canvas: HTMLCanvasElement, live: Live, events: Map
   let scene: Scene = buildScene(new Map(), filter);
   let curves = new Map<string, Curve>();
   let palette = readPalette();
+  let theme: "light" | "dark" | null = null;
   let view: View = memory.view ?? { x: 0, y: 0, k: 1 };
   let size = { width: 0, height: 0 };
   let hover: Target | null = null;
@@ -340,7 +342,9 @@ export const makeMapCanvas = (canvas: HTMLCanvasElement, live: Live, events: Map
       if (reveal && target?.kind === "node") bring(target.id);
       schedule();
     },
-    themeChanged: () => {
+    setTheme: (scheme) => {
+      if (scheme === theme) return;
+      theme = scheme;
       palette = readPalette();
       draw();
     },

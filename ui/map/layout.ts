@@ -5,6 +5,7 @@
  */
 import { columnsOf } from "./columns.ts";
 import type { Graph } from "./graph.ts";
+import { addTo } from "./multimap.ts";
 import { orderColumns } from "./ordering.ts";
 import { spread } from "./spread.ts";
 
@@ -106,10 +107,6 @@ export const layOut = (input: Graph): Placement => {
   return { spots, bends, row };
 };
 
-const add = (map: Map<string, string[]>, key: string, value: string): void => {
-  map.set(key, [...(map.get(key) ?? []), value]);
-};
-
 /** Whether a card at this spot would touch another. */
 const taken = (spots: ReadonlyMap<string, Spot>, x: number, y: number): boolean => {
   for (const spot of spots.values())
@@ -138,8 +135,8 @@ export const extend = (placed: Placement, input: Graph): Placement => {
   const callers = new Map<string, string[]>();
   const callees = new Map<string, string[]>();
   for (const { from, to } of graph.edges) {
-    add(callers, to, from);
-    add(callees, from, to);
+    addTo(callers, to, from);
+    addTo(callees, from, to);
   }
   // those next to something placed come first; a group of strangers starts below everything
   let waiting = missing;

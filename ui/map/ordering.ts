@@ -2,6 +2,8 @@
  * Order of items within their columns, for few crossing lines: sweeps to and fro, each item at the mean of its
  * neighbours in the column before, the best order seen is kept. Deterministic.
  */
+import { addTo } from "./multimap.ts";
+
 type Links = readonly { readonly from: string; readonly to: string }[];
 const SWEEPS = 10;
 
@@ -10,14 +12,9 @@ const neighboursOf = (
 ): { readonly left: Map<string, string[]>; readonly right: Map<string, string[]> } => {
   const left = new Map<string, string[]>();
   const right = new Map<string, string[]>();
-  const add = (map: Map<string, string[]>, key: string, value: string): void => {
-    const found = map.get(key);
-    if (found === undefined) map.set(key, [value]);
-    else found.push(value);
-  };
   for (const { from, to } of links) {
-    add(left, to, from);
-    add(right, from, to);
+    addTo(left, to, from);
+    addTo(right, from, to);
   }
   return { left, right };
 };

@@ -64,7 +64,9 @@ export const MapPage = () => {
       edge: next?.kind === "edge" ? next.key : undefined,
     });
   const handlers = useRef({ choose, navigate });
-  handlers.current = { choose, navigate };
+  useEffect(() => {
+    handlers.current = { choose, navigate };
+  });
 
   useEffect(() => {
     const element = canvasElement.current;
@@ -82,7 +84,7 @@ export const MapPage = () => {
   }, [live]);
   useEffect(() => map.current?.setFilter(filter), [filter]);
   useEffect(() => map.current?.select(target, true), [target]);
-  useEffect(() => map.current?.themeChanged(), [scheme]);
+  useEffect(() => map.current?.setTheme(scheme), [scheme]);
 
   const nothing = state.ready && scene.allNodes.length === 0;
   return (

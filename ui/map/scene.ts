@@ -36,6 +36,8 @@ export const matchesText = (card: ServiceCard, text: string): boolean =>
   text === "" ||
   `${card.name} ${card.namespace} ${card.kind} ${card.type} ${card.status}`.toLowerCase().includes(text.toLowerCase());
 
+const distinct = (values: readonly string[]): readonly string[] => [...new Set(values)].sort();
+
 export const buildScene = (entries: ReadonlyMap<string, unknown>, filter: MapFilter): Scene => {
   const everyone = new Map<string, ServiceCard>();
   const calls: MapEdge[] = [];
@@ -61,7 +63,6 @@ export const buildScene = (entries: ReadonlyMap<string, unknown>, filter: MapFil
       .filter(({ from, to }) => cards.has(from) && cards.has(to))
       .map((edge) => [edgeKey(edge.from, edge.to), edge]),
   );
-  const distinct = (values: readonly string[]): readonly string[] => [...new Set(values)].sort();
   const all = [...everyone.values()];
   return {
     cards,

@@ -3,7 +3,7 @@
  * overlapping. Each column is solved exactly (least squares under minimum distances = isotonic regression by pooling).
  */
 type Links = readonly { readonly from: string; readonly to: string }[];
-const ROUNDS = 8;
+const ROUNDS = 30;
 
 /** Positions nearest to `wanted` that keep the order and leave `gaps[i]` between i and i + 1. */
 export const settle = (wanted: readonly number[], gaps: readonly number[]): readonly number[] => {

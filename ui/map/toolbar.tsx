@@ -1,6 +1,7 @@
 /** Search, filters and view buttons above the map. */
-import { ActionIcon, Checkbox, Popover, TextInput, Tooltip } from "@mantine/core";
-import { useEffect, useState, type ReactNode } from "react";
+import { ActionIcon, Checkbox, Popover, Tooltip } from "@mantine/core";
+import type { ReactNode } from "react";
+import { FindBox } from "../kit/find-box.tsx";
 import { plural } from "../names.ts";
 import type { MapFilter, Scene } from "./scene.ts";
 
@@ -18,26 +19,14 @@ interface ToolbarProps {
 
 export const Toolbar = (props: ToolbarProps) => {
   const { scene, filter } = props;
-  const [text, setText] = useState(filter.find);
-  useEffect(() => setText(filter.find), [filter.find]);
   return (
     <div className="toolbar" role="toolbar" aria-label="Map">
-      <TextInput
-        className="find"
-        size="xs"
-        placeholder="Find on the map"
-        aria-label="Find on the map"
-        value={text}
-        onChange={(event) => {
-          setText(event.currentTarget.value);
-          props.onFind(event.currentTarget.value);
-        }}
-        onKeyDown={(event) => {
-          if (event.key === "Enter") props.onFindNext();
-          if (event.key === "Escape") props.onFind("");
-        }}
-        rightSectionWidth={64}
-        rightSection={
+      <FindBox
+        label="Find on the map"
+        value={filter.find}
+        onChange={props.onFind}
+        onEnter={props.onFindNext}
+        aside={
           scene.matches === null ? null : (
             <span className="quiet num">{plural(scene.matches.size, "match", "matches")}</span>
           )
@@ -93,6 +82,8 @@ const Button = ({
   </Tooltip>
 );
 
+const name = (value: string): string => (value === "" || value === "_" ? "(none)" : value);
+
 /** Which values of a field are shown; none chosen = all. */
 export const Choice = ({
   label,
@@ -106,7 +97,6 @@ export const Choice = ({
   readonly onChange: (chosen: readonly string[]) => void;
 }) => {
   if (all.length < 2 && chosen.size === 0) return null;
-  const name = (value: string): string => (value === "" || value === "_" ? "(none)" : value);
   const shown =
     chosen.size === 0 ? "all" : chosen.size === 1 ? name([...chosen][0] ?? "") : `${chosen.size} of ${all.length}`;
   return (

@@ -2,7 +2,7 @@
  * Charts of a service. Live ranges scroll each second from the topic's own columns; they stand still while paused and
  * while the pointer is on them. Longer ranges are asked for once, from the stored minutes, and renewed every 30 s.
  */
-import { useMemo, useRef, useState } from "react";
+import { useMemo, useState } from "react";
 import type { LiveWindows } from "../../schemas/wire/page.ts";
 import { formatBytes, formatCores, formatMs, formatPercent, formatRate } from "../format.ts";
 import { Chart, type Line } from "../kit/chart.tsx";
@@ -80,9 +80,8 @@ const LiveCharts = ({
   held,
   latencyObjectiveMs,
 }: ChartsProps & { readonly spanMs: number; readonly held: boolean }) => {
-  const kept = useRef(live);
-  if (!held || kept.current === null) kept.current = live;
-  const shown = kept.current;
+  const [shown, setShown] = useState(live);
+  if ((!held || shown === null) && shown !== live) setShown(live);
   const lines = useMemo(() => (shown === null ? null : linesOf(shown)), [shown]);
   if (shown === null || lines === null || shown.time.length === 0)
     return <p className="quiet section-none">The first second of figures is on its way.</p>;

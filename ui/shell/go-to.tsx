@@ -4,7 +4,7 @@
  */
 import { Modal } from "@mantine/core";
 import { useNavigate } from "@tanstack/react-router";
-import { useEffect, useMemo, useRef, useState } from "react";
+import { useEffect, useMemo, useState } from "react";
 import { StatusSign, TypeSign } from "../kit/signs.tsx";
 import { isAgentView, isIncidentCard, isServiceCard } from "../live/entries.ts";
 import { useEntries, useTopic } from "../live/hooks.ts";
@@ -40,7 +40,6 @@ const GoToBox = ({ onClose }: { readonly onClose: () => void }) => {
   const services = useEntries(useTopic("services"), isServiceCard);
   const incidents = useEntries(useTopic("incidents"), isIncidentCard);
   const agents = useEntries(useTopic("agents"), isAgentView);
-  const list = useRef<HTMLDivElement>(null);
 
   const found = useMemo(() => {
     const goals: Goal[] = [...PAGES];
@@ -81,7 +80,7 @@ const GoToBox = ({ onClose }: { readonly onClose: () => void }) => {
 
   const index = Math.min(at, Math.max(0, found.length - 1));
   useEffect(() => {
-    list.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
+    document.getElementById(`goto-${index}`)?.scrollIntoView({ block: "nearest" });
   }, [index]);
 
   const go = (goal: Goal | undefined): void => {
@@ -118,7 +117,7 @@ const GoToBox = ({ onClose }: { readonly onClose: () => void }) => {
           event.preventDefault();
         }}
       />
-      <div className="goto-list" id="goto-list" role="listbox" ref={list}>
+      <div className="goto-list" id="goto-list" role="listbox">
         {found.length === 0 ? <div className="goto-none quiet">Nothing is called “{text}”.</div> : null}
         {found.map((goal, n) => (
           <div key={goal.key} role="presentation">

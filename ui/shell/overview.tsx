@@ -6,7 +6,7 @@ import type { Overview } from "../../schemas/wire/page.ts";
 import { formatCount, formatDuration } from "../format.ts";
 import { StatusSign } from "../kit/signs.tsx";
 import { isOverview } from "../live/entries.ts";
-import { entryOf, useConnection, useNow, useTopic } from "../live/hooks.ts";
+import { entryOf, useConnection, useLocalNow, useTopic } from "../live/hooks.ts";
 import { plural } from "../names.ts";
 
 export const useOverview = (): Overview | null => entryOf(useTopic("overview"), "overview", isOverview);
@@ -88,8 +88,7 @@ const StoreItem = ({ store }: { readonly store: Overview["store"] }) => {
 /** Says, above everything, that what is on screen is old; and that a reload gets the page of a new server. */
 export const ConnectionBanner = () => {
   const connection = useConnection();
-  useNow();
-  const local = Date.now();
+  const local = useLocalNow();
   if (connection.phase !== "open" && (connection.attempt > 0 || local - connection.since > 1500)) {
     const { lastMessageAt } = connection;
     return (
