@@ -197,7 +197,10 @@ const superviseChild = (config: StoreProcessConfig, ref: StateRef): Effect.Effec
       const ready = yield* awaitReady(child);
       const endpoint = { url: `http://127.0.0.1:${ready.port}`, username: "default", password: ready.key };
       yield* set(ref, { status: "up", message: "", endpoint, pid: ready.pid });
-      return yield* Effect.raceFirst(Deferred.await(child.ended), watchChild(endpoint, config.watch ?? WATCH));
+      const watch = watchChild(endpoint, config.watch ?? WATCH).pipe(
+        Effect.tapError(() => Effect.sync(() => child.process.kill("SIGKILL"))),
+      );
+      return yield* Effect.raceFirst(Deferred.await(child.ended), watch);
     }),
   );
   const loop = (attempt: number): Effect.Effect<never> =>

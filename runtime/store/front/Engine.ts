@@ -45,7 +45,6 @@ export interface Engine {
   readonly kill: (mark: string) => Promise<number>;
   /** Completes when the engine answers at all, however busy the sessions are. */
   readonly alive: () => Promise<void>;
-  readonly running: () => { readonly active: number; readonly waiting: number };
   readonly close: () => Promise<void>;
 }
 
@@ -117,7 +116,6 @@ export const openEngine = async (options: EngineOptions): Promise<Engine> => {
   const control = open();
   for (const left of readdirSync(folders.inbox)) rmSync(join(folders.inbox, left), { force: true });
 
-  let active = 0;
   let closed = false;
 
   const give = (pool: Pool, free: Lane): void => {
@@ -162,11 +160,9 @@ export const openEngine = async (options: EngineOptions): Promise<Engine> => {
     inbox: folders.inbox,
     use: async (kind, job, signal) => {
       const taken = await take(pools[kind], signal);
-      active++;
       try {
         return await job(taken);
       } finally {
-        active--;
         give(pools[kind], taken);
       }
     },
@@ -177,7 +173,6 @@ export const openEngine = async (options: EngineOptions): Promise<Engine> => {
     alive: async () => {
       await control.queryAsync("SELECT 1", { format: "Null" });
     },
-    running: () => ({ active, waiting: pools.read.waiters.size + pools.write.waiters.size }),
     close: async () => {
       closed = true;
       for (const session of sessions) session.close();
