@@ -1,4 +1,4 @@
-/** Holds the data directory that it is given until it is killed; the other process of DataDir.test.ts. */
+/** Holds the data directory that it is given until it is killed; the other process of DataDir.machine.test.ts. */
 import { Effect } from "effect";
 import { openDataDir } from "../../../runtime/config/DataDir.ts";
 

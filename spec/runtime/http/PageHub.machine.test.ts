@@ -1,8 +1,6 @@
 /** `/live` on real sockets: snapshot, deltas without gaps, one computation for all, slow and malformed clients. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { MAX_TOPICS_PER_CLIENT } from "../../../runtime/http/PageHub.ts";
-import { makeTopicFeed } from "../../../runtime/http/TopicFeed.ts";
-import type { PageMessage } from "../../../schemas/wire/page.ts";
 import { until } from "../ingest/agent.ts";
 import { Page, startServer } from "./page.ts";
 import type { ServerUnderTest } from "./page.ts";
@@ -193,22 +191,4 @@ describe("a page that misbehaves, or a topic that does", () => {
     expect(page.gaps).toBe(0);
     for (const one of [page, other]) one.socket.close();
   }, 30_000);
-});
-
-describe("a topic as texts", () => {
-  it("gives back any keys and values as JSON", () => {
-    const feed = makeTopicFeed('service:a"b\n');
-    const entries = { 'x"y': { a: [1, null, "ü"] }, empty: undefined, __proto__x: 1 };
-    const delta = JSON.parse(feed.update(entries, 5) ?? "") as PageMessage;
-    expect(delta).toEqual({
-      type: "delta",
-      topic: 'service:a"b\n',
-      seq: 1,
-      nowMs: 5,
-      set: { 'x"y': { a: [1, null, "ü"] }, empty: null, __proto__x: 1 },
-      del: [],
-    });
-    expect(feed.update(new Map(Object.entries(entries)), 6)).toBeNull();
-    expect(JSON.parse(feed.snapshot(7))).toMatchObject({ type: "snapshot", seq: 1, entries: { __proto__x: 1 } });
-  });
 });
