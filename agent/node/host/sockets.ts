@@ -4,6 +4,7 @@
  * descriptors per round. A socket whose owner may not be seen is left out and counted as unowned.
  */
 import { readdirSync, readlinkSync } from "node:fs";
+import { addressText } from "../../../schemas/wire/address.ts";
 import { errnoOf } from "./Reader.ts";
 
 export interface ListeningSocket {
@@ -20,26 +21,8 @@ const bytesOf = (hex: string): number[] => {
   return bytes;
 };
 
-/** RFC 5952 text of 16 bytes; IPv4-mapped addresses as IPv4. */
-export const formatIp = (bytes: readonly number[]): string => {
-  if (bytes.length === 4) return bytes.join(".");
-  if (bytes.slice(0, 10).every((byte) => byte === 0) && bytes[10] === 255 && bytes[11] === 255)
-    return bytes.slice(12).join(".");
-  const groups: number[] = [];
-  for (let i = 0; i < 16; i += 2) groups.push(((bytes[i] ?? 0) << 8) | (bytes[i + 1] ?? 0));
-  let best = -1;
-  let length = 1;
-  for (let i = 0; i < 8; i++) {
-    let n = 0;
-    while (i + n < 8 && groups[i + n] === 0) n++;
-    if (n > length) {
-      best = i;
-      length = n;
-    }
-  }
-  const text = (part: number[]): string => part.map((group) => group.toString(16)).join(":");
-  return best < 0 ? text(groups) : `${text(groups.slice(0, best))}::${text(groups.slice(best + length))}`;
-};
+const formatIp = (bytes: readonly number[]): string =>
+  bytes.length === 4 ? bytes.join(".") : addressText(Uint8Array.from(bytes), 0);
 
 /** The listening rows of /proc/PID/net/tcp or tcp6; the kernel prints them before all others. */
 export const parseListening = (text: string): ListeningSocket[] => {

@@ -6,7 +6,7 @@
 import { emptyTable, encodeTable, type WireTable } from "../../../schemas/wire/columns.ts";
 import { HIST_SHAPE, L7_SHAPE, PAIR_SHAPE, PENDING_SHAPE, ROLE, TCP_SHAPE } from "../../../schemas/wire/observe.ts";
 import type { Instance } from "./Instances.ts";
-import type { ProbeEdge, ProbeTick } from "./probeTick.ts";
+import type { ProbeEdge, ProbeTick } from "../probe/ProbeTick.ts";
 import { WireEdge } from "./WireEdge.ts";
 
 export interface FoldOwners {

@@ -78,6 +78,8 @@ export class Instances<P extends Member = Member> {
   private readonly deaths = new Map<string, number>();
   private readonly departed = new Map<number, Departed<P>>();
   private nextId = 1;
+  /** wall clock of the first look */
+  private sinceMs: number | null = null;
   private readonly options: InstancesOptions<P>;
   readonly events: InstanceEvent[] = [];
   readonly gone: number[] = [];
@@ -227,6 +229,7 @@ export class Instances<P extends Member = Member> {
 
   /** Decides what is reported from now on, and which of the dead are gone. `atMs` is the wall clock for events. */
   settle(nowMs: number, atMs: number): void {
+    const sinceMs = (this.sinceMs ??= atMs);
     for (const [pid, entry] of this.departed) {
       if (!entry.told && nowMs - entry.nowMs >= EXPLAIN_MS)
         this.tell(pid, entry, { code: null, signal: null, atMs: entry.atMs });
@@ -235,12 +238,9 @@ export class Instances<P extends Member = Member> {
     for (const instance of this.all.values()) {
       if (!instance.reported && this.mayReport(instance, nowMs)) {
         instance.reported = true;
-        this.events.push({
-          kind: "start",
-          instance: instance.id,
-          // What was there before the agent started long ago.
-          atMs: Math.min(atMs, instance.startedAtMs),
-        });
+        // What ran before the agent did is no news.
+        if (instance.startedAtMs > sinceMs)
+          this.events.push({ kind: "start", instance: instance.id, atMs: Math.min(atMs, instance.startedAtMs) });
       }
       if (instance.diedMs !== null && nowMs - instance.diedMs >= GONE_AFTER_MS) {
         this.all.delete(instance.id);

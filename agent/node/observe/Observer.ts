@@ -10,7 +10,7 @@ import { ProcessTable, type Process } from "../host/ProcessTable.ts";
 import { Reader } from "../host/Reader.ts";
 import { Fold } from "./Fold.ts";
 import { definitionOf, Instances, type Instance } from "./Instances.ts";
-import type { ProbeEvent, ProbeTick } from "./probeTick.ts";
+import type { ProbeEvent, ProbeTick } from "../probe/ProbeTick.ts";
 import { Usage } from "./Usage.ts";
 import { Catalog, type Listens, type Window } from "./Window.ts";
 

@@ -1,0 +1,257 @@
+/**
+ * The node agent: probe, host readers, fold, spool and link composed into one scoped program. Whoever runs it owns it.
+ * The probe is supervised apart and may be missing; then frames go on from /proc. A server that is away costs windows
+ * older than a minute (counted), never samples (spooled). Closing the scope flushes what is ready and ends the child.
+ */
+import { readFileSync } from "node:fs";
+import { hostname, release } from "node:os";
+import { join } from "node:path";
+import { Clock, Deferred, Duration, Effect, type Scope } from "effect";
+import { PROTOCOL } from "../../schemas/wire/frame.ts";
+import type { Capability, HelloBody } from "../../schemas/wire/link.ts";
+import { openHome, readKey, AgentFileError } from "./AgentHome.ts";
+import { hostCapabilities } from "./capabilities.ts";
+import { parseCgroupMounts } from "./host/cgroups.ts";
+import { readNode } from "./host/nodeFigures.ts";
+import type { Process } from "./host/ProcessTable.ts";
+import { makeContainerNaming } from "./identity/ContainerNaming.ts";
+import { makeLink, type Link } from "./link/Link.ts";
+import { putObserved, SampleSet } from "./metrics/Samples.ts";
+import { putSelf, SelfFigures } from "./metrics/SelfFigures.ts";
+import type { Instance } from "./observe/Instances.ts";
+import { Observer } from "./observe/Observer.ts";
+import { makeProbe } from "./probe/Probe.ts";
+import type { ProbeTick } from "./probe/ProbeTick.ts";
+import { Spool } from "./spool/Spool.ts";
+
+export interface NodeAgentOptions {
+  /** ws://HOST:PORT/agent */
+  readonly server: string;
+  readonly keyFile: string;
+  readonly dataDir: string;
+  /** the probe's executable, null where none was built */
+  readonly probePath: string | null;
+  readonly cluster: string;
+  readonly node?: string;
+  /** false: no probe, whatever `probePath` says */
+  readonly traffic: boolean;
+  readonly version?: string;
+  /** bound of the spool on disk */
+  readonly spoolBytes?: number;
+}
+
+/** What can be seen of a running agent, for its owner and for tests. */
+export interface NodeAgent {
+  readonly agentId: string;
+  readonly epoch: number;
+  readonly observer: Observer;
+  readonly link: Link;
+  readonly spool: Spool;
+  readonly capabilities: () => readonly Capability[];
+}
+
+const SAMPLES_EVERY_MS = 15_000;
+const SPOOL_BYTES = 256 * 1024 * 1024;
+const SEGMENT_BYTES = 1024 * 1024;
+/** Ten minutes: a segment that is not full goes too, so that what was acknowledged leaves the disk. */
+const SEGMENT_RECORDS = 40;
+/** The probe ends a window with its tick; without one for this long the clock does. */
+const TICK_OVERDUE_MS = 1_400;
+const PROBE_WAIT = Duration.seconds(3);
+const CAPABILITIES_EVERY_MS = 5_000;
+const REFRESH_AT_MOST_MS = 60_000;
+const DOCKER_SOCKET = "/run/docker.sock";
+
+const probeOff = (reason: string): Capability => ({ feature: "probe", state: "off", errno: 0, reason });
+
+export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgent, AgentFileError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const clock = yield* Effect.clock;
+    const startedNs = clock.unsafeCurrentTimeNanos();
+    const monoMs = (): number => Number(clock.unsafeCurrentTimeNanos() - startedNs) / 1e6;
+    const wallMs = (): number => clock.unsafeCurrentTimeMillis();
+    const home = yield* openHome(options.dataDir, yield* Clock.currentTimeMillis);
+    const node = options.node ?? hostname();
+    const version = options.version ?? "";
+
+    const mounts = parseCgroupMounts(yield* readProc("/proc/self/mountinfo"));
+    const uptimeMs = Number.parseFloat(yield* readProc("/proc/uptime")) * 1000;
+    const spool = yield* Effect.acquireRelease(
+      Effect.try({
+        try: () =>
+          new Spool({
+            folder: join(options.dataDir, "spool"),
+            maxBytes: options.spoolBytes ?? SPOOL_BYTES,
+            segmentBytes: SEGMENT_BYTES,
+            segmentRecords: SEGMENT_RECORDS,
+          }),
+        catch: (error) =>
+          new AgentFileError({
+            file: join(options.dataDir, "spool"),
+            expected: "a folder for unsent telemetry",
+            detail: error instanceof Error ? error.message : String(error),
+          }),
+      }),
+      (opened) => Effect.sync(() => opened.close()),
+    );
+
+    const naming = yield* makeContainerNaming(DOCKER_SOCKET, monoMs, (id, name) => {
+      const instance = asked.get(id);
+      if (instance === undefined) return;
+      asked.delete(id);
+      observer.instances.named(instance, name?.name ?? instance.identity.name, name?.namespace ?? null);
+    });
+    const asked = new Map<string, Instance<Process>>();
+    const observer = yield* Effect.acquireRelease(
+      Effect.sync(
+        () =>
+          new Observer({
+            node,
+            bootMs: wallMs() - uptimeMs,
+            mounts,
+            onContainer: (instance) => {
+              const id = instance.identity.container;
+              if (id === null) return;
+              asked.set(id, instance);
+              naming.ask(id);
+            },
+          }),
+      ),
+      (made) => Effect.sync(() => made.close()),
+    );
+
+    let probeCapabilities: readonly Capability[] = [
+      !options.traffic
+        ? probeOff("observing traffic is turned off by configuration")
+        : options.probePath === null
+          ? probeOff("the probe was not built for this machine")
+          : probeOff("the probe is starting"),
+    ];
+    const capabilities = (): readonly Capability[] => [
+      ...probeCapabilities,
+      ...hostCapabilities({
+        mounts,
+        processErrno: observer.table.refusedErrno,
+        listenerErrno: observer.listeners.refusedErrno,
+        runtime: naming.refusal(),
+        spoolError: spool.stats.lastError,
+      }),
+    ];
+
+    const self = new SelfFigures();
+    const samples = new SampleSet();
+    let link: Link | null = null;
+    let lastWindow = -1;
+    let lastSampleMs = monoMs();
+    let sequence = 0;
+
+    const sample = (): void => {
+      const now = monoMs();
+      lastSampleMs = now;
+      samples.begin();
+      const common = { cluster: options.cluster, machineId: home.machineId };
+      putObserved(samples.put, observer, common);
+      const machine = (name: string, labels: Readonly<Record<string, string>>, value: number): void =>
+        samples.put(name, { ...labels, machine_id: home.machineId }, value);
+      readNode(observer.reader, "/proc", machine);
+      machine("node_info", { hostname: node, kernel_version: release() }, 1);
+      machine("node_agent_info", { version }, 1);
+      putSelf(machine, { self, observer, spool, link: link?.state() ?? null, series: samples.size });
+      const head = { epoch: home.epoch, sequence: sequence++, monoMs: now, dropped: spool.stats.dropped };
+      if (spool.append(head.epoch, head.sequence, (first) => samples.encode(head, wallMs(), first))) spool.sync();
+      link?.storeReady();
+    };
+
+    /** Ends a window, if its number is due: numbers never repeat and never run ahead of the clock by more than one. */
+    const endWindow = (): void => {
+      const now = monoMs();
+      const due = Math.floor(now / 1000);
+      const number = Math.max(due, lastWindow + 1);
+      if (link === null || number > due + 1) return;
+      lastWindow = number;
+      link.offer(observer.observe(number, { monoMs: now, wallMs: wallMs() }));
+      if (now - lastSampleMs >= SAMPLES_EVERY_MS - 500) sample();
+    };
+
+    const ready = yield* Deferred.make<void>();
+    let tickedMs = Number.NEGATIVE_INFINITY;
+    const probe =
+      options.probePath === null || !options.traffic
+        ? null
+        : yield* makeProbe({
+            path: options.probePath,
+            onTick: (tick: ProbeTick) =>
+              Effect.sync(() => {
+                tickedMs = monoMs();
+                observer.absorb(tick, { monoMs: tickedMs, wallMs: wallMs() });
+                endWindow();
+              }),
+            onCapabilities: (list) =>
+              Effect.suspend(() => {
+                probeCapabilities = list;
+                if (list.every((one) => one.state === "off")) observer.probeLost();
+                return Deferred.succeed(ready, undefined);
+              }),
+          });
+    // The greeting tells what works, so a probe gets the time to say so.
+    if (probe !== null) yield* Deferred.await(ready).pipe(Effect.timeoutOption(PROBE_WAIT));
+
+    const hello = Effect.gen(function* () {
+      const key = yield* readKey(options.keyFile);
+      return {
+        protocol: [PROTOCOL.major, PROTOCOL.minor],
+        agentId: home.agentId,
+        epoch: home.epoch,
+        cluster: options.cluster,
+        node,
+        key,
+        version,
+        monoMs: monoMs(),
+        wallMs: wallMs(),
+        kernel: release(),
+        capabilities: capabilities(),
+      } satisfies HelloBody;
+    });
+    link = yield* makeLink({
+      url: options.server,
+      epoch: home.epoch,
+      catalog: observer.catalog,
+      spool,
+      hello,
+      monoMs,
+    });
+    const made = link;
+
+    yield* Effect.forkScoped(
+      Effect.gen(function* () {
+        let told = JSON.stringify(capabilities());
+        let lookedMs = monoMs();
+        let refreshedMs = Number.NEGATIVE_INFINITY;
+        for (;;) {
+          const due = (Math.floor(monoMs() / 1000) + 1) * 1000;
+          yield* Effect.sleep(Duration.millis(due - monoMs()));
+          self.late(monoMs() - due);
+          if (monoMs() - tickedMs > TICK_OVERDUE_MS) endWindow();
+          if (monoMs() - lookedMs < CAPABILITIES_EVERY_MS) continue;
+          lookedMs = monoMs();
+          const now = JSON.stringify(capabilities());
+          if (now === told || monoMs() - refreshedMs < REFRESH_AT_MOST_MS) continue;
+          told = now;
+          refreshedMs = monoMs();
+          made.refresh();
+        }
+      }),
+    );
+    return { agentId: home.agentId, epoch: home.epoch, observer, link: made, spool, capabilities };
+  });
+
+const readProc = (path: string): Effect.Effect<string, AgentFileError> =>
+  Effect.try({
+    try: () => readFileSync(path, "utf8"),
+    catch: (error) =>
+      new AgentFileError({
+        file: path,
+        expected: "Linux with /proc mounted",
+        detail: error instanceof Error ? error.message : String(error),
+      }),
+  });

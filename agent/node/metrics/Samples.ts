@@ -1,0 +1,189 @@
+/**
+ * Metric samples for the store lane, every 15 s, under Coroot's names: containers, edges, requests, node and the agent's
+ * own figures. Owned by the node agent. Series ids are of the agent's life; a segment of the spool defines anew what it
+ * names, so that it can be replayed alone. Holds nothing to stop.
+ */
+import { emptyTable, encodeTable } from "../../../schemas/wire/columns.ts";
+import { encodeFrame } from "../../../schemas/wire/codec.ts";
+import { FRAME } from "../../../schemas/wire/frame.ts";
+import { SAMPLES_SHAPE, type SeriesDefinition, type StoreBody } from "../../../schemas/wire/link.ts";
+import { PROTOCOLS, ROLE, STATUS } from "../../../schemas/wire/observe.ts";
+import { serviceId } from "../../../schemas/service.ts";
+import type { Emit } from "../host/nodeFigures.ts";
+import type { Process } from "../host/ProcessTable.ts";
+import type { Instance } from "../observe/Instances.ts";
+import type { Observer } from "../observe/Observer.ts";
+import { LE_SECONDS, type RequestCell, type WireEdge } from "../observe/WireEdge.ts";
+
+type Labels = Readonly<Record<string, string>>;
+
+/** Series that were not seen for so many rounds are forgotten; should they come back they get a new id. */
+const KEEP_ROUNDS = 40;
+
+interface Series {
+  readonly definition: SeriesDefinition;
+  value: number;
+  round: number;
+}
+
+/** Samples of one round as columns, with the definitions that the current segment lacks. */
+export class SampleSet {
+  private readonly series = new Map<string, Series>();
+  private defined = new Set<number>();
+  private nextId = 1;
+  private round = 0;
+
+  begin(): void {
+    this.round++;
+    for (const [key, series] of this.series) if (this.round - series.round > KEEP_ROUNDS) this.series.delete(key);
+  }
+
+  /** The same series put twice in a round adds up: several edges may share a destination. */
+  readonly put = (name: string, labels: Labels, value: number): void => {
+    let key = name;
+    for (const label in labels) key += `\0${label}\0${labels[label] ?? ""}`;
+    const known = this.series.get(key);
+    if (known === undefined) {
+      const definition = { id: this.nextId++, name, labels };
+      this.series.set(key, { definition, value, round: this.round });
+    } else if (known.round === this.round) known.value += value;
+    else {
+      known.value = value;
+      known.round = this.round;
+    }
+  };
+
+  get size(): number {
+    return this.series.size;
+  }
+
+  body(
+    head: { epoch: number; sequence: number; monoMs: number; dropped: number },
+    timeMs: number,
+    fresh: boolean,
+  ): StoreBody {
+    if (fresh) this.defined = new Set();
+    const now: Series[] = [];
+    const series: SeriesDefinition[] = [];
+    for (const one of this.series.values()) {
+      if (one.round !== this.round) continue;
+      now.push(one);
+      if (this.defined.has(one.definition.id)) continue;
+      this.defined.add(one.definition.id);
+      series.push(one.definition);
+    }
+    const table = emptyTable(SAMPLES_SHAPE, now.length);
+    for (const [i, one] of now.entries()) {
+      table.series[i] = one.definition.id;
+      table.timeMs[i] = timeMs;
+      table.value[i] = one.value;
+    }
+    return { ...head, ...(series.length > 0 ? { series } : {}), samples: encodeTable(SAMPLES_SHAPE, table) };
+  }
+
+  encode(
+    head: { epoch: number; sequence: number; monoMs: number; dropped: number },
+    timeMs: number,
+    fresh: boolean,
+  ): Uint8Array {
+    return encodeFrame(FRAME.store, this.body(head, timeMs, fresh));
+  }
+}
+
+const containerId = (instance: Instance<Process>): string => {
+  const { kind, folders } = instance.identity;
+  const name = instance.name ?? instance.identity.name;
+  if (kind === "SystemdUnit")
+    return folders.unified ?? folders.cpu ?? folders.memory ?? `/system.slice/${instance.slot}`;
+  return kind === "Container" ? `/docker/${name}` : `/process/${name}/${instance.slot}`;
+};
+
+const STEMS: Readonly<Record<string, string>> = {
+  http: "requests",
+  postgres: "queries",
+  redis: "queries",
+};
+
+const statusLabel = (protocol: string, status: number): string => {
+  if (status === STATUS.unanswered) return "unanswered";
+  if (protocol !== "http") return status === STATUS.ok ? "ok" : "failed";
+  return status === STATUS.ok ? "2xx" : status === STATUS.rejected ? "4xx" : "5xx";
+};
+
+const putRequests = (put: Emit, direction: string, base: Labels, cell: RequestCell): void => {
+  const protocol = PROTOCOLS[cell.protocol];
+  const stem = protocol === undefined ? undefined : STEMS[protocol];
+  if (protocol === undefined || stem === undefined) return;
+  const name = `container_${protocol}${direction}_${stem}`;
+  put(`${name}_total`, { ...base, status: statusLabel(protocol, cell.status) }, cell.totalCount);
+  const histogram = `${name}_duration_seconds_total`;
+  let sum = 0;
+  for (const [i, le] of LE_SECONDS.entries()) {
+    sum += cell.totalLe[i] ?? 0;
+    put(`${histogram}_bucket`, { ...base, le: String(le) }, sum);
+  }
+  put(`${histogram}_bucket`, { ...base, le: "+Inf" }, cell.totalCount);
+  put(`${histogram}_sum`, base, cell.totalSumUs / 1e6);
+  put(`${histogram}_count`, base, cell.totalCount);
+};
+
+const putEdge = (put: Emit, base: Labels, edge: WireEdge): void => {
+  const { totals, definition } = edge;
+  if (definition.role === ROLE.server) {
+    for (const cell of edge.cells) if (cell !== undefined) putRequests(put, "_inbound", base, cell);
+    return;
+  }
+  const peer = definition.peer.includes(":") ? `[${definition.peer}]` : definition.peer;
+  const destination = `${peer}:${definition.port}`;
+  const labels = { ...base, destination, actual_destination: destination };
+  put("container_net_tcp_successful_connects_total", labels, totals.opens);
+  if (totals.failed > 0) put("container_net_tcp_failed_connects_total", { ...base, destination }, totals.failed);
+  put("container_net_tcp_connection_time_seconds_total", labels, totals.connectUs / 1e6);
+  put("container_net_tcp_active_connections", labels, Math.max(0, edge.active));
+  put("container_net_tcp_retransmits_total", labels, totals.retransmits);
+  put("container_net_tcp_bytes_sent_total", labels, totals.bytesOut);
+  put("container_net_tcp_bytes_received_total", labels, totals.bytesIn);
+  for (const cell of edge.cells) if (cell !== undefined) putRequests(put, "", labels, cell);
+};
+
+/** All series about what runs on the node. */
+export const putObserved = (put: Emit, observer: Observer, common: { cluster: string; machineId: string }): void => {
+  const bases = new Map<number, Labels>();
+  for (const instance of observer.instances.all.values()) {
+    if (!instance.reported || instance.diedMs !== null) continue;
+    const { kind } = instance.identity;
+    const base = {
+      container_id: containerId(instance),
+      app_id: serviceId(common.cluster, instance.namespace, kind, instance.name ?? instance.identity.name),
+      machine_id: common.machineId,
+    };
+    bases.set(instance.id, base);
+    put("container_info", { ...base, image: "", exe: instance.identity.exe }, 1);
+    if (instance.identity.type !== "")
+      put("container_application_type", { ...base, application_type: instance.identity.type }, 1);
+    put("container_restarts_total", base, instance.restartsTotal);
+    const usage = observer.usage.all.get(instance.id);
+    if (usage === undefined) continue;
+    const { totals } = usage;
+    put("container_resources_cpu_usage_seconds_total", base, totals.cpuMs / 1000);
+    put("container_resources_cpu_delay_seconds_total", base, totals.waitMs / 1000);
+    put("container_resources_cpu_throttled_seconds_total", base, totals.throttledMs / 1000);
+    put("container_resources_disk_delay_seconds_total", base, totals.ioWaitMs / 1000);
+    put("container_resources_memory_rss_bytes", base, usage.memory);
+    if (usage.cgroup !== null) put("container_resources_memory_cache_bytes", base, usage.cache);
+    if (usage.cpuLimit > 0) put("container_resources_cpu_limit_cores", base, usage.cpuLimit);
+    if (usage.memoryLimit > 0) put("container_resources_memory_limit_bytes", base, usage.memoryLimit);
+    put("container_oom_kills_total", base, totals.oomKills);
+  }
+  for (const edge of observer.fold.edges.values()) {
+    const base = bases.get(edge.definition.instance);
+    if (base !== undefined) putEdge(put, base, edge);
+  }
+  for (const listener of observer.listeners.all()) {
+    const base = bases.get(observer.instances.ofPid(listener.pid)?.id ?? 0);
+    if (base === undefined) continue;
+    const host = listener.address.includes(":") ? `[${listener.address}]` : listener.address;
+    // Several processes may share one socket; the information is there or not.
+    put("container_net_tcp_listen_info", { ...base, listen_addr: `${host}:${listener.port}`, proxy: "" }, 1);
+  }
+};
