@@ -47,6 +47,8 @@ interface Session {
 export const startFixture = async (options: {
   readonly scenario: Scenario;
   readonly port?: number;
+  /** folder of the built page */
+  readonly dist?: string;
 }): Promise<Fixture> => {
   const shop = new Shop(options.scenario, Date.now());
   const sessions = new Set<Session>();
@@ -149,7 +151,7 @@ export const startFixture = async (options: {
         extname(url.pathname) === "" || url.pathname.startsWith("/service/") || url.pathname.startsWith("/console/")
           ? "/index.html"
           : url.pathname;
-      const body = await readFile(join(DIST, normalize(file)));
+      const body = await readFile(join(options.dist ?? DIST, normalize(file)));
       response.setHeader("content-type", TYPES[extname(file)] ?? "application/octet-stream");
       response.end(body);
     };

@@ -16,6 +16,24 @@ import type {
 } from "../../schemas/wire/page.ts";
 import { chance, client, large, SHOP, SHOP_CALLS, type Call, type Made, type Scenario } from "./shop-graph.ts";
 
+const burnRule = (
+  objective: "availability" | "latency",
+  long: string,
+  short: string,
+  threshold: number,
+  severity: "critical" | "warning",
+  burn: number,
+): SloView["burn"][number] => ({
+  objective,
+  long,
+  short,
+  threshold,
+  longBurn: burn * 0.7,
+  shortBurn: burn,
+  severity,
+  firing: burn * 0.7 >= threshold,
+});
+
 export class Shop {
   readonly scenario: Scenario;
   readonly services: readonly Made[];
@@ -230,23 +248,6 @@ export class Shop {
   slo(service: Made): SloView {
     const pain = this.pain(service);
     const bad = pain.status === "critical";
-    const rule = (
-      objective: "availability" | "latency",
-      long: string,
-      short: string,
-      threshold: number,
-      severity: "critical" | "warning",
-      burn: number,
-    ) => ({
-      objective,
-      long,
-      short,
-      threshold,
-      longBurn: burn * 0.7,
-      shortBurn: burn,
-      severity,
-      firing: burn * 0.7 >= threshold,
-    });
     return {
       availabilityObjective: 0.999,
       latencyObjective: 0.99,
@@ -255,10 +256,10 @@ export class Shop {
       good: 41_238_112,
       bad: bad ? 33_914 : 2_461,
       burn: [
-        rule("availability", "1 h", "5 min", 14.4, "critical", bad ? 41 : 0.2),
-        rule("availability", "6 h", "30 min", 6, "critical", bad ? 7.1 : 0.3),
-        rule("latency", "1 h", "5 min", 14.4, "critical", bad ? 9.2 : 0.1),
-        rule("latency", "3 d", "6 h", 1, "warning", bad ? 0.9 : 0.1),
+        burnRule("availability", "1 h", "5 min", 14.4, "critical", bad ? 41 : 0.2),
+        burnRule("availability", "6 h", "30 min", 6, "critical", bad ? 7.1 : 0.3),
+        burnRule("latency", "1 h", "5 min", 14.4, "critical", bad ? 9.2 : 0.1),
+        burnRule("latency", "3 d", "6 h", 1, "warning", bad ? 0.9 : 0.1),
       ],
       state: bad ? "incident" : "ok",
       since: bad ? this.incidentAt : null,
