@@ -84,7 +84,10 @@ const runShop = async (fault: FaultName | null, args: DemoArgs, report: Report, 
     const common = { cleanup, tell: report.tell, signal };
 
     const url = args.server ?? DEFAULT_SERVER;
-    if (await new ServerClient(url).healthy()) report.tell(`using the Coroot server at ${url}`);
+    const answers = await new ServerClient(url).whoAnswers();
+    if (answers === "another program")
+      throw new Error(`another program answers at ${url}: name a free one by --server`);
+    if (answers === "coroot") report.tell(`using the Coroot server at ${url}`);
     else {
       const { port, hostname } = new URL(url);
       if (!["127.0.0.1", "localhost"].includes(hostname)) throw new Error(`no Coroot server answers at ${url}`);

@@ -111,29 +111,30 @@ export class ServerClient {
     this.url = url.replace(/\/$/, "");
   }
 
-  async healthy(): Promise<boolean> {
+  /** Who answers there. */
+  async whoAnswers(): Promise<"coroot" | "another program" | "nobody"> {
     try {
       const response = await fetch(`${this.url}/health`, { signal: AbortSignal.timeout(2_000) });
-      await response.arrayBuffer();
-      return response.ok;
+      return /"serverId"/.test(await response.text()) ? "coroot" : "another program";
     } catch {
       // nobody listens, or not yet: that is what was asked
-      return false;
+      return "nobody";
     }
   }
 
   async incidents(): Promise<readonly IncidentSeen[]> {
-    const cards = object(await this.#get("/api/incidents"), "/api/incidents");
-    return Object.values(cards).map(readIncident);
+    return (await this.#entries("/api/incidents")).map(readIncident);
   }
 
   async incident(id: string): Promise<IncidentSeen> {
-    return readIncident(await this.#get(`/api/incidents/${encodeURIComponent(id)}`));
+    const path = `/api/incidents/${encodeURIComponent(id)}`;
+    const [incident] = await this.#entries(path);
+    return readIncident(incident);
   }
 
   /** Features of the connected agents that are not on, one sentence each; also when no agent is there. */
   async blindSpots(): Promise<readonly string[]> {
-    const agents = Object.values(object(await this.#get("/api/agents"), "/api/agents"));
+    const agents = await this.#entries("/api/agents");
     if (agents.length === 0) return ["no agent is connected"];
     return agents.flatMap((value) => {
       const agent = object(value, "agent");
@@ -143,6 +144,11 @@ export class ServerClient {
         return state === "on" ? [] : [`${text(capability, "feature")} is ${state}: ${text(capability, "reason")}`];
       });
     });
+  }
+
+  /** A topic's values: {topic, nowMs, entries: {key: value}}. */
+  async #entries(path: string): Promise<readonly unknown[]> {
+    return Object.values(object(object(await this.#get(path), path)["entries"], `${path}: entries`));
   }
 
   async #get(path: string): Promise<unknown> {
@@ -226,7 +232,7 @@ export const startServer = async (options: {
         const said = (await readFile(logFile, "utf8")).trim().split("\n").slice(-8).join("\n");
         throw new Error(`the Coroot server ${ended}:\n${said}`);
       }
-      return (await client.healthy()) ? true : undefined;
+      return (await client.whoAnswers()) === "coroot" ? true : undefined;
     },
     { everyMs: 200, ...(signal === undefined ? {} : { signal }) },
   );
