@@ -7,15 +7,7 @@ import { makeNodeAgent, type NodeAgentOptions } from "../../agent/node/NodeAgent
 import type { AgentFileError } from "../../agent/node/AgentHome.ts";
 import { version } from "./version.ts";
 
-export interface RunNodeAgentOptions {
-  readonly server: string;
-  readonly keyFile: string;
-  readonly dataDir: string;
-  readonly probePath: string | null;
-  readonly cluster: string;
-  readonly node?: string;
-  readonly traffic: boolean;
-}
+export type RunNodeAgentOptions = Omit<NodeAgentOptions, "version">;
 
 const stopped: Effect.Effect<NodeJS.Signals> = Effect.async((resume) => {
   const stop = (signal: NodeJS.Signals): void => resume(Effect.succeed(signal));
@@ -29,7 +21,7 @@ const stopped: Effect.Effect<NodeJS.Signals> = Effect.async((resume) => {
 
 export const runNodeAgent = (options: RunNodeAgentOptions): Effect.Effect<void, AgentFileError> =>
   Effect.gen(function* () {
-    const agent = yield* makeNodeAgent({ ...options, version } satisfies NodeAgentOptions);
+    const agent = yield* makeNodeAgent({ ...options, version });
     yield* Effect.logInfo(`node agent ${agent.agentId} observes this machine for ${options.server}`);
     const signal = yield* stopped;
     yield* Effect.logInfo(`${signal}: flushing`);

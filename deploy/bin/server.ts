@@ -3,9 +3,7 @@
  * is interrupted; then agents and pages are told, mailboxes drained and the store child stopped, in this order.
  */
 import { randomUUID } from "node:crypto";
-import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { Clock, Effect, Layer, Logger, LogLevel, SubscriptionRef } from "effect";
 import { startActors } from "../../actors/guardian.ts";
 import type { Recovered } from "../../actors/incident/IncidentDesk.ts";
@@ -33,6 +31,7 @@ import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts"
 import { Writer, layer as writerLayer } from "../../runtime/store/Writer.ts";
 import type { SliPointRow } from "../../schemas/tables.ts";
 import type { Overview } from "../../schemas/wire/page.ts";
+import { distDir } from "./dist.ts";
 import { agentHandler, boardChanges, wirePorts } from "./ports.ts";
 import { version } from "./version.ts";
 
@@ -46,13 +45,6 @@ export interface ServerOptions {
 
 const RECENT_INCIDENTS = 200;
 const HISTORY_POINTS = 1_000;
-
-/** dist/ beside the bundle, whether this module runs from it or from a chunk of it. */
-const distDir = (): string => {
-  const here = dirname(fileURLToPath(import.meta.url));
-  for (const dir of [here, dirname(here), join(here, "../../dist")]) if (existsSync(join(dir, "ui"))) return dir;
-  return here;
-};
 
 const settingsOf = (options: ServerOptions) =>
   loadConfig({

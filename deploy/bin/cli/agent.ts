@@ -2,23 +2,40 @@
  * `coroot node-agent`: configuration file, environment and flags as the agent's options, and its end with the process
  * that started it, if one supervises it.
  */
+import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { Cause, Effect, Exit } from "effect";
+import { distDir } from "../dist.ts";
 import { stopWithParent } from "./child.ts";
-import type { Values } from "./command.ts";
+import { CommandError, EXIT, type Values } from "./command.ts";
 import { readSettings } from "./settings.ts";
+
+/** The link's address, whichever form the server's was given in. */
+const linkAddress = (server: string): string => {
+  const url = new URL(server.replace(/^http/, "ws"));
+  if (url.pathname === "/") url.pathname = "/agent";
+  return url.href;
+};
 
 export const nodeAgent = async (values: Values): Promise<number> => {
   const settings = await readSettings(values);
   const { agent } = settings;
+  const node = values.text("node") ?? agent.node;
+  const probe = join(distDir(), "probe");
   stopWithParent();
   const { runNodeAgent } = await import("../node-agent.ts");
-  return runNodeAgent({
-    server: values.text("server") ?? agent.server,
+  const program = runNodeAgent({
+    server: linkAddress(values.text("server") ?? agent.server),
     keyFile: values.text("key-file") ?? agent.keyFile ?? join(settings.data, "agent.key"),
-    data: values.text("data") ?? join(settings.data, "agent"),
+    dataDir: values.text("data") ?? join(settings.data, "agent"),
+    probePath: existsSync(probe) ? probe : null,
     cluster: settings.cluster,
-    spoolMaxBytes: agent.spoolMaxBytes,
+    spoolBytes: agent.spoolMaxBytes,
     traffic: agent.traffic,
-    ...((values.text("node") ?? agent.node) === undefined ? {} : { node: values.text("node") ?? agent.node }),
+    ...(node === undefined ? {} : { node }),
   });
+  const exit = await Effect.runPromiseExit(program);
+  if (Exit.isSuccess(exit)) return EXIT.ok;
+  const failure = Cause.failureOption(exit.cause);
+  throw new CommandError(EXIT.failure, failure._tag === "Some" ? failure.value.message : Cause.pretty(exit.cause), "");
 };
