@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { AgentHandler, AgentPeer } from "../../../runtime/ingest/AgentHandler.ts";
 import { encodeFrame } from "../../../schemas/wire/codec.ts";
 import type { DecodedObserve, DecodedStore } from "../../../schemas/wire/codec.ts";
-import { FRAME, MAX_FRAME_BYTES } from "../../../schemas/wire/frame.ts";
+import { FRAME, MAX_FRAME_BYTES, MAX_HELLO_BYTES } from "../../../schemas/wire/frame.ts";
 import type { AgentView } from "../../../schemas/wire/page.ts";
 import { observeBody, storeBody } from "../../schemas/frames.ts";
 import { Agent, hello, startLink, until } from "./agent.ts";
@@ -188,9 +188,12 @@ describe("a peer that does not", () => {
     expect(await agent.goaway()).toMatchObject({ code: "timeout", message: "hello: nothing within 5 seconds" });
   });
 
-  it("sends a large frame before its key was accepted", async () => {
-    const message = await refused(encodeFrame(FRAME.hello, hello({ kernel: "x".repeat(1_000_000) })));
-    expect(message.code).toBe("oversized");
+  it("sends too much before its key was accepted, whole or in parts that never end", async () => {
+    const frame = encodeFrame(FRAME.hello, hello({ kernel: "x".repeat(MAX_HELLO_BYTES) }));
+    expect(await refused(frame)).toMatchObject({ code: "oversized" });
+    const agent = await new Agent(server.url).open();
+    agent.socket.send(new Uint8Array(100_000), { fin: false });
+    expect((await agent.goaway()).message).toBe("hello: more than 65536 bytes before the key was accepted");
   });
 
   it.each([
