@@ -1,5 +1,5 @@
 /** The map's arrangement: readable (nobody covers anybody, calls run rightwards) and above all steady. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { CARD_H, CARD_W, EMPTY, extend, layOut, type Placement } from "../../ui/map/layout.ts";
 import type { Graph } from "../../ui/map/graph.ts";
@@ -13,6 +13,8 @@ const graphs = (most: number): fc.Arbitrary<Graph> =>
       .array(fc.record({ from: name, to: name }), { maxLength: size * 3 })
       .map((edges) => ({ nodes: Array.from({ length: size }, (_, n) => `s${n}`), edges }));
   });
+
+const order = (name: string): number => Number(name.slice(1));
 
 const overlaps = (placed: Placement): readonly string[] => {
   const all = [...placed.spots];
@@ -38,7 +40,6 @@ describe("layOut", () => {
   it("puts callers left of what they call, where no circle forbids it", () => {
     fc.assert(
       fc.property(graphs(24), ({ nodes, edges }) => {
-        const order = (name: string): number => Number(name.slice(1));
         const acyclic = edges.filter(({ from, to }) => order(from) < order(to));
         const { spots } = layOut({ nodes, edges: acyclic });
         for (const { from, to } of acyclic) expect(spots.get(from)?.x).toBeLessThan(spots.get(to)?.x ?? 0);

@@ -1,5 +1,5 @@
 /** A topic through snapshots, deltas, losses and bad entries. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { LiveWindows, PageMessage } from "../../schemas/wire/page.ts";
 import { KEEP, mergeLive } from "../../ui/live/live-windows.ts";

@@ -19,6 +19,41 @@ import { rangeOf } from "../../ui/services/ranges.ts";
 import { rank, type Goal } from "../../ui/shell/rank.ts";
 import { isUnder, treeOf } from "../../ui/console/tree.ts";
 
+const goal = (group: Goal["group"], title: string, detail = ""): Goal => ({
+  key: `${group}${title}`,
+  group,
+  title,
+  detail,
+  path: "/",
+});
+
+const rows = (...keys: string[]): ReadonlyMap<string, unknown> => new Map(keys.map((key) => [key, null]));
+
+const actor = (path: string, parent: string | null, over: Partial<ActorView> = {}): readonly [string, ActorView] => [
+  path,
+  {
+    path,
+    kind: "k",
+    parent,
+    state: "idle",
+    startedAt: 0,
+    mailbox: 0,
+    mailboxBound: 1,
+    mailboxWaitP95Ms: 0,
+    handleP95Ms: 0,
+    inPerSecond: 0,
+    outPerSecond: 0,
+    handled: 0,
+    merged: 0,
+    shed: 0,
+    restarts: 0,
+    stateBytes: 0,
+    lastError: null,
+    deadLetters: 0,
+    ...over,
+  },
+];
+
 describe("figures", () => {
   it("tell a small share from none, and an objective in all its digits", () => {
     expect(formatPercent(0)).toBe("0 %");
@@ -71,13 +106,6 @@ describe("names in the address", () => {
 });
 
 describe("go-to", () => {
-  const goal = (group: Goal["group"], title: string, detail = ""): Goal => ({
-    key: `${group}${title}`,
-    group,
-    title,
-    detail,
-    path: "/",
-  });
   const goals = [
     goal("Views", "Incidents"),
     goal("Services", "catalog"),
@@ -98,8 +126,6 @@ describe("go-to", () => {
 });
 
 describe("rows under the reader's eyes", () => {
-  const rows = (...keys: string[]): ReadonlyMap<string, unknown> => new Map(keys.map((key) => [key, null]));
-
   it("keep their order while held; new ones wait and are counted until released", () => {
     const keeper = makeOrderKeeper(() => 0);
     expect(keeper.next(rows("a", "b"), "x", false, () => ["a", "b"])).toEqual({ order: ["a", "b"], fresh: 0 });
@@ -122,31 +148,6 @@ describe("rows under the reader's eyes", () => {
 });
 
 describe("actor tree", () => {
-  const actor = (path: string, parent: string | null, over: Partial<ActorView> = {}): readonly [string, ActorView] => [
-    path,
-    {
-      path,
-      kind: "k",
-      parent,
-      state: "idle",
-      startedAt: 0,
-      mailbox: 0,
-      mailboxBound: 1,
-      mailboxWaitP95Ms: 0,
-      handleP95Ms: 0,
-      inPerSecond: 0,
-      outPerSecond: 0,
-      handled: 0,
-      merged: 0,
-      shed: 0,
-      restarts: 0,
-      stateBytes: 0,
-      lastError: null,
-      deadLetters: 0,
-      ...over,
-    },
-  ];
-
   it("sums restarts and trouble up to the root, and shows orphans at the top", () => {
     const tree = treeOf(
       new Map([

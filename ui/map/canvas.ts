@@ -46,8 +46,6 @@ export interface MapCanvas {
   readonly tidy: () => void;
   /** next match of the search, brought into view */
   readonly nextMatch: () => string | null;
-  /** where a service stands, in pixels of the canvas (the browser specs point at it) */
-  readonly spotOf: (id: string) => { readonly x: number; readonly y: number } | null;
   readonly destroy: () => void;
 }
 
@@ -131,18 +129,15 @@ export const makeMapCanvas = (canvas: HTMLCanvasElement, live: Live, events: Map
     );
   };
 
-  let shape = "";
+  /** services and calls of the current arrangement */
+  let known: ReadonlySet<string> = new Set();
   const arrange = (): void => {
-    const known = `${scene.allNodes.toSorted().join("|")}#${scene.allEdges
-      .map((edge) => edgeKey(edge.from, edge.to))
-      .toSorted()
-      .join("|")}`;
-    if (known === shape) return;
-    shape = known;
+    const now = new Set([...scene.allNodes, ...scene.allEdges.map((edge) => edgeKey(edge.from, edge.to))]);
+    if (now.size === known.size && [...now].every((name) => known.has(name))) return;
+    known = now;
     const graph = { nodes: scene.allNodes, edges: scene.allEdges };
-    const now = performance.now();
-    if (scene.allNodes.length > 0 && firstDataAt === 0) firstDataAt = now;
-    const settling = !touched && now - firstDataAt < SETTLING_MS;
+    if (scene.allNodes.length > 0 && firstDataAt === 0) firstDataAt = performance.now();
+    const settling = !touched && performance.now() - firstDataAt < SETTLING_MS;
     memory.placed = settling ? layOut(graph) : extend(memory.placed, graph);
     rebuildCurves();
     if (settling) view = fitted();
@@ -207,6 +202,8 @@ export const makeMapCanvas = (canvas: HTMLCanvasElement, live: Live, events: Map
   };
   const onMove = (event: PointerEvent): void => {
     const point = at(event);
+    // from here on the reader looks at something: nothing that has a place moves any more
+    touched = true;
     if (drag === null) return setHover(hit(point));
     const [dx, dy] = [point.x - drag.x, point.y - drag.y];
     if (!drag.moved && Math.hypot(dx, dy) < 4) return;
@@ -367,10 +364,6 @@ export const makeMapCanvas = (canvas: HTMLCanvasElement, live: Live, events: Map
       touched = true;
       bring(id);
       return id;
-    },
-    spotOf: (id) => {
-      const spot = memory.placed.spots.get(id);
-      return spot === undefined ? null : { x: spot.x * view.k + view.x, y: spot.y * view.k + view.y };
     },
     destroy: () => {
       unsubscribe();
