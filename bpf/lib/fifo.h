@@ -3,29 +3,36 @@
 #ifndef COROOT_FIFO_H
 #define COROOT_FIFO_H
 
-static __always_inline void push(struct conn *c, u64 t0, u32 kind)
+static __always_inline void push_n(struct conn *c, u64 t0, u32 kind, u32 n)
 {
 	u32 tail = c->tail;
 	struct run *last = &c->runs[(tail - 1) & (RUNS - 1)];
 
 	if (kind == KIND_WAIT) {
-		c->waits_in++;
-		count(waits);
+		c->waits_in += n;
+		count_n(waits, n);
 	}
 	if (tail != c->head && last->t0 == t0 && last->kind == kind) {
-		last->end++;
+		last->end += n;
 	} else if (tail - c->head >= RUNS) {
-		last->end++;
-		count(fifo_overflow);
+		last->end += n;
+		count_n(fifo_overflow, n);
 	} else {
 		struct run *run = &c->runs[tail & (RUNS - 1)];
 
 		run->t0 = t0;
 		run->kind = kind;
-		run->end = c->pushed + 1;
+		run->end = c->pushed + n;
 		c->tail = tail + 1;
 	}
-	c->pushed++;
+	c->pushed += n;
+}
+
+__noinline int push(struct conn *c, u64 t0, u32 kind)
+{
+	if (c)
+		push_n(c, t0, kind, 1);
+	return 0;
 }
 
 static __always_inline u32 waiting(const struct conn *c)

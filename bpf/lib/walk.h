@@ -276,6 +276,15 @@ static __always_inline int chunk(struct scratch *s, struct conn *c)
 			}
 		}
 	}
+	if (c->proto == PROTO_REDIS) {
+		u32 request = s->direction == REQUEST;
+
+		w = request ? &c->walks[REQUEST] : &c->walks[RESPONSE];
+		if (!w->need && !w->skip && !w->carried && !w->done &&
+		    (request ? resp_simple_requests(s, c) : resp_simple_replies(s, c)))
+			return 0;
+		s->count = 0;
+	}
 	return walk(s, c);
 }
 
