@@ -165,7 +165,8 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
     /** Ends a window, if its number is due: numbers never repeat and never run ahead of the clock by more than one. */
     const endWindow = (): void => {
       const now = monoMs();
-      const due = Math.floor(now / 1000);
+      // A timer may fire a little early.
+      const due = Math.floor((now + 20) / 1000);
       const number = Math.max(due, lastWindow + 1);
       if (link === null || number > due + 1) return;
       lastWindow = number;

@@ -58,9 +58,9 @@ export interface ProcessTableOptions {
 
 export class ProcessTable {
   readonly processes = new Map<number, Process>();
-  /** processes whose executable or namespace we may not read, and the errno of the last refusal */
+  /** times that we might not read a process's executable or namespace, and the errno of the last refusal */
   refused = 0;
-  refusedErrno = 0;
+  private lastErrno = 0;
   private readonly kernelThreads = new Set<number>();
   private readonly stat = emptyStat();
   private readonly options: ProcessTableOptions;
@@ -71,6 +71,13 @@ export class ProcessTable {
   constructor(options: ProcessTableOptions) {
     this.options = options;
     this.proc = options.proc ?? "/proc";
+  }
+
+  /** errno where a good part of the processes may not be looked into, else 0: one that hides or ends is no lack of rights */
+  get refusedErrno(): number {
+    let unnamed = 0;
+    for (const process of this.processes.values()) if (process.identity.exe === "") unnamed++;
+    return unnamed * 10 > this.processes.size ? this.lastErrno : 0;
   }
 
   /** What changed since the last call, oldest first. */
@@ -179,7 +186,7 @@ export class ProcessTable {
       try {
         tids = readdirSync(`${this.proc}/${process.pid}/task`);
       } catch (error) {
-        this.refusedErrno = errnoOf(error);
+        this.lastErrno = errnoOf(error);
         return;
       }
       for (const tid of tids) {
@@ -302,7 +309,7 @@ export class ProcessTable {
       // EACCES and EPERM are rights; the rest is a process that ended or a kernel thread.
       if (errno === 13 || errno === 1) {
         this.refused++;
-        this.refusedErrno = errno;
+        this.lastErrno = errno;
       }
       return "";
     }

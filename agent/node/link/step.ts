@@ -263,7 +263,8 @@ export const stepLink = <W extends Numbered>(state: LinkState<W>, input: LinkInp
       const reason = state.holdMs > 0 ? state.lastError : input.reason;
       const next = ended(state, nowMs, reason, input.random);
       const first = state.phase === "ready" || state.attempts === 0;
-      return [next, first ? [{ type: "say", level: "warning", text: `server not reached: ${reason}` }] : []];
+      const what = state.phase === "ready" ? "connection to the server ended" : "server not reached";
+      return [next, first ? [{ type: "say", level: "warning", text: `${what}: ${reason}` }] : []];
     }
     case "window": {
       const over = state.ring.length + 1 > RING ? 1 : 0;
