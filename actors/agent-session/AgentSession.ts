@@ -60,6 +60,8 @@ interface SessionState {
   connected: boolean;
   disconnectedAt: number;
   lastWindow: number;
+  /** server second of window 0, so that a window's second follows from its number and not from the jitter of its end */
+  base: number | null;
   readonly instances: Map<number, { readonly definition: InstanceDefinition; readonly service: ServiceId }>;
   readonly edges: Map<number, SessionEdge>;
   unresolved: number;
@@ -85,6 +87,7 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
       connected: false,
       disconnectedAt: now,
       lastWindow: -1,
+      base: null,
       instances: new Map(),
       edges: new Map(),
       unresolved: 0,
@@ -135,6 +138,7 @@ const connected = (state: SessionState, message: Connected): ActorEffect[] => {
   state.node = message.node;
   state.cluster = message.cluster;
   state.connected = true;
+  state.base = null;
   state.lost = false;
   state.instances.clear();
   state.edges.clear();
@@ -259,7 +263,15 @@ const countActive = (state: SessionState, edge: SessionEdge, active: number): vo
   edge.active = active;
 };
 
-const dispatch = (state: SessionState, { at, body }: Window): ActorEffect[] => {
+/** The middle of the window's second. Clocks drift: a base that is more than a second off is taken anew. */
+const placed = (state: SessionState, window: number, at: number): number => {
+  const middle = (base: number): number => (base + window) * 1000 + 500;
+  if (state.base === null || Math.abs(middle(state.base) - at) > 1_000) state.base = Math.floor(at / 1000) - window;
+  return middle(state.base);
+};
+
+const dispatch = (state: SessionState, { at: endedAt, body }: Window): ActorEffect[] => {
+  const at = placed(state, body.window, endedAt);
   const parts = new Map<ServiceId, Part>();
   const partOf = (service: ServiceId): Part => {
     let part = parts.get(service);

@@ -41,7 +41,8 @@ export const conclude = (
     .filter(
       ({ score, blamed }, i) => i < MOST_CAUSES && blamed.blame > 0.02 && score >= Math.max(MIN_SCORE, 0.35 * top),
     )
-    .map(({ blamed, report, score }): Cause => causeOf(blamed, report, score));
+    .map(({ blamed, report, score }): Cause => causeOf(blamed, report, score))
+    .filter((cause) => cause.kind !== "unknown");
   const named = new Set(causes.map((cause) => cause.service));
   const ruledOut = scored.flatMap(({ blamed, report, explained }): RuledOut[] => {
     if (named.has(blamed.service) || (!isSlow(report) && !isErroneous(report))) return [];
@@ -67,7 +68,7 @@ export const conclude = (
     else if (report.inbound.samples < THIN_BASELINE)
       gaps.push(`${serviceName(report.service)} has only ${report.inbound.samples * 10} s of history to compare with`);
   }
-  if (causes.length === 0) gaps.push("nothing observed deviates enough to be named");
+  if (causes.length === 0) gaps.push("nothing that is observed deviates enough to be named as the cause");
   return { at: now, tookMs: now - startedAt, target, causes, ruledOut, gaps };
 };
 

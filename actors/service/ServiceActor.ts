@@ -23,7 +23,7 @@ import {
 } from "./messages.ts";
 import { isNew, takeWindow } from "./observe.ts";
 import { decide, decideBurn, impact, resume } from "./phases.ts";
-import { EDGE_EXPIRES_MS, hasSlo, INSTANCE_EXPIRES_MS, newState, type ServiceState } from "./state.ts";
+import { EDGE_EXPIRES_MS, hasSlo, INSTANCE_EXPIRES_MS, isShown, newState, type ServiceState } from "./state.ts";
 import { card, consoleView, mapEdges, page } from "./view.ts";
 
 const RETIRE_AFTER_MS = 24 * 3600 * 1000;
@@ -107,10 +107,13 @@ const noticed = (state: ServiceState, event: ServiceEvent): Noticed => ({
   text: event.text,
 });
 
-const published = (state: ServiceState, now: number): ActorEffect[] => [
-  { kind: "publish", board: "services", key: state.id, value: card(state, inspect(state, now), now) },
-  { kind: "publish", board: "edges", key: state.id, value: mapEdges(state, now) },
-];
+const published = (state: ServiceState, now: number): ActorEffect[] => {
+  const shown = isShown(state, now);
+  return [
+    { kind: "publish", board: "services", key: state.id, value: shown ? card(state, inspect(state, now), now) : null },
+    { kind: "publish", board: "edges", key: state.id, value: shown ? mapEdges(state, now) : null },
+  ];
+};
 
 const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   const second = Math.floor(now / 1000) - 1;

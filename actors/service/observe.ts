@@ -33,7 +33,7 @@ const LATE_MS = 10_000;
 
 export const takeWindow = (state: ServiceState, message: Observe, now: number): void => {
   if (message.at < now - LATE_MS) return takeLate(state, message);
-  const at = Math.min(now, message.at);
+  const at = Math.min(now + 1_000, message.at);
   const second = Math.floor(at / 1000);
   state.series.advance(second);
   state.live.advance(second);

@@ -170,6 +170,29 @@ export const hasSlo = (state: ServiceState): boolean => {
   return false;
 };
 
+const WANTED_WITHIN_SECONDS = 60;
+
+/** Whether somebody tried to reach it in the last minute. */
+export const isWanted = (state: ServiceState, now: number): boolean => {
+  const second = Math.floor(now / 1000);
+  for (const edge of state.edges.values()) {
+    if (edge.side === "outbound" || edge.peer === state.id) continue;
+    const tried = edge.series.totals(second - WANTED_WITHIN_SECONDS, second);
+    if (tried.count + tried.failedConnects + tried.opens + tried.pending > 0) return true;
+  }
+  return false;
+};
+
+/** Commands come and go; a program is a service once it has lived a while or has traffic. */
+const SETTLED_AFTER_MS = 10_000;
+
+export const isShown = (state: ServiceState, now: number): boolean => {
+  if (state.argument.kind !== "Process") return true;
+  for (const instance of state.instances.values())
+    if (instance.up && now - instance.last.startedAt > SETTLED_AFTER_MS) return true;
+  return state.edges.size > 0 && (instancesUp(state) > 0 || isWanted(state, now));
+};
+
 /** Our own parts answer bulk work: they get the longer threshold of auxiliary services. */
 export const AUXILIARY_LATENCY_MS = 5_000;
 export const latencyThreshold = (state: ServiceState): number =>

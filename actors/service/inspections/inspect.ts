@@ -5,7 +5,7 @@
 import type { Evidence, Inspection } from "../../../schemas/incident.ts";
 import type { HealthStatus } from "../../../schemas/service.ts";
 import { describePhase } from "../phases.ts";
-import { hasSlo, latencyThreshold, type ServiceState } from "../state.ts";
+import { hasSlo, isWanted, latencyThreshold, type ServiceState } from "../state.ts";
 
 interface Finding {
   /** null: nothing to judge by */
@@ -114,6 +114,9 @@ const CHECKS: readonly Check[] = [
     find: (state, threshold, now) => {
       if (state.instances.size === 0) return noData("no instance is observed");
       const up = [...state.instances.values()].filter((instance) => instance.up).length;
+      // A program that a person started and that ended is not down, unless somebody still wants it.
+      const wanted = state.argument.kind !== "Process" || isWanted(state, now);
+      if (up === 0 && !wanted) return noData("it has ended, and nobody calls it");
       const exits = state.events.filter((event) => event.kind === "exit" && within(event.at, now, TEN_MINUTES));
       return {
         value: exits.length,

@@ -1,0 +1,128 @@
+import { describe, expect, it } from "vitest";
+import type { ConnectionEnd, KnownListen, Learn, OpenEdge, Resolved } from "../../../actors/topology/messages.ts";
+import { topologyActor } from "../../../actors/topology/TopologyActor.ts";
+import type { ActorEffect } from "../../../runtime/actor/Behavior.ts";
+import { serviceId, type ServiceId } from "../../../schemas/service.ts";
+import { ROLE } from "../../../schemas/wire/observe.ts";
+
+const id = (name: string): ServiceId => serviceId("default", "n", "SystemdUnit", name);
+const slo = { availabilityObjective: 0.99, latencyObjective: 0.99, latencyThresholdMs: 500, holdMs: 15_000 };
+
+const topology = () => {
+  let [state] = topologyActor.initial("topology", { slo }, 0, undefined);
+  const known = new Map<number, ServiceId | null>();
+  const learn = (what: Partial<Learn>, now = 0): readonly ActorEffect[] => {
+    const message: Learn = {
+      type: "learn",
+      agent: "a",
+      node: "n",
+      cluster: "default",
+      instances: [],
+      listens: null,
+      edges: [],
+      ends: [],
+      ...what,
+    };
+    const [next, effects] = topologyActor.step(state, message, now);
+    state = next;
+    for (const effect of effects)
+      if (effect.kind === "send" && effect.message.type === "resolved")
+        for (const { id: edge, peer } of (effect.message as Resolved).edges) known.set(edge, peer);
+    return effects;
+  };
+  return { learn, peer: (edge: number) => known.get(edge) };
+};
+
+const listen = (name: string, address: string, port: number, netns = 1): KnownListen => ({
+  service: id(name),
+  address,
+  port,
+  netns,
+});
+const client = (edge: number, name: string, peer: string, port: number, netns = 1): OpenEdge => ({
+  id: edge,
+  service: id(name),
+  role: ROLE.client,
+  peer,
+  port,
+  local: "",
+  netns,
+});
+const server = (edge: number, name: string, peer: string, port: number, netns = 1): OpenEdge => ({
+  id: edge,
+  service: id(name),
+  role: ROLE.server,
+  peer,
+  port,
+  local: "",
+  netns,
+});
+const end = (edge: number, address: string, port: number): ConnectionEnd => ({ edge, address, port });
+
+describe("who an address is", () => {
+  it("is whoever listens there", () => {
+    const { learn, peer } = topology();
+    learn({ listens: [listen("db", "10.0.0.2", 5432)] });
+    learn({ edges: [client(1, "web", "10.0.0.2", 5432)] });
+    expect(peer(1)).toBe(id("db"));
+  });
+
+  it("is found later, when the listener becomes known after the edge", () => {
+    const { learn, peer } = topology();
+    learn({ edges: [client(1, "web", "10.0.0.2", 5432)] });
+    expect(peer(1)).toContain("External/10.0.0.2:5432");
+    learn({ listens: [listen("db", "10.0.0.2", 5432)] });
+    expect(peer(1)).toBe(id("db"));
+  });
+
+  it("keeps loopback apart by network namespace", () => {
+    const { learn, peer } = topology();
+    learn({ listens: [listen("a", "127.0.0.1", 80, 1), listen("b", "127.0.0.1", 80, 2)] });
+    learn({ edges: [client(1, "x", "127.0.0.1", 80, 1), client(2, "y", "127.0.0.1", 80, 2)] });
+    expect([peer(1), peer(2)]).toEqual([id("a"), id("b")]);
+  });
+
+  it("stays a dead service's for its callers, and passes to who takes the address over", () => {
+    const { learn, peer } = topology();
+    learn({ listens: [listen("db", "10.0.0.2", 5432)] });
+    learn({ listens: [] }, 1_000);
+    learn({ edges: [client(1, "web", "10.0.0.2", 5432)] }, 2_000);
+    expect(peer(1)).toBe(id("db"));
+    learn({ listens: [listen("other", "10.0.0.2", 5432)] }, 3_000);
+    expect(peer(1)).toBe(id("other"));
+  });
+
+  it("is seen through a virtual address when both ends report the same connection", () => {
+    const { learn, peer } = topology();
+    learn({ listens: [listen("db", "10.0.0.2", 5432)] });
+    learn({
+      edges: [client(1, "web", "10.96.0.1", 5432), server(2, "db", "10.0.0.9", 5432)],
+      ends: [end(1, "10.0.0.9", 40_001), end(2, "10.0.0.9", 40_001)],
+    });
+    expect(peer(1)).toBe(id("db"));
+    expect(peer(2)).toBe(id("web"));
+  });
+
+  it("does not guess a caller among several at one address", () => {
+    const { learn, peer } = topology();
+    learn({ listens: [listen("a", "10.0.0.1", 1), listen("b", "10.0.0.1", 2)] });
+    learn({ edges: [server(1, "db", "10.0.0.1", 5432)] });
+    expect(peer(1)).toBeNull();
+  });
+
+  it("spawns each service once and tells the desk each call once", () => {
+    const { learn } = topology();
+    const instances = [{ instance: 1, service: id("web"), kind: "SystemdUnit", serviceType: "" }] as const;
+    const first = learn({
+      instances,
+      listens: [listen("db", "10.0.0.2", 1)],
+      edges: [client(1, "web", "10.0.0.2", 1)],
+    });
+    const again = learn({ instances, edges: [client(2, "web", "10.0.0.2", 1)] });
+    const of = (effects: readonly ActorEffect[], type: string) =>
+      effects.filter((effect) => effect.kind === type || (effect.kind === "send" && effect.message.type === type))
+        .length;
+    expect([of(first, "spawn"), of(first, "graph")]).toEqual([1, 1]);
+    expect([of(again, "spawn"), of(again, "graph")]).toEqual([0, 0]);
+  });
+});
