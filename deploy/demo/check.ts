@@ -9,10 +9,10 @@ import { now, sleep, TimedOut, until } from "./clock.ts";
 import { freePort, makeEnvironment } from "./environment.ts";
 import { faultProblem, faults } from "./faults.ts";
 import { missingPrograms } from "./packages.ts";
-import { plainPlan, shuffledPlan } from "./plan.ts";
+import { plainPlan, shuffledPlan, type Plan } from "./plan.ts";
 import { startServer, type IncidentSeen, type ServerClient } from "./server.ts";
 import { startShop, type Shop } from "./shop.ts";
-import { judge, truthOf, type Seen, type Verdict } from "./truth.ts";
+import { concernsUs, judge, truthOf, type Seen, type Verdict } from "./truth.ts";
 import { startReceiver, type Receiver } from "./webhook.ts";
 
 const FIRST_BAD_WITHIN_MS = 45_000;
@@ -73,14 +73,22 @@ const orNull = async <A>(waiting: Promise<A>): Promise<A | null> => {
 };
 
 /** The incident that opened after the injection, once it names a cause or had its time for it. */
-const opened = async (server: ServerClient, injectedAt: number, withinMs: number, signal: AbortSignal | undefined) => {
+const opened = async (
+  server: ServerClient,
+  plan: Plan,
+  injectedAt: number,
+  withinMs: number,
+  signal: AbortSignal | undefined,
+): Promise<IncidentSeen | null> => {
   const first = await orNull(
     until(
       "an incident",
       withinMs,
       async () => {
         const all = await server.incidents();
-        return all.find((incident) => incident.openedAt !== null && incident.openedAt >= injectedAt);
+        return all.find(
+          ({ openedAt, service }) => openedAt !== null && openedAt >= injectedAt && concernsUs(service, plan),
+        );
       },
       { signal, everyMs: POLL_MS },
     ),
@@ -121,7 +129,7 @@ const runFault = async (fault: FaultName, bench: Bench, options: RunOptions): Pr
   const firstBadAt = bad?.at ?? null;
   if (bad !== null)
     tell(`first ${bad.type} request ${((bad.at - injectedAt) / 1000).toFixed(1)} s after the injection`);
-  const incident = await opened(server, injectedAt, (firstBadAt ?? now()) + OPEN_WITHIN_MS - now(), signal);
+  const incident = await opened(server, plan, injectedAt, (firstBadAt ?? now()) + OPEN_WITHIN_MS - now(), signal);
   if (incident !== null) tell(`incident: ${incident.headline}`);
 
   const endedAt = now();
@@ -138,6 +146,9 @@ const runFault = async (fault: FaultName, bench: Bench, options: RunOptions): Pr
           until("the end of the incident", CLOSED_WITHIN_MS, () => isClosed(incident.id), { signal, everyMs: POLL_MS }),
         );
   const all = await server.incidents();
+  const beside = all.filter((other) => other.openedAt !== null && other.id !== incident?.id);
+  for (const other of beside)
+    if (!concernsUs(other.service, plan)) tell(`an incident about this machine, not the shop: ${other.headline}`);
   const webhook = receiver.deliveries.find(
     (delivery) => delivery.event === "incident.opened" && delivery.incident === incident?.id,
   );
@@ -150,7 +161,7 @@ const runFault = async (fault: FaultName, bench: Bench, options: RunOptions): Pr
     webhookAt: webhook?.arrivedAt ?? null,
     incident,
     resolvedAt: resolved?.resolvedAt ?? null,
-    others: all.filter((other) => other.openedAt !== null && other.id !== incident?.id),
+    others: beside.filter((other) => concernsUs(other.service, plan)),
     last: incident === null ? null : await server.incident(incident.id),
   };
 };
@@ -186,7 +197,7 @@ export const runQuiet = async (seconds: number, options: RunOptions): Promise<Qu
     const before = { ...shop.users.total };
     await sleep(seconds * 1000, options.signal);
     const { sent, failed, slow } = shop.users.total;
-    const all = await server.incidents();
+    const all = (await server.incidents()).filter(({ service }) => concernsUs(service, shop.environment.plan));
     return {
       seconds,
       requests: sent - before.sent,

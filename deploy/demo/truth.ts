@@ -6,7 +6,7 @@ import type { CauseKind } from "../../schemas/incident.ts";
 import type { FaultName } from "./args.ts";
 import { faults } from "./faults.ts";
 import type { IncidentSeen } from "./server.ts";
-import type { Plan } from "./plan.ts";
+import { LOAD, serviceNames, type Plan } from "./plan.ts";
 
 const kinds: Readonly<Record<FaultName, CauseKind>> = {
   "redis-down": "dependency_down",
@@ -54,7 +54,7 @@ export interface Seen {
   readonly incident: IncidentSeen | null;
   /** when it was closed; null when it was not within the time the run waited */
   readonly resolvedAt: number | null;
-  /** every other incident that opened during the run, before the fault or beside it */
+  /** every other incident that opened during the run, before the fault or beside it, in the shop or in Coroot itself */
   readonly others: readonly IncidentSeen[];
   /** the incident as it was at the end of the run */
   readonly last: IncidentSeen | null;
@@ -78,6 +78,13 @@ export interface Verdict {
 
 /** The service's part of an id; units may be named with or without their suffix. */
 const bareName = (service: string): string => service.slice(service.lastIndexOf("/") + 1).replace(/\.service$/, "");
+
+/** Whether an incident is about the shop, its users or Coroot; the machine's own programs may have trouble of their own. */
+export const concernsUs = (service: string, plan: Plan): boolean => {
+  const name = bareName(service);
+  if (!service.includes("/SystemdUnit/")) return name.startsWith("coroot");
+  return name === LOAD || serviceNames(plan).includes(name);
+};
 
 const seconds = (from: number | null, to: number | null): number | null =>
   from === null || to === null ? null : (to - from) / 1000;

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { IncidentSeen } from "../../../deploy/demo/server.ts";
+import { plainPlan } from "../../../deploy/demo/plan.ts";
 import { formatTable } from "../../../deploy/demo/table.ts";
-import { judge, type Seen } from "../../../deploy/demo/truth.ts";
+import { concernsUs, judge, type Seen } from "../../../deploy/demo/truth.ts";
 
 const T = 1_800_000_000_000;
 const incident: IncidentSeen = {
@@ -87,6 +88,18 @@ describe("judging a run", () => {
     expect(judge(slow).late).toEqual(["suspicion", "incident"]);
     expect(judge({ ...slow, fault: "oom" }).late).toEqual([]);
     expect(judge({ ...slow, fault: "db-lock", webhookAt: T + 41_000 }).late).toEqual(["incident"]);
+  });
+});
+
+describe("whose incident it is", () => {
+  it.each([
+    ["c/host/SystemdUnit/cart", true],
+    ["c/host/SystemdUnit/load", true],
+    ["c/host/Process/coroot-start", true],
+    ["c/host/Process/nginx", false],
+    ["c/host/SystemdUnit/sshd", false],
+  ])("%s: ours %s", (service, ours) => {
+    expect(concernsUs(service, plainPlan())).toBe(ours);
   });
 });
 
