@@ -154,7 +154,9 @@ const optionsOf = (element: HTMLElement, latest: () => ChartProps, show: (chart:
       y: {
         range: (_, __, max) => {
           const { least = 0, level } = latest();
-          return [0, Math.max((max ?? 0) * 1.12, least, (level?.value ?? 0) * 1.05, 1e-9)];
+          // a level far above all data would press the data flat: it is left out of sight then
+          const top = Math.max((max ?? 0) * 1.12, least, 1e-9);
+          return [0, level !== undefined && level.value <= top * 4 ? Math.max(top, level.value * 1.08) : top];
         },
       },
       ratio: { range: (_, __, max) => [0, Math.min(1, Math.max((max ?? 0) * 1.2, 0.1))] },
@@ -222,6 +224,7 @@ const drawLevel = (u: uPlot, level: ChartProps["level"], color: string): void =>
   if (level === undefined) return;
   const { ctx, bbox } = u;
   const y = Math.round(u.valToPos(level.value, "y", true));
+  if (y < bbox.top) return;
   ctx.save();
   ctx.strokeStyle = color;
   ctx.fillStyle = color;

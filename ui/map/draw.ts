@@ -167,13 +167,22 @@ const paintCard = (ctx: CanvasRenderingContext2D, card: ServiceCard, spot: Spot,
   }
   const detailed = view.k >= 0.48;
   const nameY = detailed ? y + 17 : spot.y;
-  paintGlyph(ctx, typeGlyph(card.type, card.kind), x + 17, nameY, 15, palette.text3);
-  paintGlyph(ctx, STATUS_GLYPH[card.status], x + CARD_W - 15, nameY, loud ? 13 : 11, palette.status[card.status]);
+  if (detailed) paintGlyph(ctx, typeGlyph(card.type, card.kind), x + 17, nameY, 15, palette.text3);
+  paintGlyph(
+    ctx,
+    STATUS_GLYPH[card.status],
+    x + CARD_W - 15,
+    nameY,
+    (loud ? 13 : 11) * (detailed ? 1 : 1.4),
+    palette.status[card.status],
+  );
   ctx.textBaseline = "middle";
   ctx.textAlign = "left";
-  ctx.font = `600 ${detailed ? 13 : 16}px ${palette.font}`;
+  // seen from afar the name grows in the card, so that it stays readable
+  ctx.font = `600 ${detailed ? 13 : Math.round(Math.min(23, 10.5 / view.k))}px ${palette.font}`;
   ctx.fillStyle = palette.text;
-  ctx.fillText(ellipsis(ctx, card.name, CARD_W - 30 - 26), x + 30, nameY + 0.5);
+  const nameX = detailed ? 30 : 11;
+  ctx.fillText(ellipsis(ctx, card.name, CARD_W - nameX - 26), x + nameX, nameY + 0.5);
   if (!detailed) return;
   const row = y + 36;
   ctx.font = `11.5px ${palette.font}`;

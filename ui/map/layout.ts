@@ -21,15 +21,19 @@ export interface Placement {
   readonly bends: ReadonlyMap<string, readonly Spot[]>;
   /** distance of neighbours in a column: generous while there are few */
   readonly row: number;
+  /** distance of columns */
+  readonly column: number;
 }
 
 export const CARD_W = 176;
 export const CARD_H = 50;
-const COLUMN = CARD_W + 116;
+/** room between columns: for labels while there are few columns */
+const GAP_WIDE = 116;
+const GAP_NARROW = 84;
 const ROW_NEAR = CARD_H + 14;
 const BEND = 18;
 
-export const EMPTY: Placement = { spots: new Map(), bends: new Map(), row: ROW_NEAR };
+export const EMPTY: Placement = { spots: new Map(), bends: new Map(), row: ROW_NEAR, column: CARD_W + GAP_WIDE };
 
 export const edgeKey = (from: string, to: string): string => `${from}>${to}`;
 
@@ -89,12 +93,13 @@ export const layOut = (input: Graph): Placement => {
   const filled = Array.from({ length: columns.length }, (_, index) => columns[index] ?? []);
   const ordered = orderColumns(filled, links);
   const tallest = Math.max(0, ...filled.map((items) => items.length));
+  const pitch = CARD_W + (filled.length <= 6 ? GAP_WIDE : GAP_NARROW);
   const row = CARD_H + (tallest <= 5 ? 46 : tallest <= 9 ? 28 : 14);
   const heightOf = (item: string): number => (bendNames.has(item) ? BEND : row);
   const ys = spread(ordered, links, heightOf);
   const all = new Map<string, Spot>();
   for (const [index, items] of ordered.entries())
-    for (const item of items) all.set(item, { x: index * COLUMN, y: ys.get(item) ?? 0 });
+    for (const item of items) all.set(item, { x: index * pitch, y: ys.get(item) ?? 0 });
   const spots = new Map(
     graph.nodes.flatMap((node) => (all.has(node) ? [[node, all.get(node) ?? { x: 0, y: 0 }] as const] : [])),
   );
@@ -104,7 +109,7 @@ export const layOut = (input: Graph): Placement => {
       key,
       route.flatMap((name) => all.get(name) ?? []),
     );
-  return { spots, bends, row };
+  return { spots, bends, row, column: pitch };
 };
 
 /** Whether a card at this spot would touch another. */
@@ -152,8 +157,8 @@ export const extend = (placed: Placement, input: Graph): Placement => {
       }
       const x =
         before.length > 0
-          ? Math.max(...before.map((spot) => spot.x)) + COLUMN
-          : Math.min(...after.map((spot) => spot.x)) - COLUMN;
+          ? Math.max(...before.map((spot) => spot.x)) + placed.column
+          : Math.min(...after.map((spot) => spot.x)) - placed.column;
       const y = near.reduce((sum, spot) => sum + spot.y, 0) / near.length;
       spots.set(node, freeSpot(spots, x, y, placed.row));
     }

@@ -125,10 +125,10 @@ const StoredCharts = ({ service, spanMs, latencyObjectiveMs }: ChartsProps & { r
   if (history.data === null || lines === null) return <p className="quiet section-none">Reading history…</p>;
   if (history.data.time.length === 0)
     return <p className="quiet section-none">Nothing was recorded for this service in this range.</p>;
-  const common = { time: history.data.time, from, to, syncKey: "service", height: 190 };
+  const common = { time: history.data.time, from, to, syncKey: "service", height: 248 };
   return (
     <>
-      <div className="charts">
+      <div className="charts charts-tall">
         <Chart {...common} title="Requests per second" lines={lines.traffic} least={1} />
         <Chart {...common} title="Latency" lines={lines.latency} level={levelOf(latencyObjectiveMs)} least={1} />
       </div>

@@ -62,7 +62,10 @@ export const SloCard = ({ slo, hasSlo }: { readonly slo: SloView | null; readonl
         </dd>
         <dt>Requests</dt>
         <dd className="num">
-          {formatCount(slo.good)} good, {formatCount(slo.bad)} bad <span className="quiet">in up to 30 days</span>
+          {formatCount(slo.good)} good, {formatCount(slo.bad)} bad{" "}
+          <span className="quiet" title="the last 30 days, or since the service is known">
+            in 30 d
+          </span>
         </dd>
       </dl>
       {slo.burn.length === 0 ? null : (
