@@ -36,6 +36,15 @@ const prepare = async () => {
   return results.every((result) => result.part !== "bundle" || result.state !== "failed");
 };
 
+/** npm that is killed cannot pass it on: what it started ends as well, instead of running on unseen. */
+const stopWithNpm = () => {
+  if (process.env["npm_lifecycle_event"] === undefined) return;
+  const npm = process.ppid;
+  setInterval(() => {
+    if (process.ppid !== npm) process.kill(process.pid, "SIGTERM");
+  }, 1_000).unref();
+};
+
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
   try {
     if (!(await prepare())) process.exit(1);
@@ -48,6 +57,7 @@ if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.a
     say("coroot: dist/coroot.mjs is missing; build it with: npm run build");
     process.exit(1);
   }
+  stopWithNpm();
   process.argv = [process.execPath, bundle, ...commandLine(process.argv.slice(2))];
   await import(pathToFileURL(bundle).href);
 }
