@@ -128,10 +128,10 @@ export class ProbeBed {
     return this.last?.self[name] ?? 0;
   }
 
-  /** Waits for `n` more whole ticks, so that everything done before has been read from the kernel. */
-  async settled(n = 2): Promise<void> {
-    const from = this.ticks;
-    await this.until(`${n} ticks`, () => this.ticks >= from + n);
+  /** Waits for a tick that was read from the kernel after this moment. */
+  async settled(): Promise<void> {
+    const now = Number(process.hrtime.bigint()) / 1e6;
+    await this.until("a tick", () => this.last !== null && this.last.monoMs > now);
   }
 
   async until(what: string, holds: () => boolean, timeoutMs = 10_000): Promise<void> {
