@@ -222,6 +222,8 @@ int load(struct kernel *kernel)
 	FD(listeners);
 	FD(events);
 	FD(conns);
+	FD(scratches);
+	FD(zero_row);
 	attach(kernel, object);
 	report();
 	/* the kernel's BTF was read to relocate; give its memory back */

@@ -435,7 +435,8 @@ static void send_self(void)
 
 	if (ticks_built % 10 == 1)
 		kernel_bytes = memory_of(k->edges) + memory_of(k->folded) + memory_of(k->rows) + memory_of(k->listeners) +
-			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->controls);
+			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->controls) +
+			       memory_of(k->scratches) + memory_of(k->zero_row);
 	getrusage(RUSAGE_SELF, &usage);
 	out_begin(FRAME_SELF);
 	self("edges", edge_count);

@@ -165,8 +165,12 @@ for i in range(25):
   c.sendall(b"*1\\r\\n$4\\r\\nPING\\r\\n");a.recv(100);a.sendall(b"+PONG\\r\\n");c.recv(100)
 print(l.getsockname()[1],os.readlink("/proc/self/ns/net")[5:-1],flush=True);sys.stdin.read()`,
     ]);
-    const line = await new Promise<string>((resolve) =>
-      child.stdout.once("data", (data: Buffer) => resolve(data.toString())),
+    let line = "";
+    await new Promise<void>((resolve) =>
+      child.stdout.on("data", (data: Buffer) => {
+        line += data.toString();
+        if (line.includes("\n")) resolve();
+      }),
     );
     const [port = 0, netns = 0] = line.trim().split(" ").map(Number);
     await bed.settled();

@@ -104,8 +104,19 @@ export const psql = (port: number, sql: string): string => {
   return done.stdout;
 };
 
-export const redisBenchmark = (port: number, n: number, depth: number, bytes: number, tests = "set"): void => {
-  execFileSync("redis-benchmark", `-p ${port} -n ${n} -c 10 -P ${depth} -d ${bytes} -q -t ${tests}`.split(" "), {
-    stdio: "ignore",
-  });
+export const redisBenchmark = (
+  port: number,
+  n: number,
+  depth: number,
+  bytes: number,
+  tests = "set",
+  clients = 10,
+): void => {
+  execFileSync(
+    "redis-benchmark",
+    `-p ${port} -n ${n} -c ${clients} -P ${depth} -d ${bytes} -q -t ${tests}`.split(" "),
+    {
+      stdio: "ignore",
+    },
+  );
 };
