@@ -8,6 +8,7 @@ import { Cause, Effect, Exit } from "effect";
 import { distDir } from "../dist.ts";
 import { stopWithParent } from "./child.ts";
 import { CommandError, EXIT, type Values } from "./command.ts";
+import { forTerminal } from "./log.ts";
 import { readSettings } from "./settings.ts";
 
 /** The link's address, whichever form the server's was given in. */
@@ -34,7 +35,8 @@ export const nodeAgent = async (values: Values): Promise<number> => {
     traffic: agent.traffic,
     ...(node === undefined ? {} : { node }),
   });
-  const exit = await Effect.runPromiseExit(program);
+  const supervised = process.env["COROOT_SUPERVISED"] === "1";
+  const exit = await Effect.runPromiseExit(supervised ? forTerminal(settings.log)(program) : program);
   if (Exit.isSuccess(exit)) return EXIT.ok;
   const failure = Cause.failureOption(exit.cause);
   throw new CommandError(EXIT.failure, failure._tag === "Some" ? failure.value.message : Cause.pretty(exit.cause), "");

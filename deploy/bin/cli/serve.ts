@@ -5,6 +5,8 @@
  */
 import { Cause, Effect, Exit } from "effect";
 import { CommandError, EXIT, type ExitCode, type Values } from "./command.ts";
+import type { Settings } from "../../../runtime/config/Config.ts";
+import { forTerminal } from "./log.ts";
 import { checkPort } from "./preflight.ts";
 import { readSettings } from "./settings.ts";
 
@@ -14,17 +16,19 @@ export interface ServerSettings {
   readonly data: string;
   readonly config: string | undefined;
   readonly cluster: string;
+  readonly log: Settings["log"];
 }
 
 /** The settings of a server whose port is free, or a CommandError that says that it is not. */
 export const serverSettings = async (values: Values): Promise<ServerSettings> => {
-  const { server, data, cluster } = await readSettings(values);
+  const { server, data, cluster, log } = await readSettings(values);
   return {
     host: server.host,
     port: await checkPort(server.host, server.port),
     data,
     config: values.text("config"),
     cluster,
+    log,
   };
 };
 
@@ -60,13 +64,14 @@ export const explain = (cause: Cause.Cause<unknown>): Failure => {
   return { why: error.message, exitCode: isHeld(error) ? EXIT.conflict : EXIT.failure };
 };
 
-export const startServer = async (settings: ServerSettings): Promise<RunningServer> => {
+/** `terminal`: log for a person who reads along, else as a service does. */
+export const startServer = async (settings: ServerSettings, terminal: boolean): Promise<RunningServer> => {
   const { runServer } = await import("../server.ts");
   const controller = new AbortController();
-  const { config, ...others } = settings;
-  const program = runServer({ ...others, ...(config === undefined ? {} : { config }) });
-  const ended = Effect.runPromiseExit(Effect.scoped(program), { signal: controller.signal }).then((exit) =>
-    Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause) ? null : explain(exit.cause),
+  const { config, log, ...others } = settings;
+  const server = Effect.scoped(runServer({ ...others, ...(config === undefined ? {} : { config }) }));
+  const ended = Effect.runPromiseExit(terminal ? forTerminal(log)(server) : server, { signal: controller.signal }).then(
+    (exit) => (Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause) ? null : explain(exit.cause)),
   );
   return {
     ended,

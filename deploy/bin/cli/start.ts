@@ -37,7 +37,10 @@ const reported = (agents: readonly Fields[]): readonly Fields[] =>
   agents.filter((agent) => textOf(agent, "state") === "connected" && (numberOf(agent, "window") ?? 0) > 0);
 
 /** Polls until an agent has sent its first windows and services appear, or the wait is over. */
-const observe = async (address: URL, stopped: AbortSignal): Promise<readonly string[]> => {
+const observe = async (
+  address: URL,
+  stopped: AbortSignal,
+): Promise<{ readonly agents: readonly Fields[]; readonly services: number }> => {
   const until = performance.now() + REPORT_WAIT_MS;
   let agents: readonly Fields[] = [];
   let services = -1;
@@ -47,20 +50,54 @@ const observe = async (address: URL, stopped: AbortSignal): Promise<readonly str
     services = (await askRows(address, "/api/services", 5_000)).rows.length;
     const settled = agents.length > 0 && services > 0 && services === before;
     if (settled || performance.now() > until) break;
-    await new Promise((resume) => setTimeout(resume, 1_000));
+    await pause(1_000, stopped);
   }
-  return summary(agents, Math.max(0, services));
+  return { agents, services: Math.max(0, services) };
 };
 
-/** Prints what is observed, unless it is stopped before. */
+/** How often features are looked at again after the summary. */
+const WATCH_MS = 5_000;
+
+/** Lines for the features that went off or came back since the last look; pure. */
+export const changes = (before: ReadonlyMap<string, string>, now: ReadonlyMap<string, string>): readonly string[] => [
+  ...[...now].flatMap(([feature, reason]) =>
+    before.get(feature) === reason ? [] : [`off       ${feature}: ${reason}`],
+  ),
+  ...[...before.keys()].flatMap((feature) => (now.has(feature) ? [] : [`on        ${feature}`])),
+];
+
+const offIn = (agents: readonly Fields[]): ReadonlyMap<string, string> =>
+  new Map(agents.flatMap(featuresOff).map((one) => [one.feature, one.reason]));
+
+const pause = (ms: number, stopped: AbortSignal): Promise<void> =>
+  new Promise((resume) => {
+    const timer = setTimeout(resume, ms);
+    stopped.addEventListener("abort", () => {
+      clearTimeout(timer);
+      resume();
+    });
+  });
+
+/** Prints what is observed and what is off, and from then on what changes of it, until it is stopped. */
 const report = async (address: URL, stopped: AbortSignal): Promise<void> => {
-  let lines: readonly string[];
   try {
-    lines = await observe(address, stopped);
+    const first = await observe(address, stopped);
+    if (stopped.aborted) return;
+    summary(first.agents, first.services).forEach(say);
+    let before = offIn(first.agents);
+    for (;;) {
+      await pause(WATCH_MS, stopped);
+      if (stopped.aborted) return;
+      const agents = reported((await askRows(address, "/api/agents", WATCH_MS)).rows);
+      // between two connections nothing is known, and nothing has changed
+      if (agents.length === 0) continue;
+      const now = offIn(agents);
+      changes(before, now).forEach(say);
+      before = now;
+    }
   } catch (error) {
-    lines = [`observed  unknown: ${error instanceof Error ? error.message : String(error)}`];
+    if (!stopped.aborted) say(`observed  unknown: ${error instanceof Error ? error.message : String(error)}`);
   }
-  if (!stopped.aborted) lines.forEach(say);
 };
 
 const untilStopped = async (
@@ -81,7 +118,7 @@ const untilStopped = async (
 export const server = async (values: Values): Promise<number> => {
   const settings = await serverSettings(values);
   const stop = stopSignal(() => process.exit(130));
-  const running = await startServer(settings);
+  const running = await startServer(settings, false);
   const address = localAddress(settings, "http");
   const early = await Promise.race([whenHealthy(address, running).then(() => null), stop]);
   if (early !== null) {
@@ -102,7 +139,7 @@ export const start = async (values: Values): Promise<number> => {
     agent?.kill();
     process.exit(130);
   });
-  const running = await startServer(settings);
+  const running = await startServer(settings, true);
   const address = localAddress(settings, "http");
   const early = await Promise.race([whenHealthy(address, running).then(() => null), stop]);
   if (early !== null) {

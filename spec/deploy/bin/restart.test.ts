@@ -1,7 +1,7 @@
 /** When `coroot start` brings the node agent back, and when it leaves it. */
 import { describe, expect, it } from "vitest";
 import { afterEnd, HEALTHY_MS, none, type Restarts } from "../../../deploy/bin/cli/restart.ts";
-import { summary } from "../../../deploy/bin/cli/start.ts";
+import { changes, summary } from "../../../deploy/bin/cli/start.ts";
 
 const waits = (runs: readonly number[]): readonly number[] => {
   let state: Restarts = none;
@@ -49,5 +49,22 @@ describe("the summary", () => {
 
   it("says so when no agent has reported", () => {
     expect(summary([], 0)).toEqual(["observed  nothing yet: no node agent has reported"]);
+  });
+});
+
+describe("after the summary", () => {
+  it("a feature that goes off, changes its reason or comes back is told once", () => {
+    const before = new Map([["tls", "no OpenSSL"]]);
+    expect(changes(before, before)).toEqual([]);
+    expect(
+      changes(
+        before,
+        new Map([
+          ["tls", "no symbols"],
+          ["oom", "no right"],
+        ]),
+      ),
+    ).toEqual(["off       tls: no symbols", "off       oom: no right"]);
+    expect(changes(before, new Map())).toEqual(["on        tls"]);
   });
 });
