@@ -76,6 +76,8 @@ const HIDDEN_MS = 60_000;
 const SILENCE_MS = 15_000;
 /** a topic without readers is let go after this, so that changing the view and coming back costs nothing */
 const LINGER_MS = 3_000;
+/** a topic that was refused is asked for again after this, while it has readers */
+const RETRY_MS = 3_000;
 const OFFSET_SAMPLES = 30;
 
 const nothing = (): void => {};
@@ -138,6 +140,14 @@ export const makeLive = (parts: LiveParts): Live => {
     send({ type: "subscribe", topic: name });
   };
 
+  /** What cannot be read now, or is not there yet, may be in a moment: a new service, a restarted actor. */
+  const askLater = (name: string, topic: Topic): void => {
+    topic.asked = false;
+    parts.after(RETRY_MS, () => {
+      if (topics.get(name) === topic && !topic.asked) ask(name, topic);
+    });
+  };
+
   const learnClock = (nowMs: number): void => {
     // a message can only be late: the largest difference is the one with the least delay
     offsets.push(nowMs - parts.now());
@@ -157,8 +167,9 @@ export const makeLive = (parts: LiveParts): Live => {
     }
     if (message.type === "error") {
       const topic = message.topic === null ? undefined : topics.get(message.topic);
-      if (message.topic !== null && topic !== undefined)
-        update(message.topic, topic, { ...topic.state, ready: true, error: message.message });
+      if (message.topic === null || topic === undefined) return;
+      update(message.topic, topic, { ...topic.state, ready: true, error: message.message });
+      askLater(message.topic, topic);
       return;
     }
     const topic = topics.get(message.topic);

@@ -10,6 +10,7 @@ import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { WebSocketServer, type WebSocket } from "ws";
+import type { HistoryAnswer } from "../../schemas/api.ts";
 import { PAGE_PROTOCOL, type PageMessage, type PageRequest } from "../../schemas/wire/page.ts";
 import type { Made, Scenario } from "./shop-graph.ts";
 import { incidentOf, incidentsOf } from "./shop-incident.ts";
@@ -83,7 +84,7 @@ export const startFixture = async (options: {
       const recent = Array.from({ length: 40 }, (_, n) => ({
         at: (second - n) * 1000,
         type: n % 5 === 0 ? "Tick" : "Window",
-        from: n % 5 === 0 ? null : "/server/agents",
+        from: n % 5 === 0 ? null : "agent-session/node-1",
         waitMs: 0.2 + (n % 7) / 10,
         handleMs: 0.1 + (n % 3) / 20,
         error: n === 11 ? "RangeError: histogram has 109 counters" : null,
@@ -183,6 +184,10 @@ export const startFixture = async (options: {
           return;
         }
         const entries = entriesOf(message.topic);
+        if (Object.keys(entries).length === 0 && message.topic.includes(":")) {
+          send(session, { type: "error", topic: message.topic, message: "there is no such topic" });
+          return;
+        }
         const held = { seq: 1, sent: asTexts(entries) };
         session.topics.set(message.topic, held);
         send(session, { type: "snapshot", topic: message.topic, seq: held.seq, nowMs: Date.now(), entries });
@@ -234,27 +239,30 @@ const newest = (value: unknown): unknown =>
       )
     : value;
 
-const historyOf = (shop: Shop, query: URLSearchParams): Readonly<Record<string, readonly unknown[]>> => {
-  const service = shop.services.find((each) => each.id === query.get("service"));
-  const from = Math.ceil(Number(query.get("from")) / 60_000);
-  const to = Math.floor(Number(query.get("to")) / 60_000);
-  if (service === undefined) return { time: [], requests: [], errors: [], p50Ms: [], p95Ms: [], p99Ms: [] };
-  const step = Math.max(1, Math.ceil((to - from) / 400));
-  const minutes = Array.from({ length: Math.floor((to - from) / step) }, (_, n) => from + n * step);
-  const at = minutes.map((minute) =>
-    shop.traffic(service.id, service.rate * (1 + 0.4 * Math.sin(minute / 90)), service.ms, minute, {
-      errors: 0.0004,
-      slow: 1,
-    }),
-  );
-  return {
-    time: minutes.map((minute) => minute * 60_000),
-    requests: at.map((traffic) => traffic.requestsPerSecond),
-    errors: at.map((traffic) => traffic.requestsPerSecond * traffic.errorRatio),
-    p50Ms: at.map((traffic) => traffic.p50Ms),
-    p95Ms: at.map((traffic) => traffic.p95Ms),
-    p99Ms: at.map((traffic) => traffic.p99Ms),
-  };
+/** As runtime/http/Api.ts answers: figures per second. */
+const historyOf = (shop: Shop, query: URLSearchParams): typeof HistoryAnswer.Type => {
+  const name = query.get("service") ?? "";
+  const [from, to] = [Number(query.get("from")), Number(query.get("to"))];
+  const service = shop.services.find((each) => each.id === name);
+  if (service === undefined) return { service: name, from, to, points: [] };
+  const step = Math.max(10, Math.ceil((to - from) / 400 / 10_000) * 10) * 1000;
+  const first = Math.ceil(from / step) * step;
+  const points = Array.from({ length: Math.max(0, Math.floor((to - first) / step)) }, (_, n) => {
+    const ts = first + n * step;
+    const rate = service.rate * (1 + 0.4 * Math.sin(ts / 5_400_000));
+    const traffic = shop.traffic(service.id, rate, service.ms, ts / 1000, { errors: 0.0004, slow: 1 });
+    return {
+      ts,
+      requests: traffic.requestsPerSecond,
+      errors: traffic.requestsPerSecond * traffic.errorRatio,
+      p50: traffic.p50Ms,
+      p95: traffic.p95Ms,
+      p99: traffic.p99Ms,
+      cpu: 0.1 + rate / 1500,
+      memory: 120 * 1024 * 1024 * (1 + 0.05 * Math.sin(ts / 9_000_000)),
+    };
+  });
+  return { service: name, from, to, points };
 };
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

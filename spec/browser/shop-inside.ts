@@ -122,30 +122,24 @@ export const actorsOf = (shop: Shop, second: number, now: number): Readonly<Reco
       ...over,
     });
   };
-  add("/server", "guardian", null, 0);
-  add("/server/topology", "topology", "/server", 4);
-  add("/server/incident-desk", "incident", "/server", shop.troubled ? 1 : 0);
-  add("/server/sinks", "guardian", "/server", 0);
-  add("/server/sinks/webhook", "alert-sink", "/server/sinks", 0, {
+  add("topology", "topology", null, 4);
+  add("incident-desk", "incident-desk", null, shop.troubled ? 1 : 0);
+  add("rca", "rca", null, shop.troubled ? 1 : 0);
+  add("alert-sink/webhook", "alert-sink", null, 0, {
     restarts: 1,
     lastError: "connect ECONNREFUSED 127.0.0.1:9999",
     deadLetters: 1,
   });
-  add("/server/agents", "guardian", "/server", 0);
-  for (const id of Object.keys(agentsOf(shop, now))) add(`/server/agents/${id}`, "agent-session", "/server/agents", 2);
-  add("/server/partitions", "guardian", "/server", 0);
-  for (const [n, service] of shop.services.entries()) {
-    const partition = `/server/partitions/${Math.floor(chance(service.id) * 16)}`;
-    if (!rows.has(partition)) add(partition, "partition", "/server/partitions", 12);
+  for (const agent of Object.values(agentsOf(shop, now))) add(`agent-session/${agent.node}`, "agent-session", null, 2);
+  for (const [n, service] of shop.services.entries())
     add(
-      `${partition}/${service.id}`,
+      `service/${service.id}`,
       "service",
-      partition,
+      "topology",
       service.rate > 0 ? 3 + service.rate / 300 : 0,
       n === 6
         ? { state: "quarantined", restarts: 3, shed: 12, lastError: "RangeError: histogram has 109 counters" }
         : {},
     );
-  }
   return Object.fromEntries(rows);
 };

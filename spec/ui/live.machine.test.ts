@@ -61,7 +61,9 @@ const listen = async (): Promise<void> => {
     socket.on("message", (data) => {
       const request = JSON.parse(String(data)) as { type: string; topic: string };
       asked.push(`${request.type} ${request.topic}`);
-      if (request.type === "subscribe")
+      if (request.topic === "actor:/late" && asked.length < 2)
+        socket.send(JSON.stringify({ type: "error", topic: request.topic, message: "there is no such topic" }));
+      else if (request.type === "subscribe")
         socket.send(
           JSON.stringify({
             type: "snapshot",
@@ -142,6 +144,14 @@ describe("the live connection", () => {
     await vi.waitFor(() => expect(page.connection().phase).toBe("open"), { timeout: 10_000 });
     await vi.waitFor(() => expect(asked.filter((each) => each === `subscribe ${topic}`)).toHaveLength(2));
     expect(page.connection().attempt).toBe(0);
+  });
+
+  it("says why a topic cannot be read, and has it as soon as it can be", async () => {
+    const page = start();
+    page.subscribe("actor:/late", () => undefined);
+    await vi.waitFor(() => expect(page.read("actor:/late").error).toBe("there is no such topic"));
+    await vi.waitFor(() => expect(entries("actor:/late")).toEqual({ a: 1 }), { timeout: 6000 });
+    expect(page.read("actor:/late").error).toBeNull();
   });
 
   it("learns the server's clock", async () => {

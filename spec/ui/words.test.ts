@@ -14,10 +14,10 @@ import { makeOrderKeeper } from "../../ui/kit/held-order.ts";
 import { sortFrom, sortTo } from "../../ui/kit/sort-search.ts";
 import { backOffMs } from "../../ui/live/back-off.ts";
 import { fromSplat, nameOf, partsOf, toSplat } from "../../ui/names.ts";
-import { isHistory } from "../../ui/services/history.ts";
+import { columnsOf, isHistory } from "../../ui/services/history.ts";
 import { rangeOf } from "../../ui/services/ranges.ts";
 import { rank, type Goal } from "../../ui/shell/rank.ts";
-import { isUnder, treeOf } from "../../ui/console/tree.ts";
+import { pathsUnder, treeOf } from "../../ui/console/tree.ts";
 
 const goal = (group: Goal["group"], title: string, detail = ""): Goal => ({
   key: `${group}${title}`,
@@ -161,8 +161,8 @@ describe("actor tree", () => {
       ["/lost", 1, 0, 0],
       ["/s", 3, 3, 1],
     ]);
-    expect(isUnder("/s/ab", "/s/a")).toBe(false);
-    expect(isUnder("/s/a/b", "/s/a")).toBe(true);
+    expect([...pathsUnder(tree, "/s/a")]).toEqual(["/s/a", "/s/a/b"]);
+    expect(pathsUnder(tree, "/gone").size).toBe(0);
   });
 });
 
@@ -173,12 +173,23 @@ describe("coming back", () => {
     expect(backOffMs(50, 1)).toBe(10_000);
     expect(backOffMs(50, 0)).toBe(5_000);
   });
+});
 
-  it("takes only history whose columns belong together", () => {
-    const column = [1, 2];
-    const history = { time: column, requests: column, errors: column, p50Ms: column, p95Ms: column, p99Ms: column };
-    expect(isHistory(history)).toBe(true);
-    expect(isHistory({ ...history, errors: [1] })).toBe(false);
-    expect(isHistory({ error: "no store" })).toBe(false);
+const point = (ts: number) => ({ ts, requests: 2, errors: 0, p50: 1, p95: null, p99: null, cpu: 0.5, memory: 10 });
+
+describe("history", () => {
+  it("becomes columns, with a hole where points are missing", () => {
+    const columns = columnsOf([point(30_000), point(10_000), point(20_000), point(60_000)]);
+    expect(columns.time).toEqual([10_000, 20_000, 30_000, 40_000, 60_000]);
+    expect(columns.requests).toEqual([2, 2, 2, null, 2]);
+    expect(columns.p95Ms).toEqual([null, null, null, null, null]);
+    expect(columnsOf([]).time).toEqual([]);
+    expect(columnsOf([point(5)]).memoryBytes).toEqual([10]);
+  });
+
+  it("is refused when it is something else", () => {
+    expect(isHistory({ points: [point(1)] })).toBe(true);
+    expect(isHistory({ points: [{ ts: 1 }] })).toBe(false);
+    expect(isHistory({ message: "no store" })).toBe(false);
   });
 });

@@ -11,7 +11,7 @@ import { DataTable, type Column } from "../kit/table.tsx";
 import { isActorView } from "../live/entries.ts";
 import { useEntries, useTopic } from "../live/hooks.ts";
 import { plural, toSplat } from "../names.ts";
-import { isUnder, shortName, treeOf, type Branch } from "./tree.ts";
+import { pathsUnder, shortName, treeOf, type Branch } from "./tree.ts";
 
 export const ACTOR_STATUS: Readonly<Record<ActorView["state"], HealthStatus>> = {
   idle: "unknown",
@@ -163,17 +163,21 @@ export const ConsolePage = () => {
   const state = useTopic("console");
   const actors = useEntries(state, isActorView);
   const tree = useMemo(() => treeOf(actors), [actors]);
+  const under = useMemo(
+    () => (search.under === undefined ? null : pathsUnder(tree, search.under)),
+    [tree, search.under],
+  );
   const find = (search.find ?? "").toLowerCase();
   const rows = useMemo(
     () =>
       new Map(
         [...actors].filter(
           ([path, actor]) =>
-            (search.under === undefined || isUnder(path, search.under)) &&
+            (under === null || under.has(path)) &&
             `${path} ${actor.kind} ${actor.state} ${actor.lastError ?? ""}`.toLowerCase().includes(find),
         ),
       ),
-    [actors, search.under, find],
+    [actors, under, find],
   );
   const [paused, setPaused] = useState(false);
   const setSearch = (change: typeof search): void =>

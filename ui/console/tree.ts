@@ -40,5 +40,16 @@ export const shortName = (actor: ActorView): string =>
     ? actor.path.slice(actor.parent.length).replace(/^\//, "") || actor.path
     : actor.path;
 
-export const isUnder = (path: string, root: string): boolean =>
-  path === root || path.startsWith(root.endsWith("/") ? root : `${root}/`);
+/** The paths of an actor and of all below it, by who is whose parent (a path need not tell). */
+export const pathsUnder = (tree: readonly Branch[], root: string): ReadonlySet<string> => {
+  const found = new Set<string>();
+  const walk = (branches: readonly Branch[], inside: boolean): void => {
+    for (const { actor, children } of branches) {
+      const here = inside || actor.path === root;
+      if (here) found.add(actor.path);
+      walk(children, here);
+    }
+  };
+  walk(tree, false);
+  return found;
+};

@@ -6,7 +6,7 @@
  */
 import type { Live } from "../live.ts";
 import { curveOf, distanceTo, type Curve } from "./geometry.ts";
-import { paint, type Target, type View } from "./draw.ts";
+import { hasRoomForLabels, paint, type Target, type View } from "./draw.ts";
 import { CARD_H, CARD_W, EMPTY, edgeKey, extend, layOut, type Placement } from "./layout.ts";
 import { readPalette } from "./palette.ts";
 import { buildScene, NO_FILTER, type MapFilter, type Scene } from "./scene.ts";
@@ -32,7 +32,8 @@ export interface MapEvents {
   /** what is selected changed by hand */
   readonly onSelect: (target: Target | null) => void;
   readonly onOpen: (id: string) => void;
-  readonly onHover: (target: Target | null) => void;
+  /** `told`: its figures are painted beside its lines already */
+  readonly onHover: (target: Target | null, told: boolean) => void;
 }
 
 export interface MapCanvas {
@@ -188,7 +189,7 @@ export const makeMapCanvas = (canvas: HTMLCanvasElement, live: Live, events: Map
     if (same(hover, next)) return;
     hover = next;
     canvas.style.cursor = next === null ? "grab" : "pointer";
-    events.onHover(next);
+    events.onHover(next, hasRoomForLabels(memory.placed, view.k));
     schedule();
   };
 

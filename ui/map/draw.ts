@@ -253,6 +253,9 @@ const paintLabels = (ctx: CanvasRenderingContext2D, keys: ReadonlySet<string>, p
 
 const faint = (here: boolean): number => (here ? 1 : 0.22);
 
+/** Whether labels fit between the columns at this zoom; if not, the page tells the same in a corner. */
+export const hasRoomForLabels = (placed: Placement, k: number): boolean => (placed.column - CARD_W) * k >= 82;
+
 export const paint = (ctx: CanvasRenderingContext2D, picture: Picture): void => {
   const { width, height, ratio, view, scene, placed, curves } = picture;
   ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -290,6 +293,6 @@ export const paint = (ctx: CanvasRenderingContext2D, picture: Picture): void => 
   ctx.globalAlpha = 1;
   ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
   // the panel tells the figures of what is selected; labels come with the pointer
-  if (lit !== null && (picture.hover !== null || picture.selected?.kind === "edge"))
-    paintLabels(ctx, lit.edges, picture);
+  const asked = picture.hover !== null || picture.selected?.kind === "edge";
+  if (lit !== null && asked && hasRoomForLabels(placed, view.k)) paintLabels(ctx, lit.edges, picture);
 };

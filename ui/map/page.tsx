@@ -12,6 +12,7 @@ import { nameOf, plural, toSplat } from "../names.ts";
 import { IncidentBanner } from "./incident-banner.tsx";
 import { makeMapCanvas, type MapCanvas } from "./canvas.ts";
 import type { Target } from "./draw.ts";
+import { HoverCard } from "./hover-card.tsx";
 import { Legend } from "./legend.tsx";
 import { SidePanel } from "./panel.tsx";
 import { buildScene, type MapFilter } from "./scene.ts";
@@ -38,7 +39,10 @@ export const MapPage = () => {
   const state = useTopic("map");
   const canvasElement = useRef<HTMLCanvasElement>(null);
   const map = useRef<MapCanvas | null>(null);
-  const [hover, setHover] = useState<Target | null>(null);
+  const [hover, setHover] = useState<{ readonly target: Target | null; readonly told: boolean }>({
+    target: null,
+    told: false,
+  });
 
   const filter = useMemo<MapFilter>(
     () => ({ namespaces: setOf(search.ns), kinds: setOf(search.kind), find: search.find ?? "" }),
@@ -74,7 +78,7 @@ export const MapPage = () => {
     const made = makeMapCanvas(element, live, {
       onSelect: (next) => handlers.current.choose(next),
       onOpen: (id) => void handlers.current.navigate({ to: "/service/$", params: { _splat: toSplat(id) } }),
-      onHover: setHover,
+      onHover: (next, told) => setHover({ target: next, told }),
     });
     map.current = made;
     return () => {
@@ -124,8 +128,9 @@ export const MapPage = () => {
             </div>
           ) : null}
           {nothing ? null : <Legend />}
+          {hover.target === null || hover.told ? null : <HoverCard scene={scene} target={hover.target} />}
           <div className="visually-hidden" aria-live="polite">
-            {announce(scene, hover ?? target)}
+            {announce(scene, hover.target ?? target)}
           </div>
         </div>
         {target === null ? null : (

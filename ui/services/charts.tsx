@@ -1,6 +1,6 @@
 /**
  * Charts of a service. Live ranges scroll each second from the topic's own columns; they stand still while paused and
- * while the pointer is on them. Longer ranges are asked for once, from the stored minutes, and renewed every 30 s.
+ * while the pointer is on them. Longer ranges are asked for once, from the store, and renewed every 30 s.
  */
 import { useMemo, useState } from "react";
 import type { LiveWindows } from "../../schemas/wire/page.ts";
@@ -9,7 +9,7 @@ import { Chart, type Line } from "../kit/chart.tsx";
 import { Segmented } from "../kit/segmented.tsx";
 import { useNow } from "../live/hooks.ts";
 import { rangeOf, RANGES } from "./ranges.ts";
-import { useHistory } from "./history.ts";
+import { useHistory, type History } from "./history.ts";
 
 interface ChartsProps {
   readonly service: string;
@@ -22,11 +22,11 @@ interface ChartsProps {
 const rate = (value: number | null): string => (value === null ? "–" : formatRate(value));
 const count = (value: number | null): string => (value === null ? "–" : String(Math.round(value)));
 
-const trafficLines = (data: Pick<LiveWindows, "requests" | "errors">): readonly Line[] => [
+const trafficLines = (data: Pick<LiveWindows | History, "requests" | "errors">): readonly Line[] => [
   { label: "requests", color: "--series-1", values: data.requests, area: true, format: rate },
   { label: "errors", color: "--series-bad", values: data.errors, area: true, format: rate },
 ];
-const latencyLines = (data: Pick<LiveWindows, "p50Ms" | "p95Ms" | "p99Ms">): readonly Line[] => [
+const latencyLines = (data: Pick<LiveWindows | History, "p50Ms" | "p95Ms" | "p99Ms">): readonly Line[] => [
   { label: "p50", color: "--series-2", values: data.p50Ms, format: formatMs },
   { label: "p95", color: "--series-1", values: data.p95Ms, format: formatMs },
   { label: "p99", color: "--series-3", values: data.p99Ms, format: formatMs },
@@ -116,23 +116,26 @@ const StoredCharts = ({ service, spanMs, latencyObjectiveMs }: ChartsProps & { r
   const to = Math.floor(now / 30_000) * 30_000;
   const from = to - spanMs;
   const history = useHistory(service, from, to);
-  const lines = useMemo(
-    () => (history.data === null ? null : { traffic: trafficLines(history.data), latency: latencyLines(history.data) }),
-    [history.data],
-  );
+  const lines = useMemo(() => (history.data === null ? null : storedLinesOf(history.data)), [history.data]);
   if (history.error !== null)
     return <p className="section-none tone-warning">History could not be read: {history.error}</p>;
   if (history.data === null || lines === null) return <p className="quiet section-none">Reading history…</p>;
   if (history.data.time.length === 0)
     return <p className="quiet section-none">Nothing was recorded for this service in this range.</p>;
-  const common = { time: history.data.time, from, to, syncKey: "service", height: 248 };
+  const common = { time: history.data.time, from, to, syncKey: "service", height: 250 };
   return (
-    <>
-      <div className="charts charts-tall">
-        <Chart {...common} title="Requests per second" lines={lines.traffic} least={1} />
-        <Chart {...common} title="Latency" lines={lines.latency} level={levelOf(latencyObjectiveMs)} least={1} />
-      </div>
-      <p className="quiet section-none">CPU, memory and waiting requests are shown on the live ranges.</p>
-    </>
+    <div className="charts">
+      <Chart {...common} title="Requests per second" lines={lines.traffic} least={1} />
+      <Chart {...common} title="Latency" lines={lines.latency} level={levelOf(latencyObjectiveMs)} least={1} />
+      <Chart {...common} title="CPU" lines={lines.cpu} least={0.05} />
+      <Chart {...common} title="Memory" lines={lines.memory} least={1024 * 1024} binary />
+    </div>
   );
 };
+
+const storedLinesOf = (data: History): Readonly<Record<"traffic" | "latency" | "cpu" | "memory", readonly Line[]>> => ({
+  traffic: trafficLines(data),
+  latency: latencyLines(data),
+  cpu: [{ label: "cores", color: "--series-1", values: data.cpuCores, area: true, format: formatCores }],
+  memory: [{ label: "used", color: "--series-2", values: data.memoryBytes, area: true, format: formatBytes }],
+});
