@@ -20,9 +20,11 @@ const MAX_LOOKS = 4;
 /** between two looks at one namespace: after a start or end, and without */
 const LOOK_AFTER_CHANGE_MS = 2_000;
 const LOOK_EVERY_MS = 10_000;
+/** programs take their time between their start and their first listen */
+const CHANGE_LASTS_MS = 6_000;
 
 interface Namespace {
-  changed: boolean;
+  changedMs: number;
   lookedMs: number;
   unowned: number;
   listeners: readonly Listener[];
@@ -43,9 +45,9 @@ export class Listeners {
     this.proc = proc;
   }
 
-  changed(netns: number): void {
+  changed(netns: number, nowMs: number): void {
     const namespace = this.namespaces.get(netns);
-    if (namespace !== undefined) namespace.changed = true;
+    if (namespace !== undefined) namespace.changedMs = nowMs;
   }
 
   /** Looks where it is due; true when a look happened. */
@@ -63,10 +65,11 @@ export class Listeners {
     for (const netns of members.keys()) {
       let namespace = this.namespaces.get(netns);
       if (namespace === undefined) {
-        namespace = { changed: true, lookedMs: Number.NEGATIVE_INFINITY, unowned: 0, listeners: [] };
+        namespace = { changedMs: nowMs, lookedMs: Number.NEGATIVE_INFINITY, unowned: 0, listeners: [] };
         this.namespaces.set(netns, namespace);
       }
-      const wait = namespace.changed ? LOOK_AFTER_CHANGE_MS : LOOK_EVERY_MS;
+      const recent = namespace.changedMs > namespace.lookedMs || nowMs - namespace.changedMs < CHANGE_LASTS_MS;
+      const wait = recent ? LOOK_AFTER_CHANGE_MS : LOOK_EVERY_MS;
       if (nowMs - namespace.lookedMs >= wait - 50) due.push([netns, namespace]);
     }
     due.sort((a, b) => a[1].lookedMs - b[1].lookedMs);
@@ -74,7 +77,6 @@ export class Listeners {
     for (const [netns, namespace] of due.slice(0, MAX_LOOKS)) {
       budget = this.look(netns, namespace, members.get(netns) ?? [], budget);
       namespace.lookedMs = nowMs;
-      namespace.changed = false;
       looked = true;
     }
     if (looked)

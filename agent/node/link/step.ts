@@ -262,7 +262,7 @@ export const stepLink = <W extends Numbered>(state: LinkState<W>, input: LinkInp
       // A goaway already said why.
       const reason = state.holdMs > 0 ? state.lastError : input.reason;
       const next = ended(state, nowMs, reason, input.random);
-      const first = state.phase === "ready" || state.attempts === 0;
+      const first = state.holdMs === 0 && (state.phase === "ready" || state.attempts === 0);
       const what = state.phase === "ready" ? "connection to the server ended" : "server not reached";
       return [next, first ? [{ type: "say", level: "warning", text: `${what}: ${reason}` }] : []];
     }

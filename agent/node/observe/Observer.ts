@@ -170,18 +170,18 @@ export class Observer {
     for (const process of left) {
       const owner = this.instances.ofPid(process.pid);
       if (owner !== null) this.usage.ended(owner, process);
-      this.listeners.changed(process.netns);
+      this.listeners.changed(process.netns, nowMs);
       this.instances.leave(process.pid, nowMs, this.wallMs, this.probeAlive);
     }
     for (const { before, after } of replaced) {
       this.instances.replace(before, after, nowMs);
       this.fold.invalidate(after.pid, nowMs);
-      this.listeners.changed(after.netns);
+      this.listeners.changed(after.netns, nowMs);
     }
     for (const process of joined.toSorted((a, b) => a.startTicks - b.startTicks || a.pid - b.pid))
       if (this.table.processes.get(process.pid) === process) {
         this.instances.join(process, nowMs);
-        this.listeners.changed(process.netns);
+        this.listeners.changed(process.netns, nowMs);
       }
   }
 

@@ -80,11 +80,12 @@ describe("/proc/PID/stat", () => {
   });
 });
 
+const row = (local: string, state: string, inode: number) =>
+  `   0: ${local} 00000000:0000 ${state} 00000000:00000000 00:00000000 00000000     0        0 ${inode} 1 0000 100 0 0 10 0\n`;
+
 describe("sockets", () => {
   it("reads listening rows of both families and stops at the first other one", () => {
     const head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
-    const row = (local: string, state: string, inode: number) =>
-      `   0: ${local} 00000000:0000 ${state} 00000000:00000000 00:00000000 00000000     0        0 ${inode} 1 0000 100 0 0 10 0\n`;
     expect(
       parseListening(
         head + row("0100007F:1F90", "0A", 11) + row("0100007F:9999", "01", 12) + row("00000000:0050", "0A", 13),

@@ -107,9 +107,10 @@ describe("who owns a cgroup", () => {
   });
 });
 
+const program = (exe: string, argv: readonly string[], more: Partial<IdentityInput> = {}) =>
+  programOf({ exe, argv, comm: exe.slice(exe.lastIndexOf("/") + 1), cwd: "", ...more });
+
 describe("what a program is called", () => {
-  const program = (exe: string, argv: readonly string[], more: Partial<IdentityInput> = {}) =>
-    programOf({ exe, argv, comm: exe.slice(exe.lastIndexOf("/") + 1), cwd: "", ...more });
   const cases: readonly (readonly [string, readonly string[], string])[] = [
     ["/usr/bin/node", ["node", "/srv/cart/index.js"], "cart"],
     ["/usr/bin/node", ["node", "/srv/front.mjs", "--port", "80"], "front"],
@@ -160,6 +161,8 @@ describe("what a program is called", () => {
   });
 });
 
+const labels = (Labels: object) => nameFromInspect({ Name: "/shop-cart-1", Config: { Labels } });
+
 describe("identity", () => {
   const base = { exe: "/usr/bin/node", argv: ["node", "/srv/cart.mjs"], comm: "node", cwd: "", node: "vm1" };
   it("prefers the unit to the program, with its folders per hierarchy", () => {
@@ -188,7 +191,6 @@ describe("identity", () => {
     expect(identify({ ...base, cgroup: `0::/kubepods/pod${UID}/${ID}\n` }).container).toBeNull();
   });
   it("reads compose and swarm labels before Docker's own name", () => {
-    const labels = (Labels: object) => nameFromInspect({ Name: "/shop-cart-1", Config: { Labels } });
     expect(labels({})).toEqual({ name: "shop-cart-1", namespace: null });
     expect(labels({ "com.docker.compose.service": "cart", "com.docker.compose.project": "shop" })).toEqual({
       name: "cart",

@@ -105,18 +105,18 @@ describe("spool", () => {
   });
 });
 
-describe("a segment alone", () => {
-  const sampleRound = (set: SampleSet, names: readonly string[]) => {
-    set.begin();
-    for (const name of names) set.put(name, { machine_id: "m" }, 1);
-  };
-  const read = (entry: SpoolEntry | null, known: Map<number, string>): string[] => {
-    if (entry === null) return [];
-    const body = checkStore(decodeFrame(withDefinitions(entry)).body);
-    for (const one of body.series) known.set(one.id, one.name);
-    return Array.from(body.samples.series, (id) => known.get(id) ?? "?");
-  };
+const sampleRound = (set: SampleSet, names: readonly string[]) => {
+  set.begin();
+  for (const name of names) set.put(name, { machine_id: "m" }, 1);
+};
+const read = (entry: SpoolEntry | null, known: Map<number, string>): string[] => {
+  if (entry === null) return [];
+  const body = checkStore(decodeFrame(withDefinitions(entry)).body);
+  for (const one of body.series) known.set(one.id, one.name);
+  return Array.from(body.samples.series, (id) => known.get(id) ?? "?");
+};
 
+describe("a segment alone", () => {
   it("can be replayed into a server that knows nothing, also from its middle", () => {
     const spool = open({ segmentRecords: 2 });
     const set = new SampleSet();

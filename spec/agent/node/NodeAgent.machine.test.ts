@@ -1,0 +1,104 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Effect, Exit, Logger, LogLevel, Scope } from "effect";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { makeNodeAgent, type NodeAgent } from "../../../agent/node/NodeAgent.ts";
+import { startLinkServer, until, type LinkServer } from "./link/server.ts";
+
+let folder = "";
+let server: LinkServer;
+let scope: Scope.CloseableScope;
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), "coroot-agent-"));
+  server = await startLinkServer();
+  scope = await Effect.runPromise(Scope.make());
+});
+afterEach(async () => {
+  await Effect.runPromise(Scope.close(scope, Exit.void));
+  await server.stop();
+  rmSync(folder, { recursive: true });
+});
+
+const start = (probePath: string | null = null): Promise<NodeAgent> =>
+  Effect.runPromise(
+    Scope.extend(
+      makeNodeAgent({
+        server: server.url,
+        keyFile: join(folder, "agent.key"),
+        dataDir: folder,
+        probePath,
+        cluster: "spec",
+        node: "here",
+        traffic: probePath !== null,
+      }),
+      scope,
+    ).pipe(Logger.withMinimumLogLevel(LogLevel.None)),
+  );
+const windows = () => server.connections.flat();
+
+describe("node agent", () => {
+  it("without a probe says so, and sends usage and samples of this machine as long as it runs", async () => {
+    writeFileSync(join(folder, "agent.key"), "the-key\n");
+    const agent = await start();
+    await until("three windows", () => windows().length >= 3, 8_000);
+    expect(server.hellos[0]).toMatchObject({ key: "the-key", cluster: "spec", node: "here", agentId: agent.agentId });
+    expect(server.hellos[0]?.capabilities).toContainEqual({
+      feature: "probe",
+      state: "off",
+      errno: 0,
+      reason: "observing traffic is turned off by configuration",
+    });
+    const numbers = windows().map((one) => one.window);
+    expect(numbers).toEqual(numbers.map((_, i) => (numbers[0] ?? 0) + i));
+    await until(
+      "a process of this test run",
+      () => windows().some((one) => one.instances.some(({ exe }) => exe === process.execPath)),
+      15_000,
+    );
+    await until("samples", () => server.stores.length > 0, 20_000);
+    const [first] = server.stores;
+    const names = new Set(first?.series.map((one) => one.name));
+    for (const name of [
+      "node_resources_cpu_usage_seconds_total",
+      "container_resources_cpu_usage_seconds_total",
+      "coroot_agent_cpu_seconds_total",
+      "coroot_agent_unattributed_requests_total",
+    ])
+      expect(names).toContain(name);
+    const container = first?.series.find((one) => one.name === "container_resources_memory_rss_bytes");
+    expect(Object.keys(container?.labels ?? {}).toSorted()).toEqual(["app_id", "container_id", "machine_id"]);
+    expect(container?.labels["app_id"]).toMatch(/^spec\/here\//);
+    await until("samples leave the disk", () => agent.spool.stats.waiting === 0);
+  });
+
+  it("waits for a key that is not there yet, says which file, and keeps what it sees", async () => {
+    const agent = await start();
+    await until("said why", () => agent.link.state().lastError.includes("agent.key"));
+    await until("a window waits", () => agent.link.state().ring.length > 0);
+    writeFileSync(join(folder, "agent.key"), "late");
+    await until("greeted and sent", () => windows().length > 0, 10_000);
+    expect(server.hellos[0]?.key).toBe("late");
+    expect(windows()[0]?.window).toBeLessThanOrEqual(1);
+  });
+
+  it("keeps its id over its lives, and counts them", async () => {
+    writeFileSync(join(folder, "agent.key"), "k");
+    const first = await start();
+    await Effect.runPromise(Scope.close(scope, Exit.void));
+    scope = await Effect.runPromise(Scope.make());
+    const second = await start();
+    expect(second.agentId).toBe(first.agentId);
+    expect(second.epoch).toBeGreaterThan(first.epoch);
+  });
+
+  it("tells when the probe cannot be started, and observes without it", async () => {
+    writeFileSync(join(folder, "agent.key"), "k");
+    await start(join(folder, "no-probe"));
+    await until("greeted", () => server.hellos.length > 0, 8_000);
+    const probe = server.hellos[0]?.capabilities.find((one) => one.feature === "probe");
+    expect(probe).toMatchObject({ state: "off", errno: 2 });
+    await until("windows", () => windows().length >= 2, 8_000);
+  });
+});
