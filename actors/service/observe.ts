@@ -46,7 +46,9 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
       instance.up = event.kind === "start" ? true : event.kind === "oom" ? instance.up : false;
   }
   const sli: Indicator = { total: 0, bad: 0, slow: 0, histogram: new Uint32Array(HISTOGRAM_BUCKETS) };
-  const serverSeen = message.edges.some((edge) => edge.side === "inbound-server" && edge.protocols.length > 0);
+  const serverSeen = message.edges.some(
+    (edge) => edge.side === "inbound-server" && (edge.protocols.length > 0 || edge.pending > 0),
+  );
   if (serverSeen) state.serverViewAt = now;
   const useClients = now - state.serverViewAt > SERVER_VIEW_FRESH_MS;
   for (const window of message.edges) takeEdge(state, message, window, second, now, useClients, sli);
@@ -163,6 +165,7 @@ const takeEdge = (
   edge.traffic.gauges(second, window.pending, window.oldestMs);
   const inView = window.side === "inbound-server" || (window.side === "inbound-client" && useClients);
   if (inView && window.peer !== state.id) takeIndicator(state, edge, window, second, sli);
+  else edge.stuck = 0;
   if (window.side === "inbound-client" && window.failedConnects > 0 && window.peer !== state.id) {
     sli.total += window.failedConnects;
     sli.bad += window.failedConnects;

@@ -108,7 +108,7 @@ const dbLock = during(FAULT_AT, FAULT_AT + 40, (s) => {
   };
   return faulty(
     {
-      "catalog>postgres": { ok: 8, pending: Math.min(8, s - FAULT_AT + 1), oldestMs: (s - FAULT_AT + 1) * 1000 },
+      "catalog>postgres": { ok: 0, pending: Math.min(8, s - FAULT_AT + 1), oldestMs: (s - FAULT_AT + 1) * 1000 },
       "front>catalog": stuck,
       "nginx>front": {
         ok: 8,
