@@ -1,7 +1,7 @@
 /**
  * A paced HTTP load on loopback: keep-alive connections, one request under way on each, so many requests per second as
  * asked for, sent in steps of ten milliseconds. Raw sockets, so that the load costs less than what it drives. A step
- * that finds no idle connection sends later; what was really answered is what counts.
+ * that finds no idle connection sends as soon as an answer frees one; what was really answered is what counts.
  */
 import { connect, type Socket } from "node:net";
 
@@ -23,7 +23,18 @@ export const startLoad = async (port: number, perSecond: number, replyBytes: num
   const request = Buffer.from(`GET /item HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n\r\n`);
   const sockets = await Promise.all(Array.from({ length: 32 }, () => opened(port)));
   const idle: Socket[] = [...sockets];
+  const startedAt = performance.now();
   let answered = 0;
+  let sent = 0;
+  const send = (): void => {
+    const due = ((performance.now() - startedAt) / 1000) * perSecond;
+    while (sent + 1 <= due) {
+      const socket = idle.shift();
+      if (socket === undefined) return;
+      socket.write(request);
+      sent += 1;
+    }
+  };
   for (const socket of sockets) {
     let have = 0;
     socket.on("data", (bytes) => {
@@ -32,21 +43,12 @@ export const startLoad = async (port: number, perSecond: number, replyBytes: num
       have = 0;
       answered += 1;
       idle.push(socket);
+      send();
     });
     // a broken connection takes no further part; the count of answers tells
     socket.on("error", () => socket.destroy());
   }
-  const startedAt = performance.now();
-  let sent = 0;
-  const timer = setInterval(() => {
-    const due = Math.floor(((performance.now() - startedAt) / 1000) * perSecond);
-    while (sent < due) {
-      const socket = idle.shift();
-      if (socket === undefined) break;
-      socket.write(request);
-      sent += 1;
-    }
-  }, STEP_MS);
+  const timer = setInterval(send, STEP_MS);
   return {
     answered: () => answered,
     stop: () => {
