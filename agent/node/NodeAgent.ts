@@ -10,7 +10,7 @@ import { Clock, Deferred, Duration, Effect, type Scope } from "effect";
 import { PROTOCOL } from "../../schemas/wire/frame.ts";
 import type { Capability, HelloBody } from "../../schemas/wire/link.ts";
 import { openHome, readKey, AgentFileError } from "./AgentHome.ts";
-import { hostCapabilities } from "./capabilities.ts";
+import { hostCapabilities, mayLookInside } from "./capabilities.ts";
 import { parseCgroupMounts } from "./host/cgroups.ts";
 import { readNode } from "./host/nodeFigures.ts";
 import type { Process } from "./host/ProcessTable.ts";
@@ -76,6 +76,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
 
     const mounts = parseCgroupMounts(yield* readProc("/proc/self/mountinfo"));
     const uptimeMs = Number.parseFloat(yield* readProc("/proc/uptime")) * 1000;
+    const inside = mayLookInside(yield* readProc("/proc/self/status"));
     const spool = yield* Effect.acquireRelease(
       Effect.try({
         try: () =>
@@ -131,6 +132,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       ...probeCapabilities,
       ...hostCapabilities({
         mounts,
+        mayLookInside: inside,
         processErrno: observer.table.refusedErrno,
         listenerErrno: observer.listeners.refusedErrno,
         runtime: naming.refusal(),

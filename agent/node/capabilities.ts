@@ -7,7 +7,9 @@ import type { CgroupMounts } from "./host/cgroups.ts";
 
 export interface HostSight {
   readonly mounts: CgroupMounts;
-  /** errno of the last process that we might not look into, 0 when all could be */
+  /** CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: with them a refusal is a process that just ends, not a lack of rights */
+  readonly mayLookInside: boolean;
+  /** errno of the last process that refused to be looked into, 0 when none did */
   readonly processErrno: number;
   readonly listenerErrno: number;
   /** errno and text of the last refusal of the container runtime; null when it answers */
@@ -15,6 +17,17 @@ export interface HostSight {
   /** last error of the disk under the spool, "" when it takes what we write */
   readonly spoolError: string;
 }
+
+const CAP_DAC_OVERRIDE = 1n;
+const CAP_DAC_READ_SEARCH = 2n;
+const CAP_SYS_PTRACE = 19n;
+
+/** From the text of /proc/self/status. */
+export const mayLookInside = (status: string): boolean => {
+  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
+  const has = (bit: bigint): boolean => ((effective >> bit) & 1n) === 1n;
+  return has(CAP_SYS_PTRACE) && (has(CAP_DAC_READ_SEARCH) || has(CAP_DAC_OVERRIDE));
+};
 
 const feature = (name: string, state: Capability["state"], errno = 0, reason = ""): Capability => ({
   feature: name,
@@ -38,11 +51,11 @@ export const hostCapabilities = (sight: HostSight): readonly Capability[] => {
             "no cgroup hierarchy is mounted: no limits and throttling of units and containers",
           );
   return [
-    sight.processErrno === 0
+    sight.mayLookInside || sight.processErrno === 0
       ? feature("processes", "on")
       : feature("processes", "degraded", sight.processErrno, `${rights}: their programs cannot be named`),
     cgroups,
-    sight.listenerErrno === 0
+    sight.mayLookInside || sight.listenerErrno === 0
       ? feature("listeners", "on")
       : feature("listeners", "degraded", sight.listenerErrno, `${rights}: owners of their sockets are not known`),
     sight.runtime === null

@@ -31,7 +31,7 @@ interface Namespace {
 }
 
 export class Listeners {
-  /** errno where most descriptors may not be looked at, else 0: a process that just ends refuses too */
+  /** errno of the last process that did not show its descriptors, 0 when none refused */
   refusedErrno = 0;
   private readonly namespaces = new Map<number, Namespace>();
   private readonly owners = new Map<number, Process>();
@@ -153,22 +153,15 @@ export class Listeners {
   /** Removes what it finds from `missing`; gives back what is left of the budget. */
   private findOwners(missing: Set<number>, members: readonly Process[], budget: number): number {
     let left = budget;
-    let refused = 0;
-    let lastErrno = 0;
     // Init holds the sockets of units that it starts on demand, so it is asked last; parents before their workers.
     const order = members.toSorted((a, b) => Number(a.pid === 1) - Number(b.pid === 1) || a.startTicks - b.startTicks);
     for (const process of order) {
       if (missing.size === 0 || left === 0) break;
       left--;
       const { inodes, errno } = socketInodes(this.proc, process.pid);
-      if (errno === 13 || errno === 1) {
-        refused++;
-        lastErrno = errno;
-      }
+      if (errno === 13 || errno === 1) this.refusedErrno = errno;
       for (const inode of inodes) if (missing.delete(inode)) this.owners.set(inode, process);
     }
-    if (missing.size === 0) this.refusedErrno = 0;
-    else if (refused * 2 > budget - left) this.refusedErrno = lastErrno;
     return left;
   }
 }

@@ -60,7 +60,7 @@ export class ProcessTable {
   readonly processes = new Map<number, Process>();
   /** times that we might not read a process's executable or namespace, and the errno of the last refusal */
   refused = 0;
-  private lastErrno = 0;
+  refusedErrno = 0;
   private readonly kernelThreads = new Set<number>();
   private readonly stat = emptyStat();
   private readonly options: ProcessTableOptions;
@@ -71,13 +71,6 @@ export class ProcessTable {
   constructor(options: ProcessTableOptions) {
     this.options = options;
     this.proc = options.proc ?? "/proc";
-  }
-
-  /** errno where a good part of the processes may not be looked into, else 0: one that hides or ends is no lack of rights */
-  get refusedErrno(): number {
-    let unnamed = 0;
-    for (const process of this.processes.values()) if (process.identity.exe === "") unnamed++;
-    return unnamed * 10 > this.processes.size ? this.lastErrno : 0;
   }
 
   /** What changed since the last call, oldest first. */
@@ -186,7 +179,7 @@ export class ProcessTable {
       try {
         tids = readdirSync(`${this.proc}/${process.pid}/task`);
       } catch (error) {
-        this.lastErrno = errnoOf(error);
+        this.refusedErrno = errnoOf(error);
         return;
       }
       for (const tid of tids) {
@@ -309,7 +302,7 @@ export class ProcessTable {
       // EACCES and EPERM are rights; the rest is a process that ended or a kernel thread.
       if (errno === 13 || errno === 1) {
         this.refused++;
-        this.lastErrno = errno;
+        this.refusedErrno = errno;
       }
       return "";
     }
