@@ -62,7 +62,7 @@ const identity = async (pid: number): Promise<string | null> => {
 
 export class DemoRunning extends Error {
   constructor(pid: number) {
-    super(`another demo runs on this machine (process ${pid}); stop it first`);
+    super(`another demo runs on this machine (process ${pid})`);
     this.name = "DemoRunning";
   }
 }
