@@ -1,8 +1,8 @@
 /**
  * `coroot store --data DIR`: the store process. Opens the embedded engine, serves it on loopback, and says so in one
  * JSON line on standard output: {"ready":true,"port":…,"key":…} or {"ready":false,"reason":…,"message":…}. Owned by
- * the server that started it: ends when its standard input ends (the parent died), on SIGTERM and on SIGINT; whatever
- * is acknowledged is on disk by then, so it may also be killed at any moment.
+ * the server that started it: ends when its standard input ends (the parent stops or died) and on SIGTERM; whatever is
+ * acknowledged is on disk by then, so it may also be killed at any moment.
  */
 import { randomBytes } from "node:crypto";
 import { pathToFileURL } from "node:url";
@@ -27,7 +27,10 @@ export const runStore = async (args: StoreArgs): Promise<number> => {
   const told = new Promise<string>((resolve) => {
     process.stdin.on("end", () => resolve("standard input ended")).on("error", () => resolve("standard input failed"));
     process.stdin.resume();
-    for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.once(signal, () => resolve(signal));
+    process.once("SIGTERM", () => resolve("SIGTERM"));
+    // Ctrl-C on a terminal reaches every process of it: the server stores its last rows first, and then closes our input
+    for (const signal of ["SIGINT", "SIGHUP"] as const)
+      process.on(signal, () => (process.stdin.isTTY ? resolve(signal) : undefined));
   });
   try {
     const memory = (args.memoryMiB ?? 768) * MIB;

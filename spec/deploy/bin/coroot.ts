@@ -110,6 +110,8 @@ export const startCoroot = async (...flags: readonly string[]): Promise<Started>
   const port = await freePort();
   const child = spawn(process.execPath, [bundle, "start", "--port", String(port), "--data", data, ...flags], {
     stdio: ["ignore", "pipe", "pipe"],
+    // a process group of its own, as on a terminal
+    detached: true,
   });
   let output = "";
   for (const stream of [child.stdout, child.stderr])

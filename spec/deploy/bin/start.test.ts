@@ -56,8 +56,11 @@ describe("coroot start", () => {
 
     const children = descendants(run.pid);
     expect(children.length).toBeGreaterThan(1);
-    run.child.kill("SIGINT");
+    // a terminal's Ctrl-C goes to the whole group
+    process.kill(-run.pid, "SIGINT");
     expect(await run.ended).toBe(0);
+    expect(run.output()).toMatch(/^stopping$/m);
+    expect(run.output()).not.toContain("rows were not stored");
     await until("every child gone", 5_000, () => (children.some(runs) ? null : true));
   }, 120_000);
 
