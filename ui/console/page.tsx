@@ -32,14 +32,18 @@ export const COLUMNS: readonly Column<ActorView>[] = [
     cell: (row) => (
       <span className="name-cell">
         <StatusSign status={ACTOR_STATUS[row.state]} size={10} />
-        <ActorLink path={row.path} />
+        <ActorLink path={row.path}>
+          <span className="path-end">
+            <bdi>{row.path}</bdi>
+          </span>
+        </ActorLink>
       </span>
     ),
   },
   {
     id: "kind",
     title: "Kind",
-    width: "110px",
+    width: "96px",
     sort: (row) => row.kind,
     cell: (row) => <span className="quiet cut">{row.kind}</span>,
   },
@@ -63,7 +67,7 @@ export const COLUMNS: readonly Column<ActorView>[] = [
     hint: "messages per second",
     group: "Messages",
     align: "right",
-    width: "72px",
+    width: "62px",
     sort: (row) => row.inPerSecond,
     cell: (row) => zeroQuiet(row.inPerSecond, formatRate(row.inPerSecond)),
   },
@@ -73,7 +77,7 @@ export const COLUMNS: readonly Column<ActorView>[] = [
     hint: "messages per second",
     group: "Messages",
     align: "right",
-    width: "72px",
+    width: "62px",
     sort: (row) => row.outPerSecond,
     cell: (row) => zeroQuiet(row.outPerSecond, formatRate(row.outPerSecond)),
   },
@@ -83,7 +87,7 @@ export const COLUMNS: readonly Column<ActorView>[] = [
     hint: "time in the mailbox, p95",
     group: "p95",
     align: "right",
-    width: "76px",
+    width: "68px",
     sort: (row) => row.mailboxWaitP95Ms,
     cell: (row) => formatMs(row.mailboxWaitP95Ms),
   },
@@ -93,7 +97,7 @@ export const COLUMNS: readonly Column<ActorView>[] = [
     hint: "time to handle a message, p95",
     group: "p95",
     align: "right",
-    width: "76px",
+    width: "68px",
     sort: (row) => row.handleP95Ms,
     cell: (row) => formatMs(row.handleP95Ms),
   },
@@ -102,7 +106,7 @@ export const COLUMNS: readonly Column<ActorView>[] = [
     title: "handled",
     group: "Since its start",
     align: "right",
-    width: "88px",
+    width: "78px",
     sort: (row) => row.handled,
     cell: (row) => formatCount(row.handled),
   },
@@ -112,7 +116,7 @@ export const COLUMNS: readonly Column<ActorView>[] = [
     hint: "messages added into one that waited",
     group: "Since its start",
     align: "right",
-    width: "76px",
+    width: "68px",
     sort: (row) => row.merged,
     cell: (row) => zeroQuiet(row.merged, formatCount(row.merged)),
   },
@@ -122,7 +126,7 @@ export const COLUMNS: readonly Column<ActorView>[] = [
     hint: "messages dropped because the mailbox was full",
     group: "Since its start",
     align: "right",
-    width: "64px",
+    width: "52px",
     sort: (row) => row.shed,
     cell: (row) => zeroQuiet(row.shed, formatCount(row.shed), "tone-critical"),
   },
@@ -131,7 +135,7 @@ export const COLUMNS: readonly Column<ActorView>[] = [
     title: "restarts",
     group: "Since its start",
     align: "right",
-    width: "74px",
+    width: "66px",
     sort: (row) => row.restarts,
     cell: (row) => zeroQuiet(row.restarts, formatCount(row.restarts), "tone-warning"),
   },
@@ -140,14 +144,14 @@ export const COLUMNS: readonly Column<ActorView>[] = [
     title: "State",
     hint: "size of its state",
     align: "right",
-    width: "86px",
+    width: "76px",
     sort: (row) => row.stateBytes,
     cell: (row) => formatBytes(row.stateBytes),
   },
   {
     id: "error",
     title: "Last error",
-    width: "190px",
+    width: "132px",
     sort: (row) => row.lastError ?? "",
     cell: (row) => (
       <span className="cut tone-critical" title={row.lastError ?? undefined}>
@@ -248,7 +252,7 @@ export const ConsolePage = () => {
             onOpen={(path) => void navigate({ to: "/console/$", params: { _splat: toSplat(path) } })}
             paused={paused}
             fill
-            minWidth={1180}
+            minWidth={1120}
           />
         )}
       </div>

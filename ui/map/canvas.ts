@@ -7,7 +7,8 @@
 import type { Live } from "../live.ts";
 import { curveOf, distanceTo, type Curve } from "./geometry.ts";
 import { hasRoomForLabels, paint, type Target, type View } from "./draw.ts";
-import { CARD_H, CARD_W, EMPTY, edgeKey, extend, layOut, type Placement } from "./layout.ts";
+import { CARD_H, CARD_W, EMPTY, extend, layOut, type Placement } from "./layout.ts";
+import { edgeKey } from "./graph.ts";
 import { readPalette } from "./palette.ts";
 import { buildScene, NO_FILTER, type MapFilter, type Scene } from "./scene.ts";
 

@@ -190,7 +190,12 @@ const paintCard = (ctx: CanvasRenderingContext2D, card: ServiceCard, spot: Spot,
   const { inbound } = card;
   if (inbound.requestsPerSecond === 0 && inbound.errorRatio === 0) {
     ctx.fillStyle = palette.text3;
-    ctx.fillText(inbound.pending > 0 ? `${inbound.pending} waiting` : "no requests", x + 11, row);
+    const sent = picture.scene.sends.get(card.id) ?? 0;
+    ctx.fillText(
+      inbound.pending > 0 ? `${inbound.pending} waiting` : sent > 0 ? `sends ${formatRate(sent)}` : "no requests",
+      x + 11,
+      row,
+    );
     return;
   }
   ctx.fillText(formatRate(inbound.requestsPerSecond), x + 11, row);

@@ -3,3 +3,5 @@ export interface Graph {
   readonly nodes: readonly string[];
   readonly edges: readonly { readonly from: string; readonly to: string }[];
 }
+
+export const edgeKey = (from: string, to: string): string => `${from}>${to}`;

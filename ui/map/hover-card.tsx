@@ -4,7 +4,7 @@ import { formatMs, formatPercent, formatRate } from "../format.ts";
 import { StatusSign } from "../kit/signs.tsx";
 import { nameOf } from "../names.ts";
 import type { Target } from "./draw.ts";
-import { edgeKey } from "./layout.ts";
+import { edgeKey } from "./graph.ts";
 import type { Scene } from "./scene.ts";
 
 const MOST = 16;

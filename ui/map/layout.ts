@@ -1,12 +1,11 @@
 /**
  * Where services stand on the map: columns by the direction of calls, callers left of what they call. Pure.
  * `layOut` makes a whole new arrangement (same graph, same arrangement); `extend` adds what is new without moving
- * anything that has a place. Lines over several columns get a bend in each column between; lines to one target share it.
+ * anything that has a place. Parts that no call joins stand apart. Lines over several columns get a bend in each column between; lines to one target share it.
  */
-import { columnsOf } from "./columns.ts";
-import type { Graph } from "./graph.ts";
+import { edgeKey, type Graph } from "./graph.ts";
 import { addTo } from "./multimap.ts";
-import { orderColumns } from "./ordering.ts";
+import { connectedParts, makePart, type Part } from "./part.ts";
 import { spread } from "./spread.ts";
 
 export interface Spot {
@@ -35,8 +34,6 @@ const BEND = 18;
 
 export const EMPTY: Placement = { spots: new Map(), bends: new Map(), row: ROW_NEAR, column: CARD_W + GAP_WIDE };
 
-export const edgeKey = (from: string, to: string): string => `${from}>${to}`;
-
 const clean = (graph: Graph): Graph => {
   const nodes = [...new Set(graph.nodes)].sort();
   const known = new Set(nodes);
@@ -53,63 +50,62 @@ const clean = (graph: Graph): Graph => {
 };
 
 export const layOut = (input: Graph): Placement => {
-  const graph = clean(input);
-  const column = columnsOf(graph);
-  // items of a column: services, and one bend for all lines that pass it towards the same target
-  const columns: string[][] = [];
-  const links: { from: string; to: string }[] = [];
-  const routes = new Map<string, string[]>();
-  const bendNames = new Set<string>();
-  const into = (index: number, item: string): void => {
-    (columns[index] ??= []).push(item);
-  };
-  for (const node of graph.nodes) into(column.get(node) ?? 0, node);
-  const linked = new Set<string>();
-  for (const { from, to } of graph.edges) {
-    const start = column.get(from) ?? 0;
-    const end = column.get(to) ?? 0;
-    const route: string[] = [];
-    // a line that goes back bundles on its source's side instead, so both directions stay apart
-    const [left, right, owner] = start < end ? [start, end, to] : [end, start, from];
-    for (let index = left + 1; index < right; index++) {
-      const name = `bend ${index} ${owner}`;
-      if (!bendNames.has(name)) {
-        bendNames.add(name);
-        into(index, name);
-      }
-      route.push(name);
-    }
-    if (start !== end) {
-      const chain = start < end ? [from, ...route, to] : [to, ...route, from];
-      for (let n = 1; n < chain.length; n++) {
-        const [a, b] = [chain[n - 1] ?? "", chain[n] ?? ""];
-        if (linked.has(edgeKey(a, b))) continue;
-        linked.add(edgeKey(a, b));
-        links.push({ from: a, to: b });
-      }
-    }
-    routes.set(edgeKey(from, to), start < end ? route : route.reverse());
-  }
-  const filled = Array.from({ length: columns.length }, (_, index) => columns[index] ?? []);
-  const ordered = orderColumns(filled, links);
-  const tallest = Math.max(0, ...filled.map((items) => items.length));
-  const pitch = CARD_W + (filled.length <= 6 ? GAP_WIDE : GAP_NARROW);
+  const parts = connectedParts(clean(input)).map(makePart);
+  const most = (size: (part: Part) => number): number => parts.reduce((least, part) => Math.max(least, size(part)), 0);
+  const tallest = most((part) => part.columns.reduce((least, items) => Math.max(least, items.length), 0));
+  const column = CARD_W + (most((part) => part.columns.length) <= 6 ? GAP_WIDE : GAP_NARROW);
   const row = CARD_H + (tallest <= 5 ? 46 : tallest <= 9 ? 28 : 14);
-  const heightOf = (item: string): number => (bendNames.has(item) ? BEND : row);
-  const ys = spread(ordered, links, heightOf);
-  const all = new Map<string, Spot>();
-  for (const [index, items] of ordered.entries())
-    for (const item of items) all.set(item, { x: index * pitch, y: ys.get(item) ?? 0 });
-  const spots = new Map(
-    graph.nodes.flatMap((node) => (all.has(node) ? [[node, all.get(node) ?? { x: 0, y: 0 }] as const] : [])),
-  );
+  const boxes = parts.map((part) => boxOf(part, column, row));
+  const spots = new Map<string, Spot>();
   const bends = new Map<string, readonly Spot[]>();
-  for (const [key, route] of routes)
-    bends.set(
-      key,
-      route.flatMap((name) => all.get(name) ?? []),
-    );
-  return { spots, bends, row, column: pitch };
+  for (const { box, x, y } of pack(boxes, column - CARD_W, row - CARD_H + 26)) {
+    const at = (item: string): readonly Spot[] => {
+      const spot = box.spots.get(item);
+      return spot === undefined ? [] : [{ x: spot.x + x, y: spot.y + y }];
+    };
+    for (const items of box.part.columns)
+      for (const item of items) for (const spot of box.part.bends.has(item) ? [] : at(item)) spots.set(item, spot);
+    for (const [key, route] of box.part.routes) bends.set(key, route.flatMap(at));
+  }
+  return { spots, bends, row, column };
+};
+
+interface Box {
+  readonly part: Part;
+  /** from the box's upper left corner */
+  readonly spots: ReadonlyMap<string, Spot>;
+  readonly width: number;
+  readonly height: number;
+}
+
+const boxOf = (part: Part, column: number, row: number): Box => {
+  const heightOf = (item: string): number => (part.bends.has(item) ? BEND : row);
+  const ys = spread(part.columns, part.links, heightOf);
+  let [top, bottom] = [Infinity, -Infinity];
+  for (const y of ys.values()) [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
+  const spots = new Map<string, Spot>();
+  for (const [index, items] of part.columns.entries())
+    for (const item of items)
+      spots.set(item, { x: index * column + CARD_W / 2, y: Math.round((ys.get(item) ?? 0) - top) + CARD_H / 2 });
+  return { part, spots, width: (part.columns.length - 1) * column + CARD_W, height: Math.round(bottom - top) + CARD_H };
+};
+
+/** Parts side by side in shelves, about twice as wide as high all in all, never overlapping. */
+const pack = (
+  boxes: readonly Box[],
+  gapX: number,
+  gapY: number,
+): readonly { readonly box: Box; readonly x: number; readonly y: number }[] => {
+  const area = boxes.reduce((sum, box) => sum + (box.width + gapX) * (box.height + gapY), 0);
+  const width = boxes.reduce((least, box) => Math.max(least, box.width), Math.sqrt(area * 2));
+  let [x, y, high] = [0, 0, 0];
+  return boxes.map((box) => {
+    if (x > 0 && x + box.width > width) [x, y, high] = [0, y + high + gapY, 0];
+    const place = { box, x, y };
+    x += box.width + gapX;
+    high = Math.max(high, box.height);
+    return place;
+  });
 };
 
 /** Whether a card at this spot would touch another. */

@@ -6,7 +6,7 @@ import { formatBytes, formatCores, formatDuration, formatMs, formatPercent, form
 import { Figure, ServiceLink, StatusBadge, StatusSign, TypeSign } from "../kit/signs.tsx";
 import { nameOf, toSplat } from "../names.ts";
 import type { Target } from "./draw.ts";
-import { edgeKey } from "./layout.ts";
+import { edgeKey } from "./graph.ts";
 import type { Scene } from "./scene.ts";
 
 interface PanelProps {

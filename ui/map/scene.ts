@@ -4,7 +4,7 @@
  */
 import type { MapEdge, ServiceCard } from "../../schemas/wire/page.ts";
 import { isMapEdge, isServiceCard } from "../live/entries.ts";
-import { edgeKey } from "./layout.ts";
+import { edgeKey } from "./graph.ts";
 
 export interface MapFilter {
   /** empty = all */
@@ -17,6 +17,8 @@ export interface Scene {
   /** services on the map */
   readonly cards: ReadonlyMap<string, ServiceCard>;
   readonly edges: ReadonlyMap<string, MapEdge>;
+  /** requests per second that a service sends, for those that nobody asks anything */
+  readonly sends: ReadonlyMap<string, number>;
   /** services without any call, by name */
   readonly shelf: readonly ServiceCard[];
   readonly namespaces: readonly string[];
@@ -58,6 +60,8 @@ export const buildScene = (entries: ReadonlyMap<string, unknown>, filter: MapFil
     else if (busy.has(id)) cards.set(id, card);
     else shelf.push(card);
   }
+  const sends = new Map<string, number>();
+  for (const { from, traffic } of allEdges) sends.set(from, (sends.get(from) ?? 0) + traffic.requestsPerSecond);
   const edges = new Map(
     allEdges
       .filter(({ from, to }) => cards.has(from) && cards.has(to))
@@ -67,6 +71,7 @@ export const buildScene = (entries: ReadonlyMap<string, unknown>, filter: MapFil
   return {
     cards,
     edges,
+    sends,
     shelf: shelf.sort((a, b) => a.name.localeCompare(b.name) || (a.id < b.id ? -1 : 1)),
     namespaces: distinct(all.map((card) => card.namespace)),
     kinds: distinct(all.map((card) => card.kind)),
