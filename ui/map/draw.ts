@@ -275,9 +275,8 @@ export const paint = (ctx: CanvasRenderingContext2D, picture: Picture): void => 
     const curve = curves.get(key);
     const end = curve?.samples[curve.samples.length - 1];
     if (curve === undefined || end === undefined || lit?.edges.has(key) === true) continue;
-    const ys = curve.samples.map((spot) => spot.y);
     if (Math.max(curve.start.x, end.x) < left || Math.min(curve.start.x, end.x) > right) continue;
-    if (Math.max(...ys) < top || Math.min(...ys) > bottom) continue;
+    if (curve.bottom < top || curve.top > bottom) continue;
     const found = scene.matches === null || scene.matches.has(edge.from) || scene.matches.has(edge.to);
     ctx.globalAlpha = faint(lit === null && found);
     paintEdge(ctx, edge, curve, picture, false);

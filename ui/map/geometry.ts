@@ -10,6 +10,9 @@ export interface Curve {
   readonly pieces: readonly (readonly [Spot, Spot, Spot])[];
   readonly samples: readonly Spot[];
   readonly middle: Spot;
+  /** upper and lower end of the whole line, for leaving out what is not in view */
+  readonly top: number;
+  readonly bottom: number;
   /** the arrow points this way: 1 right, -1 left */
   readonly heading: 1 | -1;
 }
@@ -69,7 +72,9 @@ const finish = (start: Spot, pieces: readonly (readonly [Spot, Spot, Spot])[], h
   const first = pieces[0];
   // labels sit in the first gap, where lines of different callees are still apart from those of other callers
   const middle = first === undefined ? start : cubic(start, first[0], first[1], first[2], 0.5);
-  return { start, pieces, samples, middle, heading };
+  let [top, bottom] = [Infinity, -Infinity];
+  for (const { y } of samples) [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
+  return { start, pieces, samples, middle, top, bottom, heading };
 };
 
 /** Distance of a point from a sampled line. */
