@@ -29,6 +29,7 @@ enum {
 #include "lib/fifo.h"
 #include "lib/stream.h"
 #include "lib/redis.h"
+#include "lib/redis_simple.h"
 #include "lib/postgres.h"
 #include "lib/http.h"
 #include "lib/walk.h"

@@ -4,6 +4,7 @@
  * agent and the only process with BPF rights. Ends when standard input closes, on SIGTERM or SIGINT, when its parent or
  * its reader is gone. Where nothing can be observed it says why, in frames, and ends with status 0 after an end frame.
  */
+#include "events.h"
 #include "layout.h"
 #include "load.h"
 #include "out.h"
@@ -30,9 +31,10 @@
 static const char help[] =
 	"probe: counts TCP connections and HTTP, PostgreSQL and Redis requests of this machine with eBPF\n"
 	"\n"
-	"  probe            load, then write binary frames to standard output once a second until standard input closes\n"
-	"  probe --layout   print the layout of the frames as JSON\n"
-	"  probe --help     this text\n"
+	"  probe [--idle SECONDS]   load, then write binary frames to standard output once a second until standard input\n"
+	"                           closes; forget an edge that had no traffic and no connection for SECONDS (180)\n"
+	"  probe --layout           print the layout of the frames as JSON\n"
+	"  probe --help             this text\n"
 	"\n"
 	"Needs Linux 6.3 or later with BTF, and root or CAP_BPF + CAP_PERFMON.\n";
 
@@ -110,7 +112,7 @@ static int run(int signals)
 			{ .fd = signals, .events = POLLIN },
 			{ .fd = STDIN_FILENO, .events = POLLIN },
 			{ .fd = STDOUT_FILENO, .events = out_left() ? POLLOUT : 0 },
-			{ .fd = tick_events_fd(), .events = POLLIN },
+			{ .fd = events_fd(), .events = POLLIN },
 		};
 		uint64_t expired;
 		char ignored[256];
@@ -124,7 +126,7 @@ static int run(int signals)
 		if (on[2].revents && read(STDIN_FILENO, ignored, sizeof(ignored)) <= 0)
 			return 0;
 		if (on[4].revents)
-			tick_events();
+			events_take();
 		if (on[0].revents && read(timer, &expired, sizeof(expired)) == sizeof(expired)) {
 			uint64_t now = mono(), tick = now / SECOND;
 
@@ -145,7 +147,7 @@ int main(int argc, char **argv)
 {
 	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 	struct kernel kernel;
-	int signals, error;
+	int signals, error, idle = 180;
 
 	if (argc == 2 && strcmp(argv[1], "--layout") == 0) {
 		layout_print();
@@ -155,7 +157,9 @@ int main(int argc, char **argv)
 		fputs(help, stdout);
 		return 0;
 	}
-	if (argc != 1) {
+	if (argc == 3 && strcmp(argv[1], "--idle") == 0 && atoi(argv[2]) > 0) {
+		idle = atoi(argv[2]);
+	} else if (argc != 1) {
 		fputs(help, stderr);
 		return 2;
 	}
@@ -171,7 +175,7 @@ int main(int argc, char **argv)
 	hello();
 	if (load(&kernel) == 0)
 		return finish();
-	error = tick_start(&kernel);
+	error = tick_start(&kernel, idle);
 	if (error) {
 		fprintf(stderr, "probe: maps: %s\n", strerror(-error));
 		return 1;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "tick.h"
+#include "events.h"
 #include "out.h"
+#include "self.h"
 #include "table.h"
 #include "../include/frames.h"
 #include "../include/shared.h"
@@ -12,14 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #define BATCH 256
-#define IDLE_TICKS 180
 #define IDLE_TICKS_WHEN_FULL 10
 #define DYING_TICKS 3
-#define MAX_HELD_EVENTS 8192
 
 /* What was sent of one edge. */
 struct known {
@@ -27,7 +26,6 @@ struct known {
 	struct edge sent;
 	uint32_t idle;
 	uint32_t dying; /* ticks since its key was taken out of the kernel, 0 while it lives */
-	uint32_t seen; /* generation of the last read that met it */
 	uint8_t folded;
 	uint8_t waiting[PROTOCOLS];
 	struct known *next, *previous;
@@ -35,14 +33,11 @@ struct known {
 
 static struct kernel *k;
 static struct control *ctl;
-static struct ring_buffer *ring;
 static struct table by_id, row_table;
 static struct known *all;
-static struct event *held;
-static size_t held_used, held_size;
-static uint64_t held_lost, ticks_skipped, ticks_built, read_errors, evicted;
-static uint64_t edge_count, row_count, active_count, kernel_bytes;
-static uint32_t generation;
+static uint64_t ticks_skipped, ticks_built, read_errors, evicted;
+static uint64_t edge_count, row_count, active_count;
+static uint32_t idle_ticks;
 
 /* rows of the frames that are open at the same time are gathered apart */
 struct list {
@@ -180,7 +175,6 @@ static void meet(const struct edge_key *key, const struct edge *now, int folded)
 		table_put(&by_id, now->id, edge);
 		define(edge);
 	}
-	edge->seen = generation;
 	edge->idle++;
 	grow(edge, now, now->tick == ctl->tick);
 }
@@ -286,7 +280,8 @@ static void read_rows(void)
  */
 static void evict(void)
 {
-	uint32_t limit = edge_count > MAX_EDGES / 4 * 3 || row_count > MAX_ROWS / 4 * 3 ? IDLE_TICKS_WHEN_FULL : IDLE_TICKS;
+	int full = edge_count > MAX_EDGES / 4 * 3 || row_count > MAX_ROWS / 4 * 3;
+	uint32_t limit = full && idle_ticks > IDLE_TICKS_WHEN_FULL ? IDLE_TICKS_WHEN_FULL : idle_ticks;
 	struct known *edge, *next;
 
 	/* without the look at each connection nothing would notice that an edge is still in use */
@@ -332,143 +327,7 @@ static void evict(void)
 	}
 }
 
-static int hold(void *context, void *data, size_t size)
-{
-	(void)context;
-	if (size < sizeof(struct event))
-		return 0;
-	if (held_used == MAX_HELD_EVENTS) {
-		held_lost++;
-		return 0;
-	}
-	if (held_used == held_size) {
-		held_size = held_size ? held_size * 2 : 32;
-		held = must(realloc(held, held_size * sizeof(*held)));
-	}
-	held[held_used++] = *(struct event *)data;
-	return 0;
-}
-
-void tick_events(void)
-{
-	ring_buffer__consume(ring);
-}
-
-int tick_events_fd(void)
-{
-	return ring_buffer__epoll_fd(ring);
-}
-
-static void send_events(void)
-{
-	long page = sysconf(_SC_PAGESIZE);
-
-	tick_events();
-	if (!held_used)
-		return;
-	out_begin(FRAME_EVENT);
-	for (size_t i = 0; i < held_used; i++) {
-		struct frame_event *row = out_row(sizeof(*row));
-		const struct event *e = &held[i];
-
-		row->mono_ns = e->mono_ns;
-		row->cgroup = e->cgroup;
-		row->memory_cgroup = e->memory_cgroup;
-		row->rss_bytes = e->rss * page;
-		row->kind = e->kind;
-		row->pid = e->pid;
-		row->ppid = e->ppid;
-		row->code = e->code;
-		memcpy(row->comm, e->comm, sizeof(row->comm));
-		memcpy(row->filename, e->filename, strnlen(e->filename, sizeof(row->filename) - 1));
-	}
-	out_end();
-	held_used = 0;
-	if (held_size > 256) {
-		free(held);
-		held = NULL;
-		held_size = 0;
-	}
-}
-
-static uint64_t memory_of(int fd)
-{
-	char path[64], line[128];
-	unsigned long long bytes = 0;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	file = fopen(path, "r");
-	if (!file)
-		return 0;
-	while (fgets(line, sizeof(line), file))
-		if (sscanf(line, "memlock: %llu", &bytes) == 1)
-			break;
-	fclose(file);
-	return bytes;
-}
-
-static uint64_t resident(void)
-{
-	unsigned long long pages = 0;
-	FILE *file = fopen("/proc/self/statm", "r");
-
-	if (!file)
-		return 0;
-	if (fscanf(file, "%*u %llu", &pages) != 1)
-		pages = 0;
-	fclose(file);
-	return pages * sysconf(_SC_PAGESIZE);
-}
-
-static void self(const char *name, uint64_t value)
-{
-	struct frame_self *row = out_row(sizeof(*row));
-
-	strncpy(row->name, name, sizeof(row->name) - 1);
-	row->value = value;
-}
-
-static void send_self(void)
-{
-	struct rusage usage;
-
-	if (ticks_built % 10 == 1)
-		kernel_bytes = memory_of(k->edges) + memory_of(k->folded) + memory_of(k->rows) + memory_of(k->listeners) +
-			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->controls) +
-			       memory_of(k->scratches) + memory_of(k->zero_row);
-	getrusage(RUSAGE_SELF, &usage);
-	out_begin(FRAME_SELF);
-	self("edges", edge_count);
-	self("edgesMax", MAX_EDGES);
-	self("rows", row_count);
-	self("rowsMax", MAX_ROWS);
-	self("connections", active_count);
-	self("evicted", evicted);
-	self("edgesRefused", ctl->edge_full);
-	self("rowsRefused", ctl->row_full);
-	self("storageRefused", ctl->storage_full);
-	self("fifoOverflows", ctl->fifo_overflow);
-	self("desyncs", ctl->desync);
-	self("unmatched", ctl->unmatched);
-	self("votesLost", ctl->votes_lost);
-	self("faults", ctl->fault);
-	self("stepLimits", ctl->step_limit);
-	self("blindChunks", ctl->blind);
-	self("waitsByDesign", ctl->waits);
-	self("eventsLost", ctl->event_lost + held_lost);
-	self("readErrors", read_errors);
-	self("ticksSkipped", ticks_skipped);
-	self("frames", out_frames());
-	self("bytes", out_bytes());
-	self("kernelBytes", kernel_bytes);
-	self("rssBytes", resident());
-	self("cpuUs", (uint64_t)usage.ru_utime.tv_sec * 1000000 + usage.ru_utime.tv_usec +
-			      (uint64_t)usage.ru_stime.tv_sec * 1000000 + usage.ru_stime.tv_usec);
-	out_end();
-}
-
-int tick_start(struct kernel *kernel)
+int tick_start(struct kernel *kernel, uint32_t idle)
 {
 	void *memory;
 
@@ -477,10 +336,8 @@ int tick_start(struct kernel *kernel)
 	if (memory == MAP_FAILED)
 		return -errno;
 	ctl = memory;
-	ring = ring_buffer__new(k->events, hold, NULL, NULL);
-	if (!ring)
-		return -errno;
-	return 0;
+	idle_ticks = idle;
+	return events_start(k->events);
 }
 
 void tick_files(void)
@@ -502,7 +359,6 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	struct frame_tick end = { .tick = tick, .mono_ns = mono_ns };
 
 	ticks_built++;
-	generation++;
 	edge_count = row_count = active_count = 0;
 	ctl->tick++;
 	if (k->connections && iterate(k->connections))
@@ -517,8 +373,17 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	send_list(&hist_list, FRAME_HIST);
 	send_list(&pending_list, FRAME_PENDING);
 	send_list(&pair_list, FRAME_PAIR);
-	send_events();
+	events_send();
 	send_list(&gone_list, FRAME_GONE);
-	send_self();
+	self_send(k, ctl,
+		  &(struct figures){
+			  .edges = edge_count,
+			  .rows = row_count,
+			  .connections = active_count,
+			  .evicted = evicted,
+			  .read_errors = read_errors,
+			  .skipped = ticks_skipped,
+			  .built = ticks_built,
+		  });
 	out_frame(FRAME_TICK, &end, sizeof(end));
 }

@@ -11,13 +11,10 @@
 
 #include <stdint.h>
 
-/* 0, or -errno when the maps cannot be read. */
-int tick_start(struct kernel *kernel);
+/* `idle`: ticks without traffic or connections after which an edge is evicted. 0, or -errno when maps cannot be read. */
+int tick_start(struct kernel *kernel, uint32_t idle);
 /* Looks for connections that are older than the probe or were missed. */
 void tick_files(void);
-/* Moves process events out of the ring into memory. */
-void tick_events(void);
-int tick_events_fd(void);
 /* Builds the frames of one tick. */
 void tick_build(uint64_t tick, uint64_t mono_ns);
 void tick_skipped(void);

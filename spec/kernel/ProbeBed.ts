@@ -55,6 +55,8 @@ const bump = (map: Map<string, number>, key: string, by: number): void => void m
 export class ProbeBed {
   readonly sums = new Map<number, EdgeSum>();
   readonly events: ProbeEvent[] = [];
+  /** edges that the probe forgot; their sums stay */
+  readonly gone: number[] = [];
   readonly capabilities: Capability[] = [];
   readonly child: ChildProcess;
   last: ProbeTick | null = null;
@@ -64,8 +66,8 @@ export class ProbeBed {
   stderr = "";
   private readonly waiters = new Set<() => void>();
 
-  private constructor(path: string) {
-    this.child = spawn(path, [], { stdio: ["pipe", "pipe", "pipe"] });
+  private constructor(path: string, args: readonly string[]) {
+    this.child = spawn(path, args, { stdio: ["pipe", "pipe", "pipe"] });
     const decoder = makeProbeDecoder();
     this.child.stdout?.on("data", (chunk: Buffer) => {
       for (const message of decoder.push(chunk)) {
@@ -83,8 +85,8 @@ export class ProbeBed {
   }
 
   /** Starts the probe and waits for its first tick. */
-  static async start(path = probePath): Promise<ProbeBed> {
-    const bed = new ProbeBed(path);
+  static async start(path = probePath, ...args: readonly string[]): Promise<ProbeBed> {
+    const bed = new ProbeBed(path, args);
     await bed.until("the first tick", () => bed.ticks > 0 || bed.ended || bed.exitCode !== null, 20_000);
     return bed;
   }
@@ -176,6 +178,7 @@ export class ProbeBed {
     this.ticks++;
     this.last = tick;
     this.events.push(...tick.events);
+    this.gone.push(...tick.gone);
     for (const edge of tick.edges) {
       const known = this.sums.get(edge.id);
       if (known !== undefined) known.edge = edge;

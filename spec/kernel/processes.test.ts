@@ -135,6 +135,21 @@ describeWith(["toolchain"], "the probe's process", () => {
   });
 });
 
+describeWith(["bpf"], "a kernel without BTF", () => {
+  it("is reported as such", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "coroot-probe-"));
+    const wrapper = join(folder, "without-btf");
+    const hide = `mount -t tmpfs none /sys/kernel/btf && exec ${probePath}`;
+    writeFileSync(wrapper, `#!/bin/sh\nexec unshare --mount sh -c '${hide}'\n`, { mode: 0o755 });
+    const bed = await ProbeBed.start(wrapper);
+    await bed.until("its end", () => bed.exitCode !== null);
+    expect([bed.ended, bed.exitCode]).toEqual([true, 0]);
+    for (const one of bed.capabilities) expect(one).toMatchObject({ state: "off", errno: 2 });
+    expect(bed.capabilities[0]?.reason).toMatch(/BTF/);
+    rmSync(folder, { recursive: true });
+  });
+});
+
 describe("supervision of the probe", () => {
   it("reports a missing executable by its path and tries again", async () => {
     const told: (readonly Capability[])[] = [];

@@ -12,6 +12,7 @@ import { freePort, type Running, startNginx, startPostgres, startRedis } from ".
 import { command, exchange, HttpClient, open, pgbench, psql, redisBenchmark } from "./traffic.ts";
 
 const N = 2_000;
+const answered = (answer: string): boolean => answer.endsWith("ok") || answer.endsWith("0\r\n\r\n");
 const listen = (server: Server): Promise<number> =>
   new Promise((resolve) => {
     server.listen(0, "127.0.0.1", () => {
@@ -87,6 +88,38 @@ describeWith(["bpf"], "requests at both ends", () => {
     });
   });
 
+  it("follows messages that are cut at every byte, and ends at an upgrade", async () => {
+    const server = createServer((ask, reply) => {
+      ask.resume();
+      ask.once("end", () => reply.end("ok"));
+    });
+    server.on("upgrade", (_ask, socket) => {
+      socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+      socket.on("data", () => socket.write("HTTP/1.1 200 OK\r\n\r\n"));
+    });
+    const port = await listen(server);
+    const socket = await open(port);
+    const post = "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello";
+    await exchange(socket, post, answered);
+    for (const byte of post.slice(0, -1)) await new Promise((resolve) => socket.write(byte, resolve));
+    await exchange(socket, "o", answered);
+    // one send of many buffers: writev
+    socket.cork();
+    for (const byte of post) socket.write(byte);
+    const whole = exchange(socket, "", answered);
+    socket.uncork();
+    await whole;
+    await exchange(socket, "GET /up HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", (a) =>
+      a.endsWith("\r\n\r\n"),
+    );
+    await exchange(socket, "GET / HTTP/1.1\r\n\r\n", (a) => a.endsWith("\r\n\r\n"));
+    await bed.settled();
+    expect(bed.both(port, "http", STATUS.ok)).toEqual([4, 4]);
+    expect(bed.find({ port }).map((edge) => edge.pendingCount)).toEqual([0, 0]);
+    socket.destroy();
+    server.close();
+  });
+
   describeWith(["redis"], "of Redis", () => {
     let redis: Running;
     beforeAll(async () => {
@@ -105,6 +138,26 @@ describeWith(["bpf"], "requests at both ends", () => {
       // the driver asks for two settings before each of its runs
       expect(bed.both(redis.port, "redis").map((n, i) => n - (before[i] ?? 0))).toEqual([2 * N + 2, 2 * N + 2]);
       expect(bed.both(redis.port, "redis", STATUS.failed)).toEqual([0, 0]);
+    });
+
+    it("follows commands in many buffers and cut at every byte", async () => {
+      const ok = bed.both(redis.port, "redis", STATUS.ok);
+      const socket = await open(redis.port);
+      const set = command("SET", "key", "value of some length", "EX", "1000");
+      await exchange(socket, set, (a) => a === "+OK\r\n");
+      for (const byte of set.slice(0, -1)) await new Promise((resolve) => socket.write(byte, resolve));
+      await exchange(socket, "\n", (a) => a === "+OK\r\n");
+      for (let i = 0; i < 20; i++) {
+        socket.cork();
+        for (const part of `${set}${command("GET", "key")}`.match(/[^]{1,3}/g) ?? []) socket.write(part);
+        const both = exchange(socket, "", (a) => a.endsWith("length\r\n"));
+        socket.uncork();
+        await both;
+      }
+      socket.destroy();
+      await bed.settled();
+      expect(bed.both(redis.port, "redis", STATUS.ok)).toEqual([ok[0] + 42, ok[1] + 42]);
+      expect(bed.self("desyncs")).toBe(0);
     });
 
     it("counts error replies as failed and keeps waiting commands out", async () => {

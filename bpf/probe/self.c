@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+#include "self.h"
+#include "events.h"
+#include "out.h"
+#include "../include/frames.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static uint64_t memory_of(int fd)
+{
+	char path[64], line[128];
+	unsigned long long bytes = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "r");
+	if (!file)
+		return 0;
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "memlock: %llu", &bytes) == 1)
+			break;
+	fclose(file);
+	return bytes;
+}
+
+static uint64_t resident(void)
+{
+	unsigned long long pages = 0;
+	FILE *file = fopen("/proc/self/statm", "r");
+
+	if (!file)
+		return 0;
+	if (fscanf(file, "%*u %llu", &pages) != 1)
+		pages = 0;
+	fclose(file);
+	return pages * sysconf(_SC_PAGESIZE);
+}
+
+static void self(const char *name, uint64_t value)
+{
+	struct frame_self *row = out_row(sizeof(*row));
+
+	strncpy(row->name, name, sizeof(row->name) - 1);
+	row->value = value;
+}
+
+void self_send(const struct kernel *k, const struct control *ctl, const struct figures *f)
+{
+	static uint64_t kernel_bytes;
+	struct rusage usage;
+
+	if (f->built % 10 == 1)
+		kernel_bytes = memory_of(k->edges) + memory_of(k->folded) + memory_of(k->rows) + memory_of(k->listeners) +
+			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->controls) +
+			       memory_of(k->scratches) + memory_of(k->zero_row);
+	getrusage(RUSAGE_SELF, &usage);
+	out_begin(FRAME_SELF);
+	self("edges", f->edges);
+	self("edgesMax", MAX_EDGES);
+	self("rows", f->rows);
+	self("rowsMax", MAX_ROWS);
+	self("connections", f->connections);
+	self("evicted", f->evicted);
+	self("edgesRefused", ctl->edge_full);
+	self("rowsRefused", ctl->row_full);
+	self("storageRefused", ctl->storage_full);
+	self("fifoOverflows", ctl->fifo_overflow);
+	self("desyncs", ctl->desync);
+	self("unmatched", ctl->unmatched);
+	self("votesLost", ctl->votes_lost);
+	self("faults", ctl->fault);
+	self("stepLimits", ctl->step_limit);
+	self("blindChunks", ctl->blind);
+	self("waitsByDesign", ctl->waits);
+	self("eventsLost", ctl->event_lost + events_lost());
+	self("readErrors", f->read_errors);
+	self("ticksSkipped", f->skipped);
+	self("frames", out_frames());
+	self("bytes", out_bytes());
+	self("kernelBytes", kernel_bytes);
+	self("rssBytes", resident());
+	self("cpuUs", (uint64_t)usage.ru_utime.tv_sec * 1000000 + usage.ru_utime.tv_usec +
+			      (uint64_t)usage.ru_stime.tv_sec * 1000000 + usage.ru_stime.tv_usec);
+	out_end();
+}
