@@ -236,6 +236,17 @@ describeWith(["chromium"], "the page", () => {
     await text(blind, "CAP_BPF is missing");
   });
 
+  it("says so when an address names something that is not there", async () => {
+    const page = await open("shop", "/service/demo/shop/Container/gone");
+    await text(page, "No service is known as gone");
+    await page.goto(`${fixture?.url ?? ""}/incident/gone`);
+    await text(page, "No incident has this id");
+    await page.goto(`${fixture?.url ?? ""}/console/~/gone`);
+    await text(page, "No actor has this path now");
+    await page.goto(`${fixture?.url ?? ""}/nowhere`);
+    await text(page, "Nothing is at this address");
+  });
+
   it("says that it lost the server and from when its figures are, and takes the words back when it returns", async () => {
     const page = await open("shop", "/services");
     await page.getByRole("link", { name: "front" }).waitFor();

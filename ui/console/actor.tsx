@@ -82,8 +82,9 @@ export const ActorPage = () => {
   if (!topic.ready) return <Empty title="Asking the actor…" />;
   if (row === null)
     return (
-      <Empty title={topic.error ?? "No actor has this path now"}>
+      <Empty title="No actor has this path now">
         <code>{path}</code>
+        {topic.error === null ? null : <p>The server says: {topic.error}.</p>}
         <p>
           <Link to="/console" className="link">
             All actors

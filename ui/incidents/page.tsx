@@ -16,8 +16,9 @@ export const IncidentPage = () => {
   if (!state.ready) return <Empty title="Loading the incident…" />;
   if (incident === null)
     return (
-      <Empty title={state.error ?? "No incident has this id"}>
+      <Empty title="No incident has this id">
         <code>{id}</code>
+        {state.error === null ? null : <p>The server says: {state.error}.</p>}
         <p>
           <Link to="/incidents" search={{ show: "all" }} className="link">
             All incidents

@@ -30,8 +30,9 @@ export const ServicePage = () => {
   if (!state.ready) return <Empty title={`Loading ${parts.name}…`} />;
   if (card === null)
     return (
-      <Empty title={state.error ?? `No service is known as ${parts.name}`}>
+      <Empty title={`No service is known as ${parts.name}`}>
         <code>{id}</code>
+        {state.error === null ? null : <p>The server says: {state.error}.</p>}
         <p>
           It may not have been observed since the server started.{" "}
           <Link to="/services" search={{ find: parts.name }} className="link">
