@@ -4,7 +4,14 @@
  * table (1.6 ms at 262,144 buckets), so looks are spaced and at most MAX_LOOKS happen per second; descriptors are looked
  * through only for sockets without a known owner. What has no visible owner is counted in `unowned`.
  */
-import { expandAddress, parseFibTrie, parseIfInet6, parseListening, socketInodes } from "./sockets.ts";
+import {
+  expandAddress,
+  parseFibTrie,
+  parseIfInet6,
+  parseListening,
+  socketInodes,
+  type ListeningSocket,
+} from "./sockets.ts";
 import type { Process, ProcessTable } from "./ProcessTable.ts";
 import type { Reader } from "./Reader.ts";
 
@@ -17,24 +24,50 @@ export interface Listener {
 
 const MAX_PROCESSES = 400;
 const MAX_LOOKS = 4;
-/** between two looks at one namespace: after a start or end, and without */
+/** between two looks at one namespace: after a start or end, while they go on and on, and without */
 const LOOK_AFTER_CHANGE_MS = 2_000;
+const LOOK_AMID_CHANGES_MS = 5_000;
 const LOOK_EVERY_MS = 10_000;
+/** a socket whose owner was nowhere to be seen is sought again after twice this, then ever more rarely */
+const HIDDEN_MS = 2_000;
+const HIDDEN_MAX_MS = 60_000;
 /** programs take their time between their start and their first listen */
 const CHANGE_LASTS_MS = 6_000;
 
 interface Namespace {
   changedMs: number;
   lookedMs: number;
+  /** looks in a row that followed a change */
+  streak: number;
   unowned: number;
   listeners: readonly Listener[];
+  readonly tcp: Family;
+  readonly tcp6: Family;
 }
+
+/** What a socket list said, and the count of sockets in use when it did: the same count later spares the walk. */
+interface Family {
+  inUse: number;
+  age: number;
+  sockets: readonly ListeningSocket[];
+}
+
+/** After so many looks a list is read again, whatever the count says. */
+const TRUST_LOOKS = 6;
+/** The kernel fills what we ask for before it stops, so a few rows at a time spare it the way through all sockets. */
+const ROWS_BYTES = 600;
+
+const family = (): Family => ({ inUse: -1, age: 0, sockets: [] });
+const pastListening = (text: string): boolean =>
+  / [0-9A-F]{8,32}:[0-9A-F]{4} [0-9A-F]{8,32}:[0-9A-F]{4} (?!0A)/.test(text);
 
 export class Listeners {
   /** errno of the last process that did not show its descriptors, 0 when none refused */
   refusedErrno = 0;
   private readonly namespaces = new Map<number, Namespace>();
   private readonly owners = new Map<number, Process>();
+  /** sockets without a visible owner, and when to look again */
+  private readonly hidden = new Map<number, { readonly tries: number; readonly untilMs: number }>();
   private readonly reader: Reader;
   private readonly table: ProcessTable;
   private readonly proc: string;
@@ -65,20 +98,31 @@ export class Listeners {
     for (const netns of members.keys()) {
       let namespace = this.namespaces.get(netns);
       if (namespace === undefined) {
-        namespace = { changedMs: nowMs, lookedMs: Number.NEGATIVE_INFINITY, unowned: 0, listeners: [] };
+        namespace = {
+          changedMs: nowMs,
+          lookedMs: Number.NEGATIVE_INFINITY,
+          streak: 0,
+          unowned: 0,
+          listeners: [],
+          tcp: family(),
+          tcp6: family(),
+        };
         this.namespaces.set(netns, namespace);
       }
       const recent = namespace.changedMs > namespace.lookedMs || nowMs - namespace.changedMs < CHANGE_LASTS_MS;
-      const wait = recent ? LOOK_AFTER_CHANGE_MS : LOOK_EVERY_MS;
-      if (nowMs - namespace.lookedMs >= wait - 50) due.push([netns, namespace]);
+      const wait = !recent ? LOOK_EVERY_MS : namespace.streak < 3 ? LOOK_AFTER_CHANGE_MS : LOOK_AMID_CHANGES_MS;
+      if (nowMs - namespace.lookedMs < wait - 50) continue;
+      namespace.streak = recent ? namespace.streak + 1 : 0;
+      due.push([netns, namespace]);
     }
     due.sort((a, b) => a[1].lookedMs - b[1].lookedMs);
     let budget = MAX_PROCESSES;
     for (const [netns, namespace] of due.slice(0, MAX_LOOKS)) {
-      budget = this.look(netns, namespace, members.get(netns) ?? [], budget);
+      budget = this.look(netns, namespace, members.get(netns) ?? [], budget, nowMs);
       namespace.lookedMs = nowMs;
       looked = true;
     }
+    for (const [inode, { untilMs }] of this.hidden) if (nowMs - untilMs > HIDDEN_MAX_MS) this.hidden.delete(inode);
     if (looked)
       for (const [inode, owner] of this.owners)
         if (this.table.processes.get(owner.pid)?.startTicks !== owner.startTicks) this.owners.delete(inode);
@@ -96,16 +140,30 @@ export class Listeners {
     return sum;
   }
 
-  private look(netns: number, namespace: Namespace, members: readonly Process[], budget: number): number {
-    const view = this.readNamespace(members);
+  private look(
+    netns: number,
+    namespace: Namespace,
+    members: readonly Process[],
+    budget: number,
+    nowMs: number,
+  ): number {
+    const view = this.readNamespace(namespace, members);
     if (view === null) return budget;
     const missing = new Set<number>();
-    for (const { inode } of view.sockets) {
-      const owner = this.owners.get(inode);
-      if (owner === undefined || this.table.processes.get(owner.pid)?.startTicks !== owner.startTicks)
-        missing.add(inode);
+    for (const { inode } of view.sockets) if (!this.ownerAlive(inode)) missing.add(inode);
+    const due = [...missing].filter((inode) => (this.hidden.get(inode)?.untilMs ?? 0) <= nowMs);
+    const sought = new Set(due);
+    const left = sought.size > 0 ? this.findOwners(sought, members, budget) : budget;
+    for (const inode of due) {
+      if (!sought.has(inode)) {
+        missing.delete(inode);
+        this.hidden.delete(inode);
+      } else if (left > 0) {
+        // Looked everywhere: its process is hidden, or so young that it is not known yet.
+        const tries = (this.hidden.get(inode)?.tries ?? 0) + 1;
+        this.hidden.set(inode, { tries, untilMs: nowMs + Math.min(HIDDEN_MAX_MS, HIDDEN_MS * 2 ** tries) });
+      }
     }
-    const left = missing.size > 0 ? this.findOwners(missing, members, budget) : budget;
     namespace.unowned = missing.size;
     const listeners: Listener[] = [];
     for (const socket of view.sockets) {
@@ -119,15 +177,14 @@ export class Listeners {
   }
 
   /** Any process shows its whole namespace; the first may have ended meanwhile. */
-  private readNamespace(members: readonly Process[]) {
+  private readNamespace(namespace: Namespace, members: readonly Process[]) {
     for (const { pid } of members.slice(0, 3)) {
       const folder = `${this.proc}/${pid}/net`;
-      // The counts are cheap and spare the walk where there is nothing.
-      const in4 = this.inUse(`${folder}/sockstat`, "TCP");
-      if (in4 === null) continue;
-      const tcp = in4 === 0 ? "" : this.listening(`${folder}/tcp`);
-      const tcp6 = this.inUse(`${folder}/sockstat6`, "TCP6") === 0 ? "" : this.listening(`${folder}/tcp6`);
-      const sockets = [...parseListening(tcp), ...parseListening(tcp6)];
+      const inUse = this.inUse(`${folder}/sockstat`, "TCP");
+      if (inUse === null) continue;
+      this.readFamily(namespace.tcp, inUse, `${folder}/tcp`);
+      this.readFamily(namespace.tcp6, this.inUse(`${folder}/sockstat6`, "TCP6") ?? 0, `${folder}/tcp6`);
+      const sockets = [...namespace.tcp.sockets, ...namespace.tcp6.sockets];
       const any = (address: string): boolean => sockets.some((socket) => socket.address === address);
       const fib = any("0.0.0.0") || any("::") ? this.reader.text(`${folder}/fib_trie`) : null;
       const inet6 = any("::") ? this.reader.text(`${folder}/if_inet6`) : null;
@@ -140,14 +197,26 @@ export class Listeners {
     return null;
   }
 
+  private readFamily(known: Family, inUse: number, path: string): void {
+    const same = known.inUse === inUse && known.age < TRUST_LOOKS;
+    // A listener that was restarted leaves the count as it was.
+    if (same && known.sockets.every(({ inode }) => this.ownerAlive(inode))) {
+      known.age++;
+      return;
+    }
+    known.inUse = inUse;
+    known.age = 0;
+    known.sockets = inUse === 0 ? [] : parseListening(this.reader.head(path, ROWS_BYTES, pastListening));
+  }
+
+  private ownerAlive(inode: number): boolean {
+    const owner = this.owners.get(inode);
+    return owner !== undefined && this.table.processes.get(owner.pid)?.startTicks === owner.startTicks;
+  }
+
   private inUse(path: string, protocol: string): number | null {
     const text = this.reader.text(path);
     return text === null ? null : Number(new RegExp(`^${protocol}: inuse (\\d+)`, "m").exec(text)?.[1] ?? 0);
-  }
-
-  /** The head of a socket list: listening rows come first, the read ends at the first other one. */
-  private listening(path: string): string {
-    return this.reader.head(path, (text) => / [0-9A-F]{8,32}:[0-9A-F]{4} [0-9A-F]{8,32}:[0-9A-F]{4} (?!0A)/.test(text));
   }
 
   /** Removes what it finds from `missing`; gives back what is left of the budget. */

@@ -47,8 +47,8 @@ export class Reader {
     return length < 0 ? null : this.buffer.toString("latin1", 0, length);
   }
 
-  /** The beginning of a list that the kernel makes page by page, until `enough` is found in it; "" when unreadable. */
-  head(path: string, enough: (text: string) => boolean): string {
+  /** The beginning of a list, asked for piece by piece until `enough` of it came; "" when unreadable. */
+  head(path: string, pieceBytes: number, enough: (text: string) => boolean): string {
     let fd: number;
     try {
       fd = openSync(path, "r");
@@ -58,15 +58,14 @@ export class Reader {
     }
     let text = "";
     try {
-      for (let n = 1; n > 0; ) {
-        n = readSync(fd, this.buffer, 0, BUFFER_BYTES, null);
+      for (;;) {
+        const n = readSync(fd, this.buffer, 0, pieceBytes, null);
         this.reads++;
-        const page = this.buffer.toString("latin1", 0, n);
-        text += page;
-        // A page that is not full was the last one.
-        if (n < 3_584 || enough(page)) break;
+        if (n === 0) return text;
+        const piece = this.buffer.toString("latin1", 0, n);
+        text += piece;
+        if (enough(piece)) return text;
       }
-      return text;
     } catch (error) {
       this.lastErrno = errnoOf(error);
       return text;

@@ -255,7 +255,8 @@ export class Instances<P extends Member = Member> {
 
   private mayReport(instance: Instance<P>, nowMs: number): boolean {
     if (instance.name === null) return false;
-    if (instance.listens || instance.talks) return true;
+    // What was shown before it died is shown as soon as it is back.
+    if (instance.listens || instance.talks || instance.restartsTotal > 0) return true;
     if (instance.identity.quiet || instance.diedMs !== null) return false;
     return instance.identity.kind !== "Process" || nowMs - instance.bornMs >= REPORT_AFTER_MS;
   }
