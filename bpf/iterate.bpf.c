@@ -32,7 +32,7 @@ int each_connection(struct bpf_iter__bpf_sk_storage_map *ctx)
 		}
 	}
 	edge->active++;
-	fold(c, edge, sk, false);
+	fold(c, edge, sk);
 	n = c->pushed - c->popped;
 	n -= c->waits_in - c->waits_out;
 	if (!n || n > (1u << 24) || (c->mode != MODE_PINNED && c->mode != MODE_TRIAL))

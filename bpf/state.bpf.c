@@ -49,7 +49,7 @@ static __always_inline void ended(struct conn *c, struct sock *sk)
 	c->closed = 1;
 	if (edge) {
 		__sync_fetch_and_add(&edge->closes, 1);
-		fold(c, edge, sk, true);
+		fold(c, edge, sk);
 	}
 	if (!left || c->mode == MODE_OFF || c->mode == MODE_GUESS)
 		return;

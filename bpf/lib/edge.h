@@ -109,7 +109,7 @@ known:
 }
 
 /* Moves what the connection's TCP counters have grown by since the last call to its edge. */
-static __noinline int fold(struct conn *c, struct edge *edge, struct sock *sk, bool closing)
+static __noinline int fold(struct conn *c, struct edge *edge, struct sock *sk)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	u64 out, in;

@@ -58,6 +58,8 @@ static void fail(struct unit *unit, int error, const char *stage, const char *de
 	size_t n;
 
 	unit->error = error < 0 ? -error : error;
+	if (unit->error == EPERM)
+		detail = "needs root or CAP_BPF and CAP_PERFMON";
 	snprintf(unit->reason, sizeof(unit->reason), "%s: %s%s%s", stage, strerror(unit->error), detail && *detail ? ": " : "",
 		 detail ? detail : "");
 	for (n = 0; unit->reason[n]; n++)
