@@ -48,6 +48,8 @@ export interface NodeAgent {
   readonly link: Link;
   readonly spool: Spool;
   readonly capabilities: () => readonly Capability[];
+  /** Ends the running window and writes a last round of samples; for a stop that loses nothing. */
+  readonly flush: Effect.Effect<void>;
 }
 
 const SAMPLES_EVERY_MS = 15_000;
@@ -57,6 +59,8 @@ const SEGMENT_BYTES = 1024 * 1024;
 const SEGMENT_RECORDS = 40;
 /** The probe ends a window with its tick; without one for this long the clock does. */
 const TICK_OVERDUE_MS = 1_400;
+/** A stop waits for the probe's next tick, which comes each second. */
+const FLUSH_WAIT = Duration.millis(1_300);
 const PROBE_WAIT = Duration.seconds(3);
 const CAPABILITIES_EVERY_MS = 5_000;
 const REFRESH_AT_MOST_MS = 60_000;
@@ -146,6 +150,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
     let lastWindow = -1;
     let lastSampleMs = monoMs();
     let sequence = 0;
+    let windowEnded: Deferred.Deferred<void> | null = null;
 
     const sample = (): void => {
       const now = monoMs();
@@ -174,6 +179,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       lastWindow = number;
       link.offer(observer.observe(number, { monoMs: now, wallMs: wallMs() }));
       if (now - lastSampleMs >= SAMPLES_EVERY_MS - 500) sample();
+      if (windowEnded !== null) Deferred.unsafeDone(windowEnded, Effect.void);
     };
 
     const ready = yield* Deferred.make<void>();
@@ -245,7 +251,13 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
         }
       }),
     );
-    return { agentId: home.agentId, epoch: home.epoch, observer, link: made, spool, capabilities };
+    const flush = Effect.gen(function* () {
+      const ended = yield* Deferred.make<void>();
+      windowEnded = ended;
+      yield* Deferred.await(ended).pipe(Effect.timeoutOption(FLUSH_WAIT));
+      sample();
+    });
+    return { flush, agentId: home.agentId, epoch: home.epoch, observer, link: made, spool, capabilities };
   });
 
 const readProc = (path: string): Effect.Effect<string, AgentFileError> =>

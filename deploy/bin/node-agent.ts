@@ -25,4 +25,5 @@ export const runNodeAgent = (options: RunNodeAgentOptions): Effect.Effect<void, 
     yield* Effect.logInfo(`node agent ${agent.agentId} observes this machine for ${options.server}`);
     const signal = yield* stopped;
     yield* Effect.logInfo(`${signal}: flushing`);
+    yield* agent.flush;
   }).pipe(Effect.scoped);

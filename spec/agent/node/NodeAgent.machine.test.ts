@@ -83,6 +83,19 @@ describe("node agent", () => {
     expect(windows()[0]?.window).toBeLessThanOrEqual(1);
   });
 
+  it("loses nothing when it is stopped: the running window and a last round of samples arrive", async () => {
+    writeFileSync(join(folder, "agent.key"), "k");
+    const agent = await start();
+    await until("a window", () => windows().length > 0, 8_000);
+    const before = windows().length;
+    await Effect.runPromise(agent.flush);
+    await Effect.runPromise(Scope.close(scope, Exit.void));
+    scope = await Effect.runPromise(Scope.make());
+    expect(windows().length).toBeGreaterThan(before);
+    await until("the samples", () => server.stores.length === 1);
+    expect(server.stores[0]?.samples.rows).toBeGreaterThan(20);
+  });
+
   it("keeps its id over its lives, and counts them", async () => {
     writeFileSync(join(folder, "agent.key"), "k");
     const first = await start();
