@@ -56,6 +56,9 @@ const runChecks = async () => [
 export const probeRequired = (required) =>
   (required ?? "").split(",").some((name) => ["toolchain", "bpf"].includes(name.trim()));
 
+/** "needs redis: …" of a title that describeWith or itWith gave a reason. @param {string} title */
+const reasonOf = (title) => /\[(needs [^\]]+)\]/.exec(title)?.[1];
+
 /**
  * Counts of one run of the specs' runner, from its JSON report. A file that did not even load, or an error outside of
  * any test, counts as one failed.
@@ -70,16 +73,16 @@ export const readReport = (report) => {
   let passed = 0;
   for (const file of report.testResults ?? []) {
     const name = String(file.name).replace(`${root}/`, "");
-    let failedHere = 0;
+    const before = failures.length;
     for (const test of file.assertionResults ?? []) {
       const title = [...(test.ancestorTitles ?? []), test.title].filter((part) => part !== "").join(" > ");
       if (test.status === "passed") passed += 1;
-      else if (test.status === "failed") {
-        failedHere += 1;
-        failures.push(`${name} > ${title}`);
-      } else skips.push({ title, file: name });
+      else if (test.status === "failed") failures.push(`${name} > ${title}`);
+      // what a failed hook kept from running is reported as skipped: it is no skip of ours
+      else if (file.status === "failed" && !reasonOf(title)) failures.push(`${name} > ${title} (did not run)`);
+      else skips.push({ title, file: name });
     }
-    if (file.status === "failed" && failedHere === 0) failures.push(`${name} (did not run)`);
+    if (file.status === "failed" && failures.length === before) failures.push(`${name} (did not run)`);
   }
   if (report.success === false && failures.length === 0) failures.push("an error outside of any test");
   return { passed, failed: failures.length, skipped: skips.length, skips, failures };
@@ -94,7 +97,7 @@ export const skipLines = (skips) => {
   /** @type {Map<string, { count: number, files: Set<string> }>} */
   const groups = new Map();
   for (const { title, file } of skips) {
-    const reason = /\[(needs [^\]]+)\]/.exec(title)?.[1] ?? `"${title}" states no reason`;
+    const reason = reasonOf(title) ?? `"${title}" states no reason`;
     const group = groups.get(reason) ?? { count: 0, files: new Set() };
     group.count += 1;
     group.files.add(file);
@@ -151,6 +154,7 @@ const runSpecs = async (project, flags, filters) => {
 /** @param {readonly string[]} filters */
 const main = async (filters) => {
   checkNode();
+  if (!process.stdout.isTTY) process.env["NO_COLOR"] = "1";
   const missing = await ensurePackages([...toolchain, ...testPrograms], say);
   if (missing !== null) say(missing);
   await ensureModules(say);

@@ -17,7 +17,7 @@ describe("the runner's report", () => {
         {
           name: "spec/b.test.ts",
           status: "failed",
-          assertionResults: [test("failed", "three", "b"), test("skipped", "x")],
+          assertionResults: [test("failed", "three", "b"), test("skipped", "x [needs wrk: none]")],
         },
       ],
     });
@@ -30,6 +30,16 @@ describe("the runner's report", () => {
       testResults: [{ name: "spec/a.test.ts", status: "failed", assertionResults: [] }],
     });
     expect(report).toMatchObject({ failed: 1, failures: ["spec/a.test.ts (did not run)"] });
+  });
+
+  it("counts what a failed hook kept from running as failed, beside a failure and a skip of our own", () => {
+    const tests = [test("failed", "one"), test("skipped", "two", "s"), test("skipped", "x [needs wrk: none]")];
+    const report = readReport({
+      success: false,
+      testResults: [{ name: "spec/a.test.ts", status: "failed", assertionResults: tests }],
+    });
+    expect(report).toMatchObject({ passed: 0, failed: 2, skipped: 1 });
+    expect(report.failures[1]).toBe("spec/a.test.ts > s > two (did not run)");
   });
 
   it("with an error outside of any test is one failure", () => {
