@@ -63,7 +63,7 @@ static void fail(struct unit *unit, int error, const char *stage, const char *de
 	snprintf(unit->reason, sizeof(unit->reason), "%s: %s%s%s", stage, strerror(unit->error), detail && *detail ? ": " : "",
 		 detail ? detail : "");
 	for (n = 0; unit->reason[n]; n++)
-		if (unit->reason[n] == '\n')
+		if (unit->reason[n] == '\n' || unit->reason[n] == '\t')
 			unit->reason[n] = ' ';
 }
 
@@ -99,30 +99,40 @@ static const char *last_line(char *log)
 	}
 }
 
-/* Loads each program alone, to learn which ones this kernel refuses. */
+/* Loads one program alone. 0, or -errno; with a log the verifier's words are in it. */
+static int load_alone(struct unit *unit, char *log)
+{
+	struct bpf_object *object;
+	struct bpf_program *program;
+	int error;
+
+	if (log)
+		log[0] = 0;
+	said[0] = 0;
+	object = open_object(log);
+	if (!object)
+		return -errno;
+	bpf_object__for_each_program(program, object)
+		bpf_program__set_autoload(program, unit_of(program) == unit);
+	error = bpf_object__load(object);
+	bpf_object__close(object);
+	return error;
+}
+
+/* Learns which programs this kernel refuses, and why. */
 static void examine(void)
 {
 	char *log = malloc(LOG);
 
 	for (size_t i = 0; i < UNITS; i++) {
-		struct bpf_object *object;
-		struct bpf_program *program;
-		int error;
+		int error = load_alone(&units[i], NULL);
 
-		if (log)
-			log[0] = 0;
-		object = open_object(log);
-		if (!object) {
-			fail(&units[i], errno, "open", said);
+		if (!error)
 			continue;
-		}
-		bpf_object__for_each_program(program, object)
-			bpf_program__set_autoload(program, unit_of(program) == &units[i]);
-		said[0] = 0;
-		error = bpf_object__load(object);
-		if (error)
-			fail(&units[i], error, "load", log && log[0] ? last_line(log) : said);
-		bpf_object__close(object);
+		/* again with a log: it does not hold all of a large program, which is an error by itself */
+		if (log)
+			load_alone(&units[i], log);
+		fail(&units[i], error, "load", log && log[0] ? last_line(log) : said);
 	}
 	free(log);
 }

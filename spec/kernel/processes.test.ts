@@ -3,16 +3,19 @@ import { execFileSync, spawn, spawnSync } from "node:child_process";
 import {
   chmodSync,
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readFileSync,
   rmdirSync,
   rmSync,
   statSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { Effect, Ref } from "effect";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeProbe } from "../../agent/node/probe/Probe.ts";
@@ -131,6 +134,24 @@ describeWith(["toolchain"], "the probe's process", () => {
     );
     expect(status).toMatchObject({ state: "refused", restarts: 0 });
     expect(told.at(-1)?.[0]).toMatchObject({ feature: "probe", state: "off" });
+    rmSync(folder, { recursive: true });
+  });
+});
+
+describeWith(["bpf"], "a kernel without one hook", () => {
+  it("costs that feature and no other", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "coroot-probe-"));
+    // the same sources, asking for a tracepoint that no kernel has
+    cpSync(join(dirname(fileURLToPath(import.meta.url)), "../../bpf"), folder, { recursive: true });
+    const hooks = join(folder, "process.bpf.c");
+    writeFileSync(hooks, readFileSync(hooks, "utf8").replace("tp_btf/mark_victim", "tp_btf/no_such_hook"));
+    execFileSync(process.execPath, [join(folder, "build.mjs"), "--out", join(folder, "probe")]);
+    const bed = await ProbeBed.start(join(folder, "probe"));
+    const off = bed.capabilities.filter((one) => one.state !== "on");
+    expect(off).toEqual([expect.objectContaining({ feature: "process.oom", state: "off", errno: 3 })]);
+    const child = spawn("/bin/true");
+    await bed.until("its end", () => bed.events.some((event) => event.kind === "exit" && event.pid === child.pid));
+    await bed.stop();
     rmSync(folder, { recursive: true });
   });
 });
