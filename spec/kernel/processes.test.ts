@@ -145,8 +145,8 @@ describeWith(["bpf"], "a kernel without one hook", () => {
     cpSync(join(dirname(fileURLToPath(import.meta.url)), "../../bpf"), folder, { recursive: true });
     const hooks = join(folder, "process.bpf.c");
     writeFileSync(hooks, readFileSync(hooks, "utf8").replace("tp_btf/mark_victim", "tp_btf/no_such_hook"));
-    execFileSync(process.execPath, [join(folder, "build.mjs"), "--out", join(folder, "probe")]);
-    const bed = await ProbeBed.start(join(folder, "probe"));
+    execFileSync(process.execPath, [join(folder, "build.mjs"), "--out", join(folder, "built")]);
+    const bed = await ProbeBed.start(join(folder, "built"));
     const off = bed.capabilities.filter((one) => one.state !== "on");
     expect(off).toEqual([expect.objectContaining({ feature: "process.oom", state: "off", errno: 3 })]);
     const child = spawn("/bin/true");
