@@ -1,5 +1,5 @@
 /** What a service actor owns. Changed only by its `step`; derived parts are lost on a restart, see each class. */
-import type { ServiceId } from "../../schemas/service.ts";
+import { serviceName, type ServiceId } from "../../schemas/service.ts";
 import { Ledger } from "./ledger.ts";
 import { LiveRing } from "./LiveRing.ts";
 import type { InstanceWindow, ServiceArgument, ServiceEvent, Side } from "./messages.ts";
@@ -187,6 +187,7 @@ export const isWanted = (state: ServiceState, now: number): boolean => {
 const SETTLED_AFTER_MS = 10_000;
 
 export const isShown = (state: ServiceState, now: number): boolean => {
+  if (state.argument.kind === "External") return state.edges.size > 0;
   if (state.argument.kind !== "Process") return true;
   for (const instance of state.instances.values())
     if (instance.up && now - instance.last.startedAt > SETTLED_AFTER_MS) return true;
@@ -194,9 +195,11 @@ export const isShown = (state: ServiceState, now: number): boolean => {
 };
 
 /** Our own parts answer bulk work: they get the longer threshold of auxiliary services. */
+const isOurs = (state: ServiceState): boolean =>
+  state.argument.kind === "Process" && /^coroot-(start|server|store|node-agent)$/.test(serviceName(state.id));
 export const AUXILIARY_LATENCY_MS = 5_000;
 export const latencyThreshold = (state: ServiceState): number =>
-  state.argument.serviceType === "coroot" && state.argument.slo.latencyThresholdMs < AUXILIARY_LATENCY_MS
+  isOurs(state) && state.argument.slo.latencyThresholdMs < AUXILIARY_LATENCY_MS
     ? AUXILIARY_LATENCY_MS
     : state.argument.slo.latencyThresholdMs;
 

@@ -17,6 +17,8 @@ import type { ConnectionEnd, GraphEdge, Learn, OpenEdge, Resolved, TopologyMessa
 const LEASE_MEMORY_MS = 10 * 60_000;
 const MAX_ENDS = 20_000;
 const MAX_EXTERNALS = 1_000;
+/** A new address is called outside only after this long: who listens there may be told a moment later. */
+const DECIDE_AFTER_MS = 10_000;
 
 interface Lease {
   readonly service: ServiceId;
@@ -29,6 +31,7 @@ interface EdgeRecord extends OpenEdge {
   readonly agent: string;
   readonly node: string;
   readonly cluster: string;
+  readonly since: number;
   peerService: ServiceId | null;
   told: boolean;
   /** other ends of its connections, as far as they were seen */
@@ -45,6 +48,8 @@ interface TopologyState {
   readonly ends: Map<string, { client: EdgeRecord | null; server: EdgeRecord | null }>;
   readonly services: Set<ServiceId>;
   readonly pairs: Set<string>;
+  /** edges whose other end may yet turn out to be known */
+  readonly undecided: Set<EdgeRecord>;
   externals: number;
   foldedExternals: number;
 }
@@ -52,7 +57,7 @@ interface TopologyState {
 export const topologyActor: Behavior<TopologyState, TopologyMessage, { readonly slo: SloSettings }> = {
   kind: "topology",
   mailbox: 10_000,
-  ticks: false,
+  ticks: true,
   initial: (_path, { slo }) => [
     {
       slo,
@@ -62,6 +67,7 @@ export const topologyActor: Behavior<TopologyState, TopologyMessage, { readonly 
       ends: new Map(),
       services: new Set(),
       pairs: new Set(),
+      undecided: new Set(),
       externals: 0,
       foldedExternals: 0,
     },
@@ -71,7 +77,10 @@ export const topologyActor: Behavior<TopologyState, TopologyMessage, { readonly 
     switch (message.type) {
       case "learn":
         return [state, learn(state, message, now)];
+      case "tick":
+        return [state, settle(state, [...state.undecided], now)];
       case "forget":
+        for (const edge of state.edges.get(message.agent)?.values() ?? []) state.undecided.delete(edge);
         state.edges.delete(message.agent);
         if (message.lost)
           for (const lease of state.leases.values())
@@ -99,11 +108,17 @@ const learn = (state: TopologyState, message: Learn, now: number): ActorEffect[]
     effects.push(...discover(state, service, kind, serviceType));
   let changed = false;
   if (message.listens !== null) changed = lease(state, message, now);
-  const fresh = message.edges.map((edge) => record(state, message, edge));
+  const fresh = message.edges.map((edge) => record(state, message, edge, now));
   for (const end of message.ends) changed = pair(state, message, end) || changed;
   const touched = changed ? [...state.edges.values()].flatMap((edges) => [...edges.values()]) : fresh;
+  return [...effects, ...settle(state, touched, now)];
+};
+
+/** Resolves edges anew and tells their sessions what is different. */
+const settle = (state: TopologyState, edges: readonly EdgeRecord[], now: number): ActorEffect[] => {
+  const effects: ActorEffect[] = [];
   const news = new Map<string, { id: number; peer: ServiceId | null }[]>();
-  for (const edge of touched) {
+  for (const edge of edges) {
     const peer = resolve(state, edge, now, effects);
     if (edge.told && peer === edge.peerService) continue;
     edge.peerService = peer;
@@ -113,8 +128,8 @@ const learn = (state: TopologyState, message: Learn, now: number): ActorEffect[]
     news.set(edge.agent, list);
     if (edge.role === ROLE.client && peer !== null) effects.push(...called(state, edge.service, peer));
   }
-  for (const [agent, edges] of news) {
-    const resolved: Resolved = { type: "resolved", edges };
+  for (const [agent, told] of news) {
+    const resolved: Resolved = { type: "resolved", edges: told };
     effects.push(send(`agent/${agent}`, resolved));
   }
   return effects;
@@ -164,11 +179,20 @@ const own = (state: TopologyState, address: string, service: ServiceId): boolean
   return true;
 };
 
-const record = (state: TopologyState, message: Learn, edge: OpenEdge): EdgeRecord => {
+const record = (state: TopologyState, message: Learn, edge: OpenEdge, now: number): EdgeRecord => {
   const edges = state.edges.get(message.agent) ?? new Map<number, EdgeRecord>();
   state.edges.set(message.agent, edges);
   const { agent, node, cluster } = message;
-  const made: EdgeRecord = { ...edge, agent, node, cluster, peerService: null, told: false, paired: new Set() };
+  const made: EdgeRecord = {
+    ...edge,
+    agent,
+    node,
+    cluster,
+    since: now,
+    peerService: null,
+    told: false,
+    paired: new Set(),
+  };
   edges.set(edge.id, made);
   return made;
 };
@@ -209,33 +233,56 @@ const only = (services: ReadonlySet<ServiceId> | undefined): ServiceId | null =>
 };
 
 const resolve = (state: TopologyState, edge: EdgeRecord, now: number, effects: ActorEffect[]): ServiceId | null => {
-  const scope = scopeOf(edge.node, edge.netns, edge.peer);
-  if (edge.role === ROLE.server) {
-    const paired = only(edge.paired);
-    if (paired !== null) return paired;
-    if (isLoopback(edge.peer) || edge.paired.size > 1) return null;
-    const owners = state.owners.get(edge.peer);
-    if (owners !== undefined) return only(owners);
-    return external(state, edge, "clients", effects);
+  const known = edge.role === ROLE.server ? caller(state, edge) : callee(state, edge, now);
+  if (known !== undefined) {
+    state.undecided.delete(edge);
+    return known;
   }
-  const listening = state.leases.get(`${scope}|${edge.port}`);
+  const name =
+    edge.role === ROLE.server
+      ? "clients"
+      : isLoopback(edge.peer)
+        ? `localhost:${edge.port}`
+        : `${edge.peer}:${edge.port}`;
+  const decided = now - edge.since >= DECIDE_AFTER_MS || state.services.has(externalId(edge, name));
+  if (!decided) {
+    state.undecided.add(edge);
+    return null;
+  }
+  state.undecided.delete(edge);
+  return external(state, edge, name, effects);
+};
+
+/** Who a server's peer is: undefined when nobody is known there, null when it is one of several. */
+const caller = (state: TopologyState, edge: EdgeRecord): ServiceId | null | undefined => {
+  const paired = only(edge.paired);
+  if (paired !== null) return paired;
+  if (isLoopback(edge.peer) || edge.paired.size > 1) return null;
+  const owners = state.owners.get(edge.peer);
+  return owners === undefined ? undefined : only(owners);
+};
+
+/** Who a client has dialled; undefined when nobody is known there. */
+const callee = (state: TopologyState, edge: EdgeRecord, now: number): ServiceId | undefined => {
+  const listening = state.leases.get(`${scopeOf(edge.node, edge.netns, edge.peer)}|${edge.port}`);
   if (listening !== undefined && listening.to === null) return listening.service;
   const paired = only(edge.paired);
   if (paired !== null) return paired;
   if (listening !== undefined && listening.to !== null && now - listening.to < LEASE_MEMORY_MS)
     return listening.service;
   const alone = isLoopback(edge.peer) ? null : only(state.owners.get(edge.peer));
-  if (alone !== null && alone !== edge.service) return alone;
-  return external(state, edge, isLoopback(edge.peer) ? `localhost:${edge.port}` : `${edge.peer}:${edge.port}`, effects);
+  return alone !== null && alone !== edge.service ? alone : undefined;
 };
+
+const externalId = (edge: EdgeRecord, name: string): ServiceId => serviceId(edge.cluster, "external", "External", name);
 
 /** Something that nobody observes, named by its address. Beyond a bound they are folded into one, and counted. */
 const external = (state: TopologyState, edge: EdgeRecord, name: string, effects: ActorEffect[]): ServiceId => {
-  let id = serviceId(edge.cluster, "external", "External", name);
+  let id = externalId(edge, name);
   if (!state.services.has(id)) {
     if (state.externals >= MAX_EXTERNALS) {
       state.foldedExternals++;
-      id = serviceId(edge.cluster, "external", "External", "others");
+      id = externalId(edge, "others");
     } else state.externals++;
     effects.push(...discover(state, id, "External", ""));
   }

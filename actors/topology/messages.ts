@@ -1,5 +1,5 @@
 /** What the topology actor is told by agent sessions, and what it tells them. */
-import type { Message } from "../../runtime/actor/Behavior.ts";
+import type { Message, Tick } from "../../runtime/actor/Behavior.ts";
 import type { ServiceId } from "../../schemas/service.ts";
 import type { Role, ServiceKind } from "../../schemas/wire/observe.ts";
 
@@ -57,7 +57,7 @@ export interface Forget extends Message {
   readonly lost: boolean;
 }
 
-export type TopologyMessage = Learn | Forget;
+export type TopologyMessage = Learn | Forget | Tick;
 
 /** Answer to every Learn that carries edges, and whenever one turns out to be somebody else. */
 export interface Resolved extends Message {

@@ -29,7 +29,7 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
 }
 
-interface Bench {
+export interface Bench {
   readonly shop: Shop;
   readonly server: ServerClient;
   readonly receiver: Receiver;
@@ -53,7 +53,7 @@ const myTurn = async (plan: Plan, cleanup: Cleanup, { tell, signal }: RunOptions
 };
 
 /** A fresh server, agent and shop, under load for the warm-up; undone whatever `use` does. */
-const withBench = async <A>(options: RunOptions, use: (bench: Bench) => Promise<A>): Promise<A> => {
+export const withBench = async <A>(options: RunOptions, use: (bench: Bench) => Promise<A>): Promise<A> => {
   const { tell, signal } = options;
   const cleanup = new Cleanup();
   try {
@@ -125,7 +125,7 @@ const opened = async (
   return explained ?? server.incident(first.id);
 };
 
-const runFault = async (fault: FaultName, bench: Bench, options: RunOptions): Promise<Seen> => {
+export const runFault = async (fault: FaultName, bench: Bench, options: RunOptions): Promise<Seen> => {
   const { shop, server, receiver } = bench;
   const { tell, signal } = options;
   const { plan } = shop.environment;

@@ -21,6 +21,8 @@ const MESSAGES_PER_TURN = 64;
 const DEAD_LETTERS = 256;
 const RECENT = 50;
 const SAMPLES = 128;
+/** Sizes of states are taken by turns, since each costs a walk over the state. */
+const SIZED_PER_LOOK = 25;
 /** Measuring goes on this long after the console last looked. */
 const MEASURE_FOR_MS = 5_000;
 
@@ -126,6 +128,9 @@ const p95 = (samples: readonly number[]): number => {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * 0.95))] ?? 0;
 };
 
+/** As JSON, as the console shows it. */
+const sizeOf = (state: unknown): number => JSON.stringify(state)?.length ?? 0;
+
 const keep = <T>(ring: T[], value: T, most: number): void => {
   ring.push(value);
   if (ring.length > most) ring.shift();
@@ -152,6 +157,7 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
   let nextAsk = 1;
   let closing = false;
   let measureUntil = 0;
+  let sizedNext = 0;
 
   const deadLetter = (to: ActorPath, envelope: Envelope, reason: string): void => {
     count(deadLettersTotal);
@@ -510,7 +516,12 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
     views: () => {
       const at = now();
       measureUntil = at + MEASURE_FOR_MS;
-      return [...cells.values()].map((cell) => view(cell, at));
+      const all = [...cells.values()];
+      for (let i = 0; i < Math.min(SIZED_PER_LOOK, all.length); i++) {
+        const cell = all[sizedNext++ % all.length];
+        if (cell !== undefined) measureOf(cell, at).stateBytes = sizeOf(cell.behavior.inspect(cell.state));
+      }
+      return all.map((cell) => view(cell, at));
     },
     inspect: (path) => {
       const cell = cells.get(path);
@@ -518,7 +529,7 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
       const at = now();
       measureUntil = at + MEASURE_FOR_MS;
       const state = maskSecrets(cell.behavior.inspect(cell.state));
-      measureOf(cell, at).stateBytes = JSON.stringify(state)?.length ?? 0;
+      measureOf(cell, at).stateBytes = sizeOf(state);
       return { row: view(cell, at), state, recent: [...measureOf(cell, at).recent] };
     },
     board,

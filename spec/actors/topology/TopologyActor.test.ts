@@ -1,5 +1,12 @@
 import { describe, expect, it } from "vitest";
-import type { ConnectionEnd, KnownListen, Learn, OpenEdge, Resolved } from "../../../actors/topology/messages.ts";
+import type {
+  ConnectionEnd,
+  KnownListen,
+  Learn,
+  OpenEdge,
+  Resolved,
+  TopologyMessage,
+} from "../../../actors/topology/messages.ts";
 import { topologyActor } from "../../../actors/topology/TopologyActor.ts";
 import type { ActorEffect } from "../../../runtime/actor/Behavior.ts";
 import { serviceId, type ServiceId } from "../../../schemas/service.ts";
@@ -11,18 +18,7 @@ const slo = { availabilityObjective: 0.99, latencyObjective: 0.99, latencyThresh
 const topology = () => {
   let [state] = topologyActor.initial("topology", { slo }, 0, undefined);
   const known = new Map<number, ServiceId | null>();
-  const learn = (what: Partial<Learn>, now = 0): readonly ActorEffect[] => {
-    const message: Learn = {
-      type: "learn",
-      agent: "a",
-      node: "n",
-      cluster: "default",
-      instances: [],
-      listens: null,
-      edges: [],
-      ends: [],
-      ...what,
-    };
+  const step = (message: TopologyMessage, now: number): readonly ActorEffect[] => {
     const [next, effects] = topologyActor.step(state, message, now);
     state = next;
     for (const effect of effects)
@@ -30,7 +26,23 @@ const topology = () => {
         for (const { id: edge, peer } of (effect.message as Resolved).edges) known.set(edge, peer);
     return effects;
   };
-  return { learn, peer: (edge: number) => known.get(edge) };
+  const learn = (what: Partial<Learn>, now = 0): readonly ActorEffect[] =>
+    step(
+      {
+        type: "learn",
+        agent: "a",
+        node: "n",
+        cluster: "default",
+        instances: [],
+        listens: null,
+        edges: [],
+        ends: [],
+        ...what,
+      },
+      now,
+    );
+  const tick = (now: number): readonly ActorEffect[] => step({ type: "tick" }, now);
+  return { learn, tick, peer: (edge: number) => known.get(edge) };
 };
 
 const listen = (name: string, address: string, port: number, netns = 1): KnownListen => ({
@@ -70,9 +82,18 @@ describe("who an address is", () => {
   it("is found later, when the listener becomes known after the edge", () => {
     const { learn, peer } = topology();
     learn({ edges: [client(1, "web", "10.0.0.2", 5432)] });
-    expect(peer(1)).toContain("External/10.0.0.2:5432");
+    expect(peer(1)).toBeNull();
     learn({ listens: [listen("db", "10.0.0.2", 5432)] });
     expect(peer(1)).toBe(id("db"));
+  });
+
+  it("is outside when nobody turns out to be there for ten seconds", () => {
+    const { learn, tick, peer } = topology();
+    learn({ edges: [client(1, "web", "203.0.113.7", 443)] });
+    tick(9_000);
+    expect(peer(1)).toBeNull();
+    tick(10_000);
+    expect(peer(1)).toBe("default/external/External/203.0.113.7:443");
   });
 
   it("keeps loopback apart by network namespace", () => {
