@@ -8,6 +8,7 @@ import type { CgroupMounts } from "../host/cgroups.ts";
 import { Listeners, type Listener } from "../host/Listeners.ts";
 import { ProcessTable, type Process } from "../host/ProcessTable.ts";
 import { Reader } from "../host/Reader.ts";
+import { Briefs } from "./Briefs.ts";
 import { Fold } from "./Fold.ts";
 import { definitionOf, Instances, type Instance } from "./Instances.ts";
 import type { ProbeEvent, ProbeTick } from "../probe/ProbeTick.ts";
@@ -43,6 +44,7 @@ export class Observer {
   readonly catalog = new Catalog();
   /** what the probe said about itself last */
   probeSelf: Readonly<Record<string, number>> = {};
+  private readonly briefs: Briefs;
   private listens: Listens = { version: 0, list: [] };
   private listensText = "";
   private readonly byListening = new Map<string, Listener>();
@@ -57,11 +59,12 @@ export class Observer {
     );
     this.listeners = new Listeners(this.reader, this.table, proc);
     this.usage = new Usage(this.reader, options.mounts, proc);
+    this.briefs = new Briefs(options.mounts);
     this.fold = new Fold({
       ofProcess: (tgid) => {
         this.table.lookup(tgid);
         this.applyChanges(this.nowMs);
-        return this.instances.ofRecentPid(tgid);
+        return this.instances.ofRecentPid(tgid) ?? this.briefs.ownerOf(tgid);
       },
       ofListening: (netns, address, port) => {
         const listener = this.byListening.get(`${netns}|${address}|${port}`);
@@ -84,7 +87,11 @@ export class Observer {
     this.lastTickMs = clocks.monoMs;
     this.probeSelf = tick.self;
     const wallOf = (event: ProbeEvent): number => clocks.wallMs - Math.max(0, tick.monoMs - event.monoMs);
-    for (const event of tick.events) if (event.kind === "exec") this.table.executed(event.pid);
+    for (const event of tick.events)
+      if (event.kind === "exec") {
+        this.table.executed(event.pid);
+        this.briefs.executed(event, clocks.monoMs);
+      }
     this.applyChanges(clocks.monoMs);
     // Edges before exits: the owner of a socket may have ended in the same second.
     this.fold.absorb(tick, clocks.monoMs);
@@ -137,6 +144,7 @@ export class Observer {
       if (edge !== undefined) this.catalog.addEdge(edge.definition);
     }
     const usage = this.usage.table(this.instances.all.values());
+    this.briefs.forget(monoMs, (id) => this.instances.all.has(id));
     this.usage.forget(
       (id) => this.instances.all.has(id),
       (pid) => this.table.processes.has(pid),
@@ -174,13 +182,13 @@ export class Observer {
       this.instances.leave(process.pid, nowMs, this.wallMs, this.probeAlive);
     }
     for (const { before, after } of replaced) {
-      this.instances.replace(before, after, nowMs);
+      this.briefs.known(this.instances.replace(before, after, nowMs));
       this.fold.invalidate(after.pid, nowMs);
       this.listeners.changed(after.netns, nowMs);
     }
     for (const process of joined.toSorted((a, b) => a.startTicks - b.startTicks || a.pid - b.pid))
       if (this.table.processes.get(process.pid) === process) {
-        this.instances.join(process, nowMs);
+        this.briefs.known(this.instances.join(process, nowMs));
         this.listeners.changed(process.netns, nowMs);
       }
   }

@@ -1,9 +1,14 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Effect, Exit, Logger, LogLevel, Scope } from "effect";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { makeNodeAgent, type NodeAgent } from "../../../agent/node/NodeAgent.ts";
+import { ROLE } from "../../../schemas/wire/observe.ts";
+import { describeWith } from "../../capabilities.ts";
+import { buildProbe, probePath } from "../../kernel/ProbeBed.ts";
 import { startLinkServer, until, type LinkServer } from "./link/server.ts";
 
 let folder = "";
@@ -113,5 +118,65 @@ describe("node agent", () => {
     const probe = server.hellos[0]?.capabilities.find((one) => one.feature === "probe");
     expect(probe).toMatchObject({ state: "off", errno: 2 });
     await until("windows", () => windows().length >= 2, 8_000);
+  });
+});
+
+describeWith(["bpf"], "node agent with the probe", () => {
+  beforeAll(() => buildProbe(), 120_000);
+
+  it("gives every request to both services, and tells how a server ended", async () => {
+    writeFileSync(join(folder, "agent.key"), "k");
+    const agent = await start(probePath);
+    const script = join(folder, "spec-orders.cjs");
+    writeFileSync(
+      script,
+      "require('http').createServer((q, r) => { r.statusCode = q.url === '/bad' ? 500 : 200; r.end('ok'); })" +
+        ".listen(0, '127.0.0.1', function () { console.log(this.address().port); });",
+    );
+    const orders = spawn(process.execPath, [script], { stdio: ["ignore", "pipe", "inherit"] });
+    const [line] = (await once(orders.stdout, "data")) as [Buffer];
+    const port = Number(line.toString());
+    const caller = join(folder, "spec-caller.cjs");
+    writeFileSync(
+      caller,
+      "const get = (p) => fetch('http://127.0.0.1:' + process.argv[2] + p).then((r) => r.text());" +
+        "(async () => { for (let i = 0; i < 20; i++) await get('/'); await get('/bad');" +
+        "process.stdin.resume().on('end', () => process.exit()); })();",
+    );
+    await until("the probe ticks", () => windows().length > 1, 8_000);
+    const calling = spawn(process.execPath, [caller, String(port)], { stdio: ["pipe", "inherit", "inherit"] });
+    const counted = (name: string, role: number, status: number): number => {
+      const instances = new Map<number, string>();
+      const edges = new Map<number, { name: string; role: number; port: number }>();
+      let sum = 0;
+      for (const window of windows()) {
+        for (const one of window.instances) instances.set(one.id, one.name);
+        for (const one of window.edges)
+          edges.set(one.id, { name: instances.get(one.instance) ?? "?", role: one.role, port: one.port });
+        for (let i = 0; i < window.l7.rows; i++) {
+          const edge = edges.get(window.l7.edge[i] ?? 0);
+          if (edge?.name === name && edge.role === role && edge.port === port && window.l7.status[i] === status)
+            sum += window.l7.count[i] ?? 0;
+        }
+      }
+      return sum;
+    };
+    await until("the server's side", () => counted("spec-orders", ROLE.server, 0) === 20, 8_000);
+    await until("the caller's side", () => counted("spec-caller", ROLE.client, 0) === 20);
+    calling.stdin.end();
+    expect(counted("spec-orders", ROLE.server, 2)).toBe(1);
+    expect(counted("spec-caller", ROLE.client, 2)).toBe(1);
+    orders.kill("SIGKILL");
+    await until(
+      "the kill, with its signal",
+      () =>
+        windows().some((one) =>
+          one.events.some(
+            (event) => event.kind === "exit" && event.pid === orders.pid && event.signal === 9 && event.left === 0,
+          ),
+        ),
+      8_000,
+    );
+    expect(agent.capabilities().find((one) => one.feature === "probe")?.state).not.toBe("off");
   });
 });
