@@ -48,10 +48,15 @@ export class LiveRing {
     if (this.#holds(second)) this.#data[column][second % SECONDS] = value;
   }
 
-  windows(): LiveWindows {
-    const from = Math.max(this.#first, this.#latest - SECONDS + 1);
+  get latest(): number {
+    return this.#latest;
+  }
+
+  /** Seconds from..to (both included), as far as the ring reaches. */
+  windows(from: number, to: number): LiveWindows {
+    const first = Math.max(from, this.#first, this.#latest - SECONDS + 1);
     const time: number[] = [];
-    for (let s = from; s <= this.#latest && s > 0; s++) time.push(s * 1000);
+    for (let s = first; s <= Math.min(to, this.#latest) && s > 0; s++) time.push(s * 1000);
     const column = (name: LiveColumn): number[] =>
       time.map((at) => Math.round((this.#data[name][(at / 1000) % SECONDS] ?? 0) * 1000) / 1000);
     const percentile = (name: LiveColumn): (number | null)[] =>

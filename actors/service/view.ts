@@ -150,10 +150,13 @@ const instanceView = (key: string, state: ServiceState): InstanceView | null => 
 
 /** Entries of topic `service:<id>`. */
 export const page = (state: ServiceState, inspections: readonly Inspection[], now: number): Record<string, unknown> => {
+  // Whole minutes are sent once; each second only the running minute is sent again.
+  const minute = state.live.latest - (state.live.latest % 60);
   const entries: Record<string, unknown> = {
     card: card(state, inspections, now),
     slo: slo(state, now),
-    live: state.live.windows(),
+    "live:past": state.live.windows(0, minute - 1),
+    live: state.live.windows(minute, state.live.latest),
   };
   for (const inspection of inspections) entries[`inspection:${inspection.id}`] = inspection;
   for (const key of state.instances.keys()) entries[`instance:${key.replace("\n", "/")}`] = instanceView(key, state);

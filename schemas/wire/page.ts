@@ -101,7 +101,8 @@ export interface MapEdge {
 }
 
 /** topic "service:<id>": entries "card" ServiceCard, "slo" SloView, "inbound:<peer>" / "outbound:<peer>" EdgeView,
- *  "inspection:<id>" Inspection, "instance:<instance>" InstanceView, "live" LiveWindows */
+ *  "inspection:<id>" Inspection, "instance:<instance>" InstanceView, "live" LiveWindows of the
+ *  running minute, "live:past" LiveWindows of the whole minutes before it */
 export interface SloView {
   readonly availabilityObjective: number;
   readonly latencyObjective: number;

@@ -136,4 +136,14 @@ describe("live columns", () => {
     });
     expect(state.entries.get("live")).toMatchObject({ requests: [1, 1, 1, 1, 1, 2] });
   });
+
+  it("of whole minutes and of the running one are one, whichever comes first in the message", () => {
+    const name = "service:demo/shop/Container/front";
+    const message = { type: "snapshot", topic: name, seq: 1, nowMs: 1 } as const;
+    const { entries } = applySnapshot(emptyTopic(name), {
+      ...message,
+      entries: { live: live(6, 8, 2), "live:past": live(1, 5, 1) },
+    });
+    expect(entries.get("live")).toMatchObject({ requests: [1, 1, 1, 1, 1, 2, 2, 2] });
+  });
 });

@@ -162,6 +162,9 @@ export const isActorMessages: Guard<readonly ActorMessageView[]> = (value): valu
 
 const isAnything: Guard<unknown> = (value): value is unknown => value !== undefined;
 
+/** Whole minutes of a service's live columns, sent apart from the running one. */
+export const LIVE_PAST = "live:past";
+
 const guardOf = (topic: string, key: string): Guard<unknown> => {
   if (topic === "overview") return isOverview;
   if (topic === "services") return isServiceCard;
@@ -173,7 +176,7 @@ const guardOf = (topic: string, key: string): Guard<unknown> => {
   if (topic.startsWith("actor:")) return key === "row" ? isActorView : key === "recent" ? isActorMessages : isAnything;
   if (key === "card") return isServiceCard;
   if (key === "slo") return isSloView;
-  if (key === "live") return isLiveWindows;
+  if (key === "live" || key === LIVE_PAST) return isLiveWindows;
   if (key.startsWith("inspection:")) return isInspection;
   if (key.startsWith("instance:")) return isInstanceView;
   return key.startsWith("inbound:") || key.startsWith("outbound:") ? isEdgeView : isAnything;

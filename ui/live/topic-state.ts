@@ -4,7 +4,7 @@
  * waits for a fresh snapshot and ignores deltas. Entries that no reader could use are refused and counted.
  */
 import type { LiveWindows, PageMessage } from "../../schemas/wire/page.ts";
-import { acceptEntry, isLiveWindows } from "./entries.ts";
+import { acceptEntry, isLiveWindows, LIVE_PAST } from "./entries.ts";
 import { mergeLive } from "./live-windows.ts";
 
 export interface TopicState {
@@ -46,11 +46,17 @@ const put = (
   set: Readonly<Record<string, unknown>>,
 ): number => {
   let rejected = 0;
+  // Older windows first: what is merged replaces everything from its first second on.
+  const past = set[LIVE_PAST];
+  let live = liveOf(previous);
+  if (isLiveWindows(past)) live = mergeLive(live, past);
   for (const [key, value] of Object.entries(set)) {
     if (!acceptEntry(topic, key, value)) rejected++;
-    else if (key === "live" && isLiveWindows(value)) into.set(key, mergeLive(liveOf(previous), value));
+    else if (key === LIVE_PAST) continue;
+    else if (key === "live" && isLiveWindows(value)) live = mergeLive(live, value);
     else into.set(key, value);
   }
+  if (live !== null) into.set("live", live);
   return rejected;
 };
 
