@@ -27,7 +27,7 @@ describeWith(NEEDS, "the shop, end to end", () => {
     "an error-throwing cart becomes one incident with the right cause, on the webhook and on the page, and ends",
     async () => {
       const told: string[] = [];
-      const options = { shuffle: true, warmupMs: 45_000, tell: (text: string) => void told.push(text) };
+      const options = { shuffle: true, warmupMs: 20_000, tell: (text: string) => void told.push(text) };
       const faults: string[] = [];
       await withBench(options, async (bench) => {
         const { server, shop } = bench;
@@ -39,22 +39,24 @@ describeWith(NEEDS, "the shop, end to end", () => {
         const { name } = shop.environment.plan.services.catalog;
         // The banner names the cause while the incident is open, without anybody touching the page.
         const banner = page.getByText(`${name} answers with errors`).first().waitFor({ timeout: 60_000 });
-        const [verdict, shown] = await Promise.all([
-          running.then(judge),
+        const [seen, shown] = await Promise.all([
+          running,
           banner.then(
             () => "shown",
             (error: unknown) => String(error),
           ),
         ]);
+        const verdict = judge(seen);
         expect(verdict, `${told.join("\n")}\n${verdict.account.join("\n")}`).toMatchObject({ right: true, late: [] });
         expect(shown).toBe("shown");
 
-        await page.goto(`${server.url}/incidents`);
+        await page.goto(`${server.url}/incident/${seen.incident?.id ?? ""}`);
         await page.getByText(`${name} answers with errors`).first().waitFor();
         await page.goto(`${server.url}/agents`);
         await page.getByText("requests").first().waitFor();
         await page.goto(`${server.url}/console`);
         await page.getByText("incident-desk").first().waitFor();
+        await page.close();
       });
       expect(faults).toEqual([]);
     },

@@ -5,7 +5,6 @@
  * probe then leaves ticks out and sends larger increases later, so no count is lost. Every restart is counted.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { NodeStream } from "@effect/platform-node";
 import { Clock, Data, Duration, Effect, Metric, Random, Ref, type Scope, Stream } from "effect";
 import type { Capability } from "../../../schemas/wire/link.ts";
 import { makeProbeDecoder, ProbeFrameError, type ProbeMessage, type ProbeTick } from "./frames.ts";
@@ -196,8 +195,9 @@ export const makeProbe = (options: ProbeOptions): Effect.Effect<Probe, never, Sc
           }
         }
       };
-      yield* NodeStream.fromReadable<ProbeFailed, Uint8Array>(
-        () => child.stdout,
+      // Not the platform's stream: it would bring the whole platform package into the agent's memory.
+      yield* Stream.fromAsyncIterable(
+        child.stdout,
         (error) => new ProbeFailed({ path, errno: 0, reason: `output cannot be read: ${String(error)}` }),
       ).pipe(
         Stream.timeoutFail(
@@ -205,7 +205,7 @@ export const makeProbe = (options: ProbeOptions): Effect.Effect<Probe, never, Sc
           SILENCE,
         ),
         Stream.runForEach((chunk) =>
-          decode(chunk, decoder.push).pipe(
+          decode(typeof chunk === "string" ? Buffer.from(chunk) : chunk, decoder.push).pipe(
             Effect.flatMap((messages) => Effect.forEach(messages, take, { discard: true })),
           ),
         ),
