@@ -6,7 +6,7 @@
 import type { FaultName } from "./args.ts";
 import { Cleanup } from "./cleanup.ts";
 import { now, sleep, TimedOut, until } from "./clock.ts";
-import { DemoRunning, freePort, makeEnvironment, type Environment } from "./environment.ts";
+import { environmentInTurn, freePort } from "./environment.ts";
 import { faultProblem, faults } from "./faults.ts";
 import { missingPrograms } from "./packages.ts";
 import { plainPlan, shuffledPlan, type Plan } from "./plan.ts";
@@ -15,7 +15,6 @@ import { startShop, type Shop } from "./shop.ts";
 import { concernsUs, judge, truthOf, type Seen, type Verdict } from "./truth.ts";
 import { startReceiver, type Receiver } from "./webhook.ts";
 
-const TURN_WITHIN_MS = 600_000;
 const FIRST_BAD_WITHIN_MS = 45_000;
 const OPEN_WITHIN_MS = 45_000;
 const CAUSE_WITHIN_MS = 5_000;
@@ -36,29 +35,13 @@ export interface Bench {
   readonly cleanup: Cleanup;
 }
 
-/** The environment, once no other demo runs on the machine. */
-const myTurn = async (plan: Plan, cleanup: Cleanup, { tell, signal }: RunOptions): Promise<Environment> => {
-  let told = false;
-  const attempt = async (): Promise<Environment | undefined> => {
-    try {
-      return await makeEnvironment(plan, cleanup);
-    } catch (error) {
-      if (!(error instanceof DemoRunning)) throw error;
-      if (!told) tell(`${error.message}; waiting for its end`);
-      told = true;
-      return undefined;
-    }
-  };
-  return until("the end of another demo", TURN_WITHIN_MS, attempt, { signal, everyMs: 500 });
-};
-
 /** A fresh server, agent and shop, under load for the warm-up; undone whatever `use` does. */
 export const withBench = async <A>(options: RunOptions, use: (bench: Bench) => Promise<A>): Promise<A> => {
   const { tell, signal } = options;
   const cleanup = new Cleanup();
   try {
     const plan = options.shuffle ? shuffledPlan(Math.random) : plainPlan();
-    const environment = await myTurn(plan, cleanup, options);
+    const environment = await environmentInTurn(plan, cleanup, options);
     if (environment.off.length > 0) throw new Error(`traffic cannot be seen: ${environment.off.join("; ")}`);
     const receiver = await startReceiver(cleanup);
     const common = { cleanup, tell, ...(signal === undefined ? {} : { signal }) };

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { createServer } from "node:net";
 import { Cgroups, type Limits } from "./cgroups.ts";
 import type { Cleanup } from "./cleanup.ts";
+import { until } from "./clock.ts";
 import { Network } from "./network.ts";
 import { LOAD, roles, serviceNames, withPorts, type Plan, type Role } from "./plan.ts";
 
@@ -147,4 +148,26 @@ export const makeEnvironment = async (plan: Plan, cleanup: Cleanup): Promise<Env
     freePort(),
   ]);
   return { plan: withPorts(plan, { nginx, front, catalog, postgres, cart, redis }), folder, cgroups, network, off };
+};
+
+const TURN_WITHIN_MS = 600_000;
+
+/** The environment, once no other demo runs on the machine. */
+export const environmentInTurn = async (
+  plan: Plan,
+  cleanup: Cleanup,
+  options: { readonly tell: (text: string) => void; readonly signal?: AbortSignal },
+): Promise<Environment> => {
+  let told = false;
+  const attempt = async (): Promise<Environment | undefined> => {
+    try {
+      return await makeEnvironment(plan, cleanup);
+    } catch (error) {
+      if (!(error instanceof DemoRunning)) throw error;
+      if (!told) options.tell(`${error.message}; waiting for its end`);
+      told = true;
+      return undefined;
+    }
+  };
+  return until("the end of another demo", TURN_WITHIN_MS, attempt, { signal: options.signal, everyMs: 500 });
 };

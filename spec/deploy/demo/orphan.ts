@@ -1,11 +1,11 @@
 /** A demo to be killed by a test: starts a shop, says so on standard output with its processes, and waits. */
 import { Cleanup } from "../../../deploy/demo/cleanup.ts";
-import { makeEnvironment } from "../../../deploy/demo/environment.ts";
+import { environmentInTurn } from "../../../deploy/demo/environment.ts";
 import { plainPlan } from "../../../deploy/demo/plan.ts";
 import { startShop } from "../../../deploy/demo/shop.ts";
 
 const cleanup = new Cleanup();
-const environment = await makeEnvironment(plainPlan(), cleanup);
+const environment = await environmentInTurn(plainPlan(), cleanup, { tell: () => {} });
 const shop = await startShop({ environment, cleanup, tell: () => {} });
 const pids = [...shop.services.values()].map((service) => service.pid);
 process.stdout.write(`${JSON.stringify({ folder: environment.folder, off: environment.off, pids, url: shop.url })}\n`);

@@ -13,7 +13,7 @@ import type { FaultName } from "../../../deploy/demo/args.ts";
 import { Cleanup } from "../../../deploy/demo/cleanup.ts";
 import { now, until } from "../../../deploy/demo/clock.ts";
 import { run } from "../../../deploy/demo/command.ts";
-import { DemoRunning, makeEnvironment, type Environment } from "../../../deploy/demo/environment.ts";
+import { environmentInTurn, makeEnvironment, type Environment } from "../../../deploy/demo/environment.ts";
 import { faults, type EndFault } from "../../../deploy/demo/faults.ts";
 import type { BadRequest } from "../../../deploy/demo/load.ts";
 import { plainPlan, roles, type Role } from "../../../deploy/demo/plan.ts";
@@ -23,20 +23,7 @@ import { describeWith, itWith } from "../../capabilities.ts";
 const programs = ["nginx", "redis", "postgres", "python"] as const;
 
 /** Another demo on the machine has the turn until it ends. */
-const myTurn = (cleanup: Cleanup): Promise<Environment> =>
-  until(
-    "the machine's turn for a demo",
-    60_000,
-    async () => {
-      try {
-        return await makeEnvironment(plainPlan(), cleanup);
-      } catch (error) {
-        if (error instanceof DemoRunning) return undefined;
-        throw error;
-      }
-    },
-    { everyMs: 500 },
-  );
+const myTurn = (cleanup: Cleanup): Promise<Environment> => environmentInTurn(plainPlan(), cleanup, { tell: () => {} });
 
 const alive = (pid: number): boolean => existsSync(`/proc/${pid}`);
 
@@ -59,7 +46,7 @@ const startOrphan = async (wrapper: readonly string[]) => {
   if (child.stdout === null) throw new Error("no output");
   const lines: string[] = [];
   createInterface({ input: child.stdout }).on("line", (line) => lines.push(line));
-  const first = await until("the other demo runs", 30_000, () => {
+  const first = await until("the other demo runs", 60_000, () => {
     if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}`);
     return lines[0];
   });
@@ -185,9 +172,6 @@ describeWith(["root", "netns", "cgroup", ...programs], "the shop on its own netw
 
 describeWith(["root", "netns", "cgroup", ...programs], "a demo that was killed", () => {
   it("takes its programs with it, and the next demo removes the rest", async () => {
-    const blocked = new Cleanup();
-    await myTurn(blocked);
-    await blocked.run();
     const orphan = await startOrphan([]);
     orphan.child.kill("SIGKILL");
     await orphan.ended;
