@@ -87,6 +87,8 @@ export class Listeners {
   refresh(nowMs: number): boolean {
     const members = new Map<number, Process[]>();
     for (const process of this.table.processes.values()) {
+      // A namespace that may not be told is one of the others: looking again in its name would find sockets without owner.
+      if (process.netns === 0) continue;
       const known = members.get(process.netns);
       if (known === undefined) members.set(process.netns, [process]);
       else known.push(process);
