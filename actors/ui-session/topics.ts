@@ -139,13 +139,16 @@ const overview = (system: ActorSystemShape, sources: TopicSources): Effect.Effec
 /** An agent and the store may take this long to come up before it is worth a notice. */
 const STARTING_MS = 15_000;
 
+/** Features whose absence says something about the machine, not about what is missed; the agents page has them. */
+const OPTIONAL_FEATURES: ReadonlySet<string> = new Set(["docker"]);
+
 const notices = (agents: readonly AgentView[], store: Overview["store"], age: number): string[] => {
   const out: string[] = [];
   if (agents.length === 0 && age > STARTING_MS) out.push("No agent is connected: nothing is observed.");
   for (const agent of agents) {
     if (agent.state === "disconnected") out.push(`Agent ${agent.node} is disconnected.`);
     if (agent.conflicts > 0) out.push(`Two agents claim the id of ${agent.node}.`);
-    const off = agent.capabilities.filter((capability) => capability.state === "off");
+    const off = agent.capabilities.filter(({ feature, state }) => state === "off" && !OPTIONAL_FEATURES.has(feature));
     const first = off[0];
     if (agent.state === "connected" && first !== undefined)
       out.push(`${agent.node}: ${off.map((capability) => capability.feature).join(", ")} off (${first.reason})`);
