@@ -69,13 +69,16 @@ export const changes = (before: ReadonlyMap<string, string>, now: ReadonlyMap<st
 const offIn = (agents: readonly Fields[]): ReadonlyMap<string, string> =>
   new Map(agents.flatMap(featuresOff).map((one) => [one.feature, one.reason]));
 
+/** Ends early when `stopped` is aborted; leaves no listener behind, since it is called for as long as the product runs. */
 const pause = (ms: number, stopped: AbortSignal): Promise<void> =>
   new Promise((resume) => {
-    const timer = setTimeout(resume, ms);
-    stopped.addEventListener("abort", () => {
+    const end = (): void => {
       clearTimeout(timer);
+      stopped.removeEventListener("abort", end);
       resume();
-    });
+    };
+    const timer = setTimeout(end, ms);
+    stopped.addEventListener("abort", end);
   });
 
 /** Prints what is observed and what is off, and from then on what changes of it, until it is stopped. */
