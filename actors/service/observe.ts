@@ -254,15 +254,24 @@ const judge = (
   const start = at - message.seconds * 1000;
   const { slo } = state.argument;
   const stuck = [...state.edges.values()].some((edge) => edge.side !== "outbound" && edge.stuck > 0);
-  state.availability = advance(state.availability, slo.availabilityObjective, sli.total, sli.bad, start, false);
-  state.latency = advance(state.latency, slo.latencyObjective, sli.total, sli.slow, start, stuck);
+  const { byBurn } = state;
+  state.availability = advance(state.availability, slo.availabilityObjective, sli.total, sli.bad, start, false, byBurn);
+  state.latency = advance(state.latency, slo.latencyObjective, sli.total, sli.slow, start, stuck, byBurn);
 };
 
-const advance = (sli: Sli, objective: number, total: number, bad: number, start: number, stuck: boolean): Sli => {
-  const pair = rates(objective, sli.usualTotal >= 200 ? sli.usualBad / sli.usualTotal : 0);
+const advance = (
+  sli: Sli,
+  objective: number,
+  total: number,
+  bad: number,
+  start: number,
+  stuck: boolean,
+  byBurn: boolean,
+): Sli => {
+  const usual = rates(objective, sli.usualTotal >= 200 ? sli.usualBad / sli.usualTotal : 0);
   return {
     ...sli,
-    test: observeTest(sli.test, pair, total, bad, start),
-    recovery: stuck ? 0 : observeRecovery(sli.recovery, pair, total, bad),
+    test: observeTest(sli.test, usual, total, bad, start),
+    recovery: stuck ? 0 : observeRecovery(sli.recovery, byBurn ? rates(objective, 0) : usual, total, bad),
   };
 };

@@ -87,6 +87,7 @@ export const decide = (state: ServiceState, now: number): ActorEffect[] => {
       const zeros = [state.availability.test, state.latency.test].filter((test) => test.sum > ALARM);
       state.onset = Math.min(...zeros.map((test) => test.zeroAt));
       state.suspectText = symptom(state);
+      state.byBurn = false;
       const { total, bad } = sinceOnset(state);
       state.sinceOnset = { total, bad };
       state.availability = { ...state.availability, recovery: 0 };
@@ -132,8 +133,11 @@ export const decideBurn = (state: ServiceState, now: number): ActorEffect[] => {
     const ratioNow = (rate.objective === "availability" ? minute.bad : minute.slow) / minute.total;
     if (ratioNow <= allowed) continue;
     state.onset = now - rate.shortMs;
+    state.byBurn = true;
     state.suspectText = `error budget burns ${rate.longBurn?.toFixed(1)} times too fast over ${rate.long} (${rate.objective})`;
     state.sinceOnset = { total: minute.total, bad: Math.min(minute.total, minute.bad + minute.slow) };
+    state.availability = { ...state.availability, recovery: 0 };
+    state.latency = { ...state.latency, recovery: 0 };
     enter(state, "incident", now);
     const { onset, suspectText: text, id: service } = state;
     return [

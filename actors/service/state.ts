@@ -82,6 +82,8 @@ export interface ServiceState {
   phaseSince: number;
   onset: number;
   suspectText: string;
+  /** opened by a burn rule: it ends when the objective is met, whatever is usual */
+  byBurn: boolean;
   sinceOnset: { total: number; bad: number };
   lastRequestAt: number;
   lastBadAt: number;
@@ -114,6 +116,7 @@ export const newState = (argument: ServiceArgument, now: number, histogramBucket
   phaseSince: now,
   onset: 0,
   suspectText: "",
+  byBurn: false,
   sinceOnset: { total: 0, bad: 0 },
   lastRequestAt: 0,
   lastBadAt: 0,
