@@ -3,12 +3,13 @@
  *
  * Spawned by the topology actor when the service is first seen; told windows by agent sessions, asked by the root-cause
  * coordinator and the page; tells the incident desk what it decides. A failure loses derived state only: windows fill
- * again within minutes, the ledger is read back from the store. It stops with the server, or when nobody has seen the
- * service for a day.
+ * again within minutes, the ledger is read back from the store. It stops with the server, or retires when nobody has seen
+ * the service for long.
  */
 import { send, type ActorEffect, type Behavior } from "../../runtime/actor/Behavior.ts";
 import { HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
 import { rows } from "../rows.ts";
+import { TOPOLOGY, type Retired } from "../topology/messages.ts";
 import { anomalyReport } from "./anomaly.ts";
 import { inspect } from "./inspections/inspect.ts";
 import {
@@ -26,7 +27,8 @@ import { decide, decideBurn, impact, resume } from "./phases.ts";
 import { EDGE_EXPIRES_MS, hasSlo, INSTANCE_EXPIRES_MS, isShown, newState, type ServiceState } from "./state.ts";
 import { card, consoleView, mapEdges, page } from "./view.ts";
 
-const RETIRE_AFTER_MS = 24 * 3600 * 1000;
+/** Units and containers come back after a night; programs that a person ran, and addresses outside, are soon forgotten. */
+const RETIRE_AFTER_MS = { lasting: 24 * 3600 * 1000, passing: 15 * 60_000 } as const;
 const MINUTE_MS = 60_000;
 /** A minute is written this long after its end, so that windows under way are in it. */
 const LATE_MS = 5_000;
@@ -100,6 +102,8 @@ const observed = (state: ServiceState, message: Observe, now: number): ActorEffe
   return [...effects, ...published(state, now)];
 };
 
+const retired = (state: ServiceState): Retired => ({ type: "retired", service: state.id });
+
 const noticed = (state: ServiceState, event: ServiceEvent): Noticed => ({
   type: "noticed",
   service: state.id,
@@ -125,8 +129,11 @@ const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   if (Math.floor(now / 10_000) > state.pointAt) effects.push(...closePoint(state, now));
   expire(state, now);
   const lastSeen = Math.max(state.since, ...[...state.instances.values()].map((i) => i.seenAt), state.lastRequestAt);
-  if (state.edges.size === 0 && state.instances.size === 0 && now - lastSeen > RETIRE_AFTER_MS)
+  const passing = state.argument.kind === "Process" || state.argument.kind === "External";
+  const retireAfter = passing ? RETIRE_AFTER_MS.passing : RETIRE_AFTER_MS.lasting;
+  if (state.edges.size === 0 && state.instances.size === 0 && now - lastSeen > retireAfter)
     return [
+      send(TOPOLOGY, retired(state)),
       { kind: "publish", board: "services", key: state.id, value: null },
       { kind: "publish", board: "edges", key: state.id, value: null },
       { kind: "stop", path: servicePath(state.id) },

@@ -77,6 +77,10 @@ export const topologyActor: Behavior<TopologyState, TopologyMessage, { readonly 
     switch (message.type) {
       case "learn":
         return [state, learn(state, message, now)];
+      case "retired":
+        if (state.services.delete(message.service) && message.service.includes("/External/")) state.externals--;
+        for (const owners of state.owners.values()) owners.delete(message.service);
+        return [state, []];
       case "tick":
         return [state, settle(state, [...state.undecided], now)];
       case "forget":

@@ -57,7 +57,13 @@ export interface Forget extends Message {
   readonly lost: boolean;
 }
 
-export type TopologyMessage = Learn | Forget | Tick;
+/** A service actor has stopped, since nobody has seen its service for long: whoever sees it again makes a new one. */
+export interface Retired extends Message {
+  readonly type: "retired";
+  readonly service: ServiceId;
+}
+
+export type TopologyMessage = Learn | Forget | Retired | Tick;
 
 /** Answer to every Learn that carries edges, and whenever one turns out to be somebody else. */
 export interface Resolved extends Message {

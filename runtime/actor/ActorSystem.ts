@@ -12,6 +12,7 @@ import type { ActorEffect, ActorPath, Behavior, Message, Reply } from "./Behavio
 import { Board } from "./Board.ts";
 import { Mailbox, type Envelope } from "./Mailbox.ts";
 import { maskSecrets } from "./mask.ts";
+import { Measure, remember } from "./Measure.ts";
 import { decide, noFailures, type FailureHistory } from "./Supervision.ts";
 import { Timers } from "./Timers.ts";
 
@@ -19,8 +20,6 @@ const METRONOME_MS = 100;
 const DRAIN_MS = 5_000;
 const MESSAGES_PER_TURN = 64;
 const DEAD_LETTERS = 256;
-const RECENT = 50;
-const SAMPLES = 128;
 /** Sizes of states are taken by turns, since each costs a walk over the state. */
 const SIZED_PER_LOOK = 25;
 /** Measuring goes on this long after the console last looked. */
@@ -79,19 +78,6 @@ interface Cell {
   measure: Measure | null;
 }
 
-/** Kept only while the console looks. */
-interface Measure {
-  readonly wait: number[];
-  readonly handle: number[];
-  readonly recent: ActorMessageView[];
-  at: number;
-  handledThen: number;
-  sentThen: number;
-  inPerSecond: number;
-  outPerSecond: number;
-  stateBytes: number;
-}
-
 export class ActorSystem extends Context.Tag("runtime/actor/ActorSystem")<ActorSystem, ActorSystemShape>() {}
 
 export interface ActorSystemShape {
@@ -122,20 +108,6 @@ const count = (metric: Metric.Metric.Counter<number>): void => {
   metric.unsafeUpdate(1, []);
 };
 
-const p95 = (samples: readonly number[]): number => {
-  if (samples.length === 0) return 0;
-  const sorted = [...samples].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * 0.95))] ?? 0;
-};
-
-/** As JSON, as the console shows it. */
-const sizeOf = (state: unknown): number => JSON.stringify(state)?.length ?? 0;
-
-const keep = <T>(ring: T[], value: T, most: number): void => {
-  ring.push(value);
-  if (ring.length > most) ring.shift();
-};
-
 const describe = (error: unknown): string =>
   error instanceof Error ? `${error.name}: ${error.message}` : String(error);
 
@@ -161,7 +133,7 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
 
   const deadLetter = (to: ActorPath, envelope: Envelope, reason: string): void => {
     count(deadLettersTotal);
-    keep(dead, { at: now(), to, from: envelope.from, type: envelope.message.type, reason }, DEAD_LETTERS);
+    remember(dead, { at: now(), to, from: envelope.from, type: envelope.message.type, reason }, DEAD_LETTERS);
     if (envelope.ask !== 0) answer(envelope.ask, { ok: false, error: reason });
   };
 
@@ -244,14 +216,10 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
       error = describe(cause);
       fail(cell, envelope, error, at);
     }
-    if (envelope.at !== 0) {
-      const measure = measureOf(cell, at);
-      const handleMs = performance.now() - started;
-      keep(measure.wait, at - envelope.at, SAMPLES);
-      keep(measure.handle, handleMs, SAMPLES);
-      const { type } = envelope.message;
-      keep(measure.recent, { at, type, from: envelope.from, waitMs: at - envelope.at, handleMs, error }, RECENT);
-    }
+    if (envelope.at === 0) return;
+    const { message, from } = envelope;
+    const handleMs = performance.now() - started;
+    measureOf(cell, at).handled({ at, type: message.type, from, waitMs: at - envelope.at, handleMs, error });
   };
 
   const fail = (cell: Cell, envelope: Envelope, error: string, at: number): void => {
@@ -399,30 +367,13 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
   };
 
   const measureOf = (cell: Cell, at: number): Measure => {
-    cell.measure ??= {
-      wait: [],
-      handle: [],
-      recent: [],
-      at,
-      handledThen: cell.handled,
-      sentThen: cell.sent,
-      inPerSecond: 0,
-      outPerSecond: 0,
-      stateBytes: 0,
-    };
+    cell.measure ??= new Measure(at, cell.handled, cell.sent);
     return cell.measure;
   };
 
   const view = (cell: Cell, at: number): ActorView => {
     const measure = measureOf(cell, at);
-    const seconds = (at - measure.at) / 1000;
-    if (seconds >= 1) {
-      measure.inPerSecond = (cell.handled - measure.handledThen) / seconds;
-      measure.outPerSecond = (cell.sent - measure.sentThen) / seconds;
-      measure.at = at;
-      measure.handledThen = cell.handled;
-      measure.sentThen = cell.sent;
-    }
+    measure.count(at, cell.handled, cell.sent);
     return {
       path: cell.path,
       kind: cell.behavior.kind,
@@ -431,8 +382,8 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
       startedAt: cell.startedAt,
       mailbox: cell.mailbox.length,
       mailboxBound: cell.mailbox.bound,
-      mailboxWaitP95Ms: p95(measure.wait),
-      handleP95Ms: p95(measure.handle),
+      mailboxWaitP95Ms: measure.waitP95Ms,
+      handleP95Ms: measure.handleP95Ms,
       inPerSecond: measure.inPerSecond,
       outPerSecond: measure.outPerSecond,
       handled: cell.handled,
@@ -519,7 +470,7 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
       const all = [...cells.values()];
       for (let i = 0; i < Math.min(SIZED_PER_LOOK, all.length); i++) {
         const cell = all[sizedNext++ % all.length];
-        if (cell !== undefined) measureOf(cell, at).stateBytes = sizeOf(cell.behavior.inspect(cell.state));
+        if (cell !== undefined) measureOf(cell, at).size(cell.behavior.inspect(cell.state));
       }
       return all.map((cell) => view(cell, at));
     },
@@ -529,7 +480,7 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
       const at = now();
       measureUntil = at + MEASURE_FOR_MS;
       const state = maskSecrets(cell.behavior.inspect(cell.state));
-      measureOf(cell, at).stateBytes = sizeOf(state);
+      measureOf(cell, at).size(state);
       return { row: view(cell, at), state, recent: [...measureOf(cell, at).recent] };
     },
     board,

@@ -14,6 +14,7 @@ import type { ActorEffect } from "../../../runtime/actor/Behavior.ts";
 import type { Inspection } from "../../../schemas/incident.ts";
 import { serviceId } from "../../../schemas/service.ts";
 import { bucketOf } from "../../../schemas/wire/histogram.ts";
+import type { ServiceKind } from "../../../schemas/wire/observe.ts";
 import type { ServiceCard, SloView } from "../../../schemas/wire/page.ts";
 
 const START = 1_700_000_000_000;
@@ -73,8 +74,8 @@ const instance = (what: Partial<InstanceWindow> = {}): InstanceWindow => ({
   ...what,
 });
 
-const service = (snapshot?: unknown) => {
-  let [state] = serviceActor.initial("service/shop", argument, START, snapshot);
+const service = (snapshot?: unknown, kind: ServiceKind = "SystemdUnit") => {
+  let [state] = serviceActor.initial("service/shop", { ...argument, kind }, START, snapshot);
   let now = START;
   let window = 0;
   const effects: ActorEffect[] = [];
@@ -205,5 +206,16 @@ describe("objectives", () => {
     const again = service(snapshot?.kind === "snapshot" ? snapshot.value : undefined);
     again.observe({ ...serving(20), window: 3 });
     expect((again.page()["slo"] as SloView).good).toBe(0);
+  });
+
+  it("retires a program that ended and that nobody calls, and says so to the topology", () => {
+    const { run, told, effects } = service(undefined, "Process");
+    run(5, { instances: [instance()] });
+    run(1, { instances: [instance({ processes: 0 })], events: [event("exit", START)] });
+    run(10 * 60, {});
+    expect(told("retired")).toBe(0);
+    run(16 * 60, {});
+    expect(told("retired")).toBeGreaterThan(0);
+    expect(effects.some((effect) => effect.kind === "stop")).toBe(true);
   });
 });
