@@ -1,6 +1,6 @@
 /**
  * The server's side of the agent link: takes WebSockets from the HTTP server at `/agent` and runs one session fiber for
- * each (AgentSession.ts). Owned by its layer's scope: when that closes, every agent is told `goaway` shutdown and no
+ * each (LinkSession.ts). Owned by its layer's scope: when that closes, every agent is told `goaway` shutdown and no
  * fiber is left. One session's defect ends that session alone; refusals are counted by reason and shown in `agents`.
  */
 import type { IncomingMessage } from "node:http";
@@ -12,8 +12,8 @@ import type { GoawayBody } from "../../schemas/wire/link.ts";
 import type { AgentView } from "../../schemas/wire/page.ts";
 import { AgentHandler } from "./AgentHandler.ts";
 import { makeAgentRegistry } from "./AgentRegistry.ts";
-import { refusal, runSession } from "./AgentSession.ts";
-import type { SessionContext, SessionControl } from "./AgentSession.ts";
+import { refusal, runSession } from "./LinkSession.ts";
+import type { SessionContext, SessionControl } from "./LinkSession.ts";
 
 /** Connections that have not shown a key yet. Above it new ones are closed, and counted. */
 const MAX_STRANGERS = 256;

@@ -4,6 +4,7 @@
  * no frame of ours raise ProbeFrameError with the field at fault; the decoder is then spent, since a pipe has no way to
  * find its step again. Memory is bounded by MAX_FRAME_BYTES per frame and MAX_TICK_BYTES per tick.
  */
+import { addressText } from "../../../schemas/wire/address.ts";
 import { emptyTable, type Table, type TableShape } from "../../../schemas/wire/columns.ts";
 import { HISTOGRAM_BUCKETS } from "../../../schemas/wire/histogram.ts";
 import type { Capability } from "../../../schemas/wire/link.ts";
@@ -17,7 +18,6 @@ import {
   STATUS,
   TCP_SHAPE,
 } from "../../../schemas/wire/observe.ts";
-import { addressText } from "./address.ts";
 import { FRAME, FRAME_MAGIC, FRAME_MAJOR, HEADER_BYTES, LAYOUT, MAX_FRAME_BYTES } from "./layout.ts";
 import type { ProbeEdge, ProbeEvent, ProbeTick } from "./ProbeTick.ts";
 
@@ -170,6 +170,12 @@ const decodePairs = (
   return { pairs, pairIps };
 };
 
+/** All zeros stand for an address that varies. */
+const addressOrVaries = (bytes: Uint8Array, at: number): string => {
+  const text = addressText(bytes, at);
+  return text === "::" ? "" : text;
+};
+
 const decodeEdges = (frame: Frame | undefined): readonly ProbeEdge[] => {
   if (frame === undefined) return [];
   const l = LAYOUT.edge;
@@ -180,9 +186,9 @@ const decodeEdges = (frame: Frame | undefined): readonly ProbeEdge[] => {
       role: below("edge.role", frame.view.getUint8(at + l.role), 2) === ROLE.client ? ROLE.client : ROLE.server,
       netns: frame.view.getUint32(at + l.netns, true),
       tgid: frame.view.getUint32(at + l.tgid, true),
-      peer: addressText(frame.bytes, at + l.peer),
+      peer: addressOrVaries(frame.bytes, at + l.peer),
       port: frame.view.getUint16(at + l.port, true),
-      local: addressText(frame.bytes, at + l.local),
+      local: addressOrVaries(frame.bytes, at + l.local),
     });
   return edges;
 };

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { addressText } from "../../../../agent/node/probe/address.ts";
+import { addressText } from "../../schemas/wire/address.ts";
 
 const bytes = (...words: readonly number[]): Uint8Array => Uint8Array.from(words.flatMap((w) => [w >> 8, w & 255]));
 
@@ -12,7 +12,7 @@ describe("text of an address", () => {
     ["2001:db8:0:1:1:1:1:1", bytes(0x2001, 0xdb8, 0, 1, 1, 1, 1, 1)],
     ["2001:db8::1:0:0:1", bytes(0x2001, 0xdb8, 0, 0, 1, 0, 0, 1)],
     ["2001:db8::", bytes(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0)],
-    ["", bytes(0, 0, 0, 0, 0, 0, 0, 0)],
+    ["::", bytes(0, 0, 0, 0, 0, 0, 0, 0)],
   ])("writes %s", (text, address) => {
     expect(addressText(address, 0)).toBe(text);
   });
