@@ -92,17 +92,17 @@ static __always_inline void find_payload(struct scratch *s, struct task_struct *
 
 /*
  * When the bytes just sent left: the hook runs after the send, by when the peer may have answered. Where all is
- * acknowledged, the send time of what was acknowledged last; else that of the last packet; else now.
+ * acknowledged, the send time of what was acknowledged last; else that of the last packet; else now. The connection's own
+ * copy of the clock spares reading it.
  */
-static __always_inline u64 sent_at(struct sock *sk, u64 now)
+static __always_inline u64 sent_at(const struct tcp_sock *tp)
 {
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	u64 at;
+	u64 now = tp->tcp_clock_cache, at;
 
-	if (!tp || tp->snd_nxt != tp->write_seq)
-		return now;
+	if (tp->snd_nxt != tp->write_seq)
+		return bpf_ktime_get_ns();
 	at = tp->snd_una == tp->write_seq ? tp->rack.mstamp * 1000 : tp->tcp_wstamp_ns;
-	return at && at < now && now - at < 1000000000ULL ? at : now;
+	return at && at <= now && now - at < 1000000000ULL ? at : bpf_ktime_get_ns();
 }
 
 static __always_inline int on_data(struct sock *sk, int size, int flags, int sending)
@@ -110,8 +110,8 @@ static __always_inline int on_data(struct sock *sk, int size, int flags, int sen
 	struct scratch *s;
 	struct conn *c;
 	struct task_struct *task;
+	struct tcp_sock *tp;
 	u32 key = sending, tgid;
-	u64 now;
 
 	if (size <= 0 || !is_tcp(sk))
 		return 0;
@@ -134,8 +134,11 @@ static __always_inline int on_data(struct sock *sk, int size, int flags, int sen
 	s = bpf_map_lookup_elem(&scratches, &key);
 	if (!s)
 		return 0;
-	now = bpf_ktime_get_ns();
-	s->stamp = sending ? sent_at(sk, now) : now;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	/* the clock was read when the last packet came in, so it stands between the arrival of the bytes and now */
+	s->stamp = sending ? sent_at(tp) : tp->tcp_clock_cache;
 	s->direction = (c->role == ROLE_CLIENT) == sending ? REQUEST : RESPONSE;
 	s->turned = c->turn != s->direction + 1;
 	c->turn = s->direction + 1;

@@ -85,6 +85,7 @@ struct tcp_rack {
 };
 struct tcp_sock {
 	u64 tcp_wstamp_ns;
+	u64 tcp_clock_cache;
 	u64 bytes_received;
 	u64 bytes_sent;
 	u64 bytes_retrans;
