@@ -19,7 +19,15 @@ const stampPath = join(root, "dist/.built.json");
 const DAY_MS = 86_400_000;
 
 /** Native or optional parts that are loaded from node_modules at run time. */
-const external = ["chdb", "bufferutil", "utf-8-validate", "msgpackr-extract"];
+const external = [
+  "chdb",
+  "bufferutil",
+  "utf-8-validate",
+  "msgpackr-extract",
+  "pg-native",
+  "@libsql/linux-*",
+  "@libsql/darwin-*",
+];
 
 const bundle = async () => {
   const esbuild = await import("esbuild");

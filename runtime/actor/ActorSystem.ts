@@ -162,22 +162,33 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
       deadLetter(path, envelope, closing ? "the system is stopping" : "nobody has this path");
       return false;
     }
-    if (!cell.mailbox.push(envelope)) {
-      const waiting =
-        cell.behavior.merge === undefined || ask !== 0
-          ? undefined
-          : cell.mailbox.findLast((other) => other.ask === 0 && other.message.type === message.type);
-      const merged = waiting === undefined ? null : (cell.behavior.merge?.(waiting.message, message) ?? null);
-      if (waiting === undefined || merged === null) {
-        cell.shed++;
-        count(shedTotal);
-        if (ask !== 0) answer(ask, { ok: false, error: `mailbox of ${path} is full (${cell.mailbox.bound})` });
-        return false;
-      }
-      waiting.message = merged;
-      cell.merged++;
+    if (!cell.mailbox.push(envelope) && !makeRoom(cell, envelope)) {
+      cell.shed++;
+      count(shedTotal);
+      if (ask !== 0) answer(ask, { ok: false, error: `mailbox of ${path} is full (${cell.mailbox.bound})` });
+      return false;
     }
     wake(cell);
+    return true;
+  };
+
+  /** A full mailbox: what the behaviour says about this type of message. Says whether the message was taken. */
+  const makeRoom = (cell: Cell, envelope: Envelope): boolean => {
+    const { message, ask } = envelope;
+    const policy = ask === 0 ? (cell.behavior.overflow?.[message.type] ?? "refuse") : "refuse";
+    if (policy === "refuse") return false;
+    const same = (other: Envelope): boolean => other.ask === 0 && other.message.type === message.type;
+    if (policy === "drop-oldest") {
+      if (!cell.mailbox.dropFirst(same)) return false;
+      cell.shed++;
+      count(shedTotal);
+      return cell.mailbox.push(envelope);
+    }
+    const waiting = cell.mailbox.findLast(same);
+    const merged = waiting === undefined ? null : policy.merge(waiting.message, message);
+    if (waiting === undefined || merged === null) return false;
+    waiting.message = merged;
+    cell.merged++;
     return true;
   };
 
@@ -295,6 +306,9 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
       }
       case "snapshot":
         cell.snapshot = effect.value;
+        for (const next of effect.then ?? []) interpret(cell, next, 0);
+        return;
+      case "done":
         return;
     }
   };

@@ -33,7 +33,13 @@ export interface ChildFailed extends Message {
 }
 
 export type ActorEffect =
-  | { readonly kind: "send"; readonly to: ActorPath; readonly message: Message }
+  /**
+   * with `durable`: kept until the receiver says `done` to that key, across crashes and moves, and handed over once per
+   * key unless the receiver fell before it said so
+   */
+  | { readonly kind: "send"; readonly to: ActorPath; readonly message: Message; readonly durable?: string }
+  /** the durable message with this key has had its effect: it is never handed over again */
+  | { readonly kind: "done"; readonly key: string }
   /** the answer arrives as a Reply with this tag; no answer in time is a Reply that is not ok */
   | {
       readonly kind: "ask";
@@ -53,8 +59,26 @@ export type ActorEffect =
   | { readonly kind: "cancel"; readonly key: string }
   | { readonly kind: "spawn"; readonly path: ActorPath; readonly behavior: string; readonly argument: unknown }
   | { readonly kind: "stop"; readonly path: ActorPath }
-  /** remembers what a restart goes on from; must be a value of its own, not the living state */
-  | { readonly kind: "snapshot"; readonly value: unknown };
+  /**
+   * remembers what a restart goes on from; must be a value of its own, not the living state. `then` is carried out once
+   * the snapshot is as safe as it gets: written under a confirmed claim for behaviours with `owned` state, else at once.
+   */
+  | { readonly kind: "snapshot"; readonly value: unknown; readonly then?: readonly ActorEffect[] };
+
+/** What happens to a message that finds the mailbox full; counted in any case. */
+export type Overflow<M> =
+  | "refuse"
+  /** the oldest waiting message of the same type gives way */
+  | "drop-oldest"
+  /** the incoming message folded into the newest waiting one of the same type, or null to refuse it */
+  | { readonly merge: (waiting: M, incoming: M) => M | null };
+
+/** State that outlives the process: its snapshots are written to the state database. */
+export interface Owned {
+  readonly version: number;
+  /** a snapshot of an earlier version as one of this version; throws when that version is unknown */
+  readonly migrate: (version: number, value: unknown) => unknown;
+}
 
 export interface Behavior<S, M extends Message, A = unknown> {
   readonly kind: string;
@@ -69,8 +93,9 @@ export interface Behavior<S, M extends Message, A = unknown> {
     snapshot: unknown,
   ) => readonly [S, readonly ActorEffect[]];
   readonly step: (state: S, message: M, now: number) => readonly [S, readonly ActorEffect[]];
-  /** a full mailbox: the incoming message folded into a waiting one of the same type, or null to shed it */
-  readonly merge?: (waiting: M, incoming: M) => M | null;
+  /** by message type, "refuse" when not named */
+  readonly overflow?: { readonly [T in M["type"]]?: Overflow<Extract<M, { readonly type: T }>> };
+  readonly owned?: Owned;
   /** what the console shows; plain JSON */
   readonly inspect: (state: S) => unknown;
 }

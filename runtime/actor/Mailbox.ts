@@ -59,6 +59,20 @@ export class Mailbox {
     return undefined;
   }
 
+  /** Takes out the oldest waiting envelope that the test accepts; false when there is none. */
+  dropFirst(accepts: (envelope: Envelope) => boolean): boolean {
+    const at = (i: number): number => (this.#head + i) % this.#ring.length;
+    for (let i = 0; i < this.#length; i++) {
+      const envelope = this.#ring[at(i)];
+      if (envelope === undefined || !accepts(envelope)) continue;
+      for (let j = i; j + 1 < this.#length; j++) this.#ring[at(j)] = this.#ring[at(j + 1)];
+      this.#ring[at(this.#length - 1)] = undefined;
+      this.#length--;
+      return true;
+    }
+    return false;
+  }
+
   #grow(): void {
     const next: (Envelope | undefined)[] = Array.from({ length: Math.min(this.bound, Math.max(4, this.#length * 2)) });
     for (let i = 0; i < this.#length; i++) next[i] = this.#ring[(this.#head + i) % this.#ring.length];

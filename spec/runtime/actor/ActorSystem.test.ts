@@ -60,8 +60,7 @@ const adder: Behavior<Sum, Add | Other, number> = {
     }
     return [state, effects];
   },
-  merge: (waiting, incoming) =>
-    waiting.type === "add" && incoming.type === "add" ? { type: "add", n: waiting.n + incoming.n } : null,
+  overflow: { add: { merge: (waiting, incoming) => ({ type: "add", n: waiting.n + incoming.n }) } },
   inspect: (state) => ({ total: state.total, order: Object.fromEntries(state.order), apiKey: "hunter2" }),
 };
 
