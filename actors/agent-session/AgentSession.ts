@@ -77,6 +77,13 @@ interface SessionState {
 export const agentSession: Behavior<SessionState, SessionMessage, SessionArgument> = {
   kind: "agent-session",
   mailbox: 256,
+  messages: {
+    connected: "refuse",
+    disconnected: "refuse",
+    window: "refuse",
+    resolved: "refuse",
+    tick: "refuse",
+  },
   ticks: true,
   initial: (_path, { agent }, now) => [
     {

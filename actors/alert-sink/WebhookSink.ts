@@ -53,6 +53,11 @@ interface SinkState {
 export const webhookSink: Behavior<SinkState, SinkMessage, WebhookArgument> = {
   kind: "alert-sink",
   mailbox: 1_000,
+  messages: {
+    deliver: "refuse",
+    retry: "refuse",
+    reply: "refuse",
+  },
   ticks: false,
   initial: (_path, argument) => [
     {

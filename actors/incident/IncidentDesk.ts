@@ -81,6 +81,23 @@ interface DeskState {
 export const incidentDesk: Behavior<DeskState, DeskMessage, DeskArgument> = {
   kind: "incident-desk",
   mailbox: 10_000,
+  messages: {
+    suspect: "refuse",
+    confirm: "refuse",
+    recovering: "refuse",
+    cleared: "refuse",
+    impact: "refuse",
+    noticed: "refuse",
+    started: "refuse",
+    graph: "refuse",
+    explained: "refuse",
+    "alert-due": "refuse",
+    "investigate-again": "refuse",
+    delivered: "refuse",
+    recovered: "refuse",
+    tick: "refuse",
+    reply: "refuse",
+  },
   ticks: true,
   initial: (_path, argument, now, snapshot) => {
     const state: DeskState = {

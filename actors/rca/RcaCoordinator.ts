@@ -59,6 +59,11 @@ export const rcaPath = (incident: string): string => `rca/${incident}`;
 export const rcaCoordinator: Behavior<RcaState, RcaMessage, { readonly incident: string }> = {
   kind: "rca",
   mailbox: 1_000,
+  messages: {
+    investigate: "refuse",
+    overdue: "refuse",
+    reply: "refuse",
+  },
   ticks: false,
   initial: (_path, { incident }) => [{ incident, runs: 0, run: null, again: null, last: null }, []],
   step: (state, message, now) => {

@@ -50,6 +50,15 @@ type Snapshot = readonly (readonly [agent: string, mark: { readonly epoch: numbe
 export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgument> = {
   kind: "service",
   mailbox: 256,
+  messages: {
+    observe: "refuse",
+    "agent-lost": "refuse",
+    anomaly: "refuse",
+    page: "refuse",
+    resume: "refuse",
+    tick: "refuse",
+    reply: "refuse",
+  },
   ticks: true,
   initial: (_path, argument, now, snapshot) => {
     const state = newState(argument, now, HISTOGRAM_BUCKETS);

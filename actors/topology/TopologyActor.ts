@@ -57,6 +57,12 @@ interface TopologyState {
 export const topologyActor: Behavior<TopologyState, TopologyMessage, { readonly slo: SloSettings }> = {
   kind: "topology",
   mailbox: 10_000,
+  messages: {
+    learn: "refuse",
+    forget: "refuse",
+    retired: "refuse",
+    tick: "refuse",
+  },
   ticks: true,
   initial: (_path, { slo }) => [
     {

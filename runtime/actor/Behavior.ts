@@ -25,7 +25,7 @@ export interface Tick extends Message {
   readonly type: "tick";
 }
 
-/** Told to the parent when a child has exhausted restarts and quarantines. */
+/** Told to the nearest ancestor that knows this message when an actor has exhausted restarts and quarantines. */
 export interface ChildFailed extends Message {
   readonly type: "child-failed";
   readonly child: ActorPath;
@@ -84,6 +84,8 @@ export interface Behavior<S, M extends Message, A = unknown> {
   readonly kind: string;
   /** most messages that may wait */
   readonly mailbox: number;
+  /** every type of message that it knows, and what happens to one that finds the mailbox full; others are refused */
+  readonly messages: { readonly [T in M["type"]]: Overflow<Extract<M, { readonly type: T }>> };
   readonly ticks: boolean;
   /** state of a new actor, or of one restarted: then `snapshot` is the last value that it gave out */
   readonly initial: (
@@ -93,11 +95,18 @@ export interface Behavior<S, M extends Message, A = unknown> {
     snapshot: unknown,
   ) => readonly [S, readonly ActorEffect[]];
   readonly step: (state: S, message: M, now: number) => readonly [S, readonly ActorEffect[]];
-  /** by message type, "refuse" when not named */
-  readonly overflow?: { readonly [T in M["type"]]?: Overflow<Extract<M, { readonly type: T }>> };
   readonly owned?: Owned;
+  /** what readers of a board see of it, made when they look; null: nothing */
+  readonly shows?: Readonly<Record<string, (state: S, now: number) => unknown>>;
   /** what the console shows; plain JSON */
   readonly inspect: (state: S) => unknown;
 }
 
 export const send = (to: ActorPath, message: Message): ActorEffect => ({ kind: "send", to, message });
+
+export const sendDurably = (to: ActorPath, message: Message, key: string): ActorEffect => ({
+  kind: "send",
+  to,
+  message,
+  durable: key,
+});

@@ -10,6 +10,8 @@ export interface Envelope {
   readonly from: ActorPath | null;
   /** id of the ask that waits for an answer, 0 = none */
   readonly ask: number;
+  /** shared by all messages that one message from outside led to */
+  readonly trace: number;
   /** when it was put in, 0 while nobody measures */
   readonly at: number;
 }

@@ -216,7 +216,9 @@ export interface ActorView {
   readonly path: string;
   readonly kind: string;
   readonly parent: string | null;
-  readonly state: "idle" | "running" | "quarantined" | "stopped";
+  /** name of the replica that it lives on */
+  readonly node: string;
+  readonly state: "idle" | "running" | "quarantined" | "paused" | "stopping";
   readonly startedAt: number;
   readonly mailbox: number;
   readonly mailboxBound: number;
@@ -233,12 +235,33 @@ export interface ActorView {
   readonly deadLetters: number;
 }
 
-/** topic "actor:<path>": "row" ActorView, "state" the state as JSON with secrets masked, "recent" ActorMessageView[] */
+/**
+ * topic "actor:<path>": "row" ActorView, "state" the state as JSON with secrets masked, "before" {at, state} of a minute
+ * ago or null, "recent" ActorMessageView[]
+ */
 export interface ActorMessageView {
   readonly at: number;
   readonly type: string;
   readonly from: string | null;
+  /** shared by all messages that one message from outside led to */
+  readonly trace: number;
   readonly waitMs: number;
   readonly handleMs: number;
   readonly error: string | null;
+}
+
+/** topic "trace:<id>", by position: one stop of a message on its way through the actors, over all replicas */
+export interface TraceHop extends ActorMessageView {
+  readonly node: string;
+  readonly path: string;
+}
+
+/** topic "dead-letters", by position, newest first */
+export interface DeadLetterView {
+  readonly at: number;
+  readonly node: string;
+  readonly to: string;
+  readonly from: string | null;
+  readonly type: string;
+  readonly reason: string;
 }

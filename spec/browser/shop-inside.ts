@@ -104,6 +104,7 @@ export const actorsOf = (shop: Shop, second: number, now: number): Readonly<Reco
       path,
       kind,
       parent,
+      node: "shop",
       state: busy > 0 ? "running" : "idle",
       startedAt: shop.startedAt,
       mailbox: Math.round(busy * 0.02 * wave),

@@ -35,6 +35,7 @@ const actor = (path: string, parent: string | null, over: Partial<ActorView> = {
     path,
     kind: "k",
     parent,
+    node: "a",
     state: "idle",
     startedAt: 0,
     mailbox: 0,

@@ -17,7 +17,8 @@ export const ACTOR_STATUS: Readonly<Record<ActorView["state"], HealthStatus>> = 
   idle: "unknown",
   running: "ok",
   quarantined: "critical",
-  stopped: "warning",
+  paused: "warning",
+  stopping: "warning",
 };
 
 const zeroQuiet = (value: number, text: string, tone = ""): React.JSX.Element => (

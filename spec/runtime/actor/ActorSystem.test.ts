@@ -60,7 +60,16 @@ const adder: Behavior<Sum, Add | Other, number> = {
     }
     return [state, effects];
   },
-  overflow: { add: { merge: (waiting, incoming) => ({ type: "add", n: waiting.n + incoming.n }) } },
+  messages: {
+    add: { merge: (waiting, incoming) => ({ type: "add", n: waiting.n + incoming.n }) },
+    die: "refuse",
+    sum: "refuse",
+    keep: "refuse",
+    later: "refuse",
+    order: "refuse",
+    tick: "refuse",
+    silent: "refuse",
+  },
   inspect: (state) => ({ total: state.total, order: Object.fromEntries(state.order), apiKey: "hunter2" }),
 };
 
