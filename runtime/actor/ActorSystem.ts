@@ -7,7 +7,7 @@ import type { ActorView, TraceHop } from "../../schemas/wire/page.ts";
 import type { Answer } from "./Asks.ts";
 import type { ActorPath, Behavior, Message } from "./Behavior.ts";
 import type { Board } from "./Board.ts";
-import type { AnyBehavior } from "./Cell.ts";
+import type { AnyBehavior, Cell } from "./Cell.ts";
 import type { DeadLetter } from "./DeadLetters.ts";
 import { DRAIN_MS, Kernel, METRONOME_MS } from "./Kernel.ts";
 import type { Outside, Parcel, Port, Settled } from "./Outside.ts";
@@ -101,6 +101,11 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
   );
 
   const { asks } = kernel;
+  const withCell = (path: ActorPath, act: (cell: Cell) => void): boolean => {
+    const cell = kernel.cells.get(path);
+    if (cell !== undefined) act(cell);
+    return cell !== undefined;
+  };
   return ActorSystem.of({
     register: (behavior) => kernel.register(behavior as unknown as AnyBehavior),
     behavior: (kind) => kernel.behavior(kind),
@@ -131,8 +136,8 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
     views: () => kernel.watch.views(),
     inspect: (path) => kernel.watch.inspect(path),
     trace: (trace) => kernel.watch.trace(trace),
-    pause: (path, paused) => kernel.pause(path, paused),
-    restart: (path) => kernel.restart(path),
+    pause: (path, paused) => withCell(path, (cell) => kernel.pause(cell, paused)),
+    restart: (path) => withCell(path, (cell) => kernel.restart(cell)),
     connect: (outside) => {
       Object.assign(kernel.outside, outside);
       if (outside.node !== undefined) kernel.watch.node = outside.node;

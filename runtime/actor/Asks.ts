@@ -49,7 +49,7 @@ export class Asks {
   /** Fails every ask that the actor of that path has not answered; without a path, every ask. */
   fail(error: string, path?: ActorPath): void {
     if (this.#open.size === 0) return;
-    for (const [id, open] of [...this.#open])
+    for (const [id, open] of this.#open)
       if (path === undefined || open.path === path) this.answer(id, { ok: false, error });
   }
 }

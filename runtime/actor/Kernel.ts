@@ -77,7 +77,7 @@ export class Kernel {
   }
 
   get idle(): boolean {
-    return !this.#dispatching && this.#ready.length === 0;
+    return !this.#dispatching;
   }
 
   register(behavior: AnyBehavior): void {
@@ -458,22 +458,17 @@ export class Kernel {
 
   // ——— an operator's hand ———
 
-  pause(path: ActorPath, paused: boolean): boolean {
-    const cell = this.cells.get(path);
-    if (cell === undefined) return false;
+  pause(cell: Cell, paused: boolean): void {
     cell.paused = paused;
-    if (!paused) this.#wake(cell);
-    return true;
+    this.#wake(cell);
   }
 
-  restart(path: ActorPath): boolean {
-    const cell = this.cells.get(path);
-    if (cell === undefined || cell.stopping) return false;
+  restart(cell: Cell): void {
+    if (cell.stopping) return;
     cell.quarantinedUntil = 0;
-    this.#timers.cancel(`quarantine:${path}`);
+    this.#timers.cancel(`quarantine:${cell.path}`);
     this.#restart(cell, this.now());
     this.#wake(cell);
-    return true;
   }
 
   // ——— time ———
