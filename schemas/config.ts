@@ -51,6 +51,27 @@ const Clickhouse = Schema.Struct({
   database: field(named("expected the name of a database"), "coroot"),
 });
 
+const State = Schema.Struct({
+  /** PostgreSQL that several servers share, e.g. postgres://user:password@host/database. Left out: a file in `data`. */
+  url: Schema.optionalWith(url(["postgres:", "postgresql:"]), { exact: true }),
+  /** most connections that one server keeps; one of them holds its locks */
+  connections: field(whole(3, 100), 8),
+});
+
+const Replica = Schema.Struct({
+  /** name of this server among its replicas, for people; left out: its host name */
+  name: Schema.optionalWith(named("expected a name"), { exact: true }),
+  /** where the placement engine of this server listens for the others; used only with state.url */
+  host: field(
+    Schema.String.pipe(
+      Schema.filter((host) => LOOPBACK.includes(host)),
+      Schema.annotations(says(`expected ${LOOPBACK.join(", ")}: replicas on other machines wait for access control`)),
+    ),
+    "127.0.0.1",
+  ),
+  port: field(whole(1, 65_535), 34_431),
+});
+
 export const Webhook = Schema.Struct({
   /** for the timeline and the counters; unique */
   name: named("expected a name"),
@@ -85,9 +106,16 @@ const Slo = Schema.Struct({
   holdSeconds: field(whole(1, 3600), 15),
 });
 
+const LINK = ["http:", "https:", "ws:", "wss:"] as const;
+
 const Agent = Schema.Struct({
-  /** the server that the agent reports to */
-  server: field(url(["http:", "https:", "ws:", "wss:"]), "http://127.0.0.1:8080"),
+  /** the server that the agent reports to, or a list: replicas of one deployment, of which any will do */
+  server: field(
+    Schema.Union(url(LINK), Schema.NonEmptyArray(url(LINK))).annotations(
+      says(`expected a URL that starts with ${LINK.map((one) => `${one}//`).join(" or ")}, or a list of them`),
+    ),
+    "http://127.0.0.1:8080",
+  ),
   /** name of this machine; left out: its host name */
   node: Schema.optionalWith(named("expected a name"), { exact: true }),
   /** file with the agent's key; left out: agent.key in the data directory */
@@ -114,6 +142,8 @@ export const Config = Schema.Struct({
     "default",
   ),
   clickhouse: Schema.optionalWith(Clickhouse, { exact: true, default: () => Clickhouse.make({}) }),
+  state: Schema.optionalWith(State, { exact: true, default: () => State.make({}) }),
+  replica: Schema.optionalWith(Replica, { exact: true, default: () => Replica.make({}) }),
   alerts: Schema.optionalWith(Alerts, { exact: true, default: () => Alerts.make({}) }),
   slo: Schema.optionalWith(Slo, { exact: true, default: () => Slo.make({}) }),
   agent: Schema.optionalWith(Agent, { exact: true, default: () => Agent.make({}) }),

@@ -5,7 +5,14 @@
  * Spawned by the link when an agent first connects; survives its connections. Windows wait (bounded) until their new
  * edges are resolved. After 30 s without a connection the agent counts as lost and its services are told.
  */
-import { send, type ActorEffect, type Behavior, type Message, type Tick } from "../../runtime/actor/Behavior.ts";
+import {
+  send,
+  type ActorEffect,
+  type Behavior,
+  type Message,
+  type Reply,
+  type Tick,
+} from "../../runtime/actor/Behavior.ts";
 import { serviceId, type ServiceId } from "../../schemas/service.ts";
 import { addressText, ADDRESS_BYTES } from "../../schemas/wire/address.ts";
 import {
@@ -18,10 +25,13 @@ import {
 import type { DecodedObserve } from "../../schemas/wire/codec.ts";
 import type { EdgeWindow, InstanceWindow, Observe, RequestWindow, ServiceEvent, Side } from "../service/messages.ts";
 import { servicePath } from "../service/messages.ts";
-import { TOPOLOGY, type Forget, type Learn, type Resolved } from "../topology/messages.ts";
+import { TOPOLOGY, type Forget, type KnownListen, type Learn, type Resolved } from "../topology/messages.ts";
 
 const LOST_AFTER_MS = 30_000;
 const MAX_WAITING = 30;
+/** Parts of one replica are taken over one after the other: the agent comes again once for all of them. */
+const REWIND_AFTER_MS = 1_500;
+const rewindNow: RewindNow = { type: "rewind-now" };
 
 export interface SessionArgument {
   readonly agent: string;
@@ -43,7 +53,37 @@ export interface Window extends Message {
   readonly at: number;
   readonly body: DecodedObserve;
 }
-export type SessionMessage = Connected | Disconnected | Window | Resolved | Tick;
+/** Asked when its agent connects; answered with the last window that need not be sent again, or null. */
+export interface Have extends Message {
+  readonly type: "have";
+}
+/** Services moved to another replica: windows that were on their way are lost, and must be sent again. */
+export interface Rewind extends Message {
+  readonly type: "rewind";
+}
+interface RewindNow extends Message {
+  readonly type: "rewind-now";
+}
+/** The topology started anew: it is told everything again. */
+export interface Relearn extends Message {
+  readonly type: "relearn";
+}
+export type SessionMessage =
+  | Connected
+  | Disconnected
+  | Window
+  | Resolved
+  | Have
+  | Rewind
+  | RewindNow
+  | Relearn
+  | Reply
+  | Tick;
+
+/** Request of the port "agent-link": end the agent's connection, so that it comes again. */
+export interface ComeAgain {
+  readonly agent: string;
+}
 
 interface SessionEdge {
   readonly definition: EdgeDefinition;
@@ -65,6 +105,10 @@ interface SessionState {
   readonly instances: Map<number, { readonly definition: InstanceDefinition; readonly service: ServiceId }>;
   readonly edges: Map<number, SessionEdge>;
   unresolved: number;
+  /** the agent's complete list of listening sockets, as it was last told */
+  listens: readonly KnownListen[] | null;
+  /** everything that the agent keeps has been sent to this session since it started or was told to rewind */
+  complete: boolean;
   readonly waiting: Window[];
   /** open connections per service, side and peer, over all edges that fold into it */
   readonly active: Map<string, number>;
@@ -82,6 +126,11 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
     disconnected: "refuse",
     window: "refuse",
     resolved: "refuse",
+    have: "refuse",
+    rewind: "refuse",
+    "rewind-now": "refuse",
+    relearn: "refuse",
+    reply: "refuse",
     tick: "refuse",
   },
   ticks: true,
@@ -98,6 +147,8 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
       instances: new Map(),
       edges: new Map(),
       unresolved: 0,
+      listens: null,
+      complete: false,
       waiting: [],
       active: new Map(),
       services: new Set(),
@@ -119,6 +170,19 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
         return [state, window(state, message)];
       case "resolved":
         return [state, resolved(state, message)];
+      case "have":
+        return [state, [{ kind: "reply", value: have(state) }]];
+      case "rewind":
+        return [state, [{ kind: "schedule", key: "rewind", afterMs: REWIND_AFTER_MS, message: rewindNow }]];
+      case "rewind-now": {
+        state.complete = false;
+        const request: ComeAgain = { agent: state.agent };
+        return [state, state.connected ? [{ kind: "perform", port: "agent-link", request, tag: null }] : []];
+      }
+      case "relearn":
+        return [state, [send(TOPOLOGY, everything(state))]];
+      case "reply":
+        return [state, []];
       case "tick":
         return [state, lostIfSilent(state, now)];
     }
@@ -141,10 +205,13 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
 };
 
 const connected = (state: SessionState, message: Connected): ActorEffect[] => {
+  // What comes next is all that the agent keeps, unless it was told what it need not send.
+  if (!state.complete || state.epoch !== message.epoch) state.lastWindow = -1;
   state.epoch = message.epoch;
   state.node = message.node;
   state.cluster = message.cluster;
   state.connected = true;
+  state.complete = true;
   state.base = null;
   state.lost = false;
   state.instances.clear();
@@ -155,6 +222,25 @@ const connected = (state: SessionState, message: Connected): ActorEffect[] => {
   const forget: Forget = { type: "forget", agent: state.agent, lost: false };
   return [send(TOPOLOGY, forget)];
 };
+
+const have = (state: SessionState): { epoch: number; window: number } | null =>
+  state.complete && state.lastWindow >= 0 ? { epoch: state.epoch, window: state.lastWindow } : null;
+
+const everything = (state: SessionState): Learn => ({
+  type: "learn",
+  agent: state.agent,
+  node: state.node,
+  cluster: state.cluster,
+  instances: [...state.instances].map(([id, { definition, service }]) => ({
+    instance: id,
+    service,
+    kind: definition.kind,
+    serviceType: definition.type,
+  })),
+  listens: state.listens,
+  edges: [...state.edges.values()].map(({ definition, service }) => ({ ...definition, service })),
+  ends: [],
+});
 
 const lostIfSilent = (state: SessionState, now: number): ActorEffect[] => {
   if (state.connected || state.lost || now - state.disconnectedAt < LOST_AFTER_MS) return [];
@@ -224,6 +310,7 @@ const define = (state: SessionState, body: DecodedObserve): Learn | null => {
           const service = state.instances.get(listen.instance)?.service;
           return service === undefined ? [] : [{ ...listen, service }];
         });
+  if (listens !== null) state.listens = listens;
   if (body.instances.length === 0 && edges.length === 0 && ends.length === 0 && listens === null) return null;
   return {
     type: "learn",

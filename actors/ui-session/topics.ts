@@ -56,12 +56,10 @@ export const readTopic = (
         return inspected === null ? null : { ...inspected };
       });
     case "service":
-      return system.has(servicePath(argument as ServiceId))
-        ? system.ask(servicePath(argument as ServiceId), { type: "page" }, ASK_MS).pipe(
-            Effect.map((entries) => withIncident(system, entries as Record<string, unknown>)),
-            Effect.catchAll((error) => Effect.as(Effect.logWarning(error.message), null)),
-          )
-        : Effect.succeed(null);
+      return system.ask(servicePath(argument as ServiceId), { type: "page" }, ASK_MS).pipe(
+        Effect.map((entries) => withIncident(system, entries as Record<string, unknown>)),
+        Effect.catchAll((error) => Effect.as(Effect.logDebug(error.message), null)),
+      );
     default:
       return Effect.succeed(null);
   }

@@ -26,7 +26,7 @@ import { Spool } from "./spool/Spool.ts";
 
 export interface NodeAgentOptions {
   /** ws://HOST:PORT/agent */
-  readonly server: string;
+  readonly servers: readonly string[];
   readonly keyFile: string;
   readonly dataDir: string;
   /** the probe's executable, null where none was built */
@@ -222,7 +222,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       } satisfies HelloBody;
     });
     link = yield* makeLink({
-      url: options.server,
+      urls: options.servers,
       epoch: home.epoch,
       catalog: observer.catalog,
       spool,

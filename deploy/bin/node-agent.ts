@@ -22,7 +22,7 @@ const stopped: Effect.Effect<NodeJS.Signals> = Effect.async((resume) => {
 export const runNodeAgent = (options: RunNodeAgentOptions): Effect.Effect<void, AgentFileError> =>
   Effect.gen(function* () {
     const agent = yield* makeNodeAgent({ ...options, version });
-    yield* Effect.logInfo(`node agent ${agent.agentId} observes this machine for ${options.server}`);
+    yield* Effect.logInfo(`node agent ${agent.agentId} observes this machine for ${options.servers.join(", ")}`);
     const signal = yield* stopped;
     yield* Effect.logInfo(`${signal}: flushing`);
     yield* agent.flush;

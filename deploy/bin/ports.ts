@@ -13,10 +13,12 @@ import type { ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
 import { AgentHandler, type AgentPeer } from "../../runtime/ingest/AgentHandler.ts";
 import { makeDictionary, type Dictionary } from "../../runtime/store/Dictionary.ts";
 import type { HistoryShape, SliMinutes } from "../../runtime/store/History.ts";
+import type { ServerHelloBody } from "../../schemas/wire/link.ts";
 import type { StoreShape } from "../../runtime/store/Store.ts";
 import type { WriterShape } from "../../runtime/store/Writer.ts";
 
 const POST_WITHIN_MS = 10_000;
+const HAVE_WITHIN_MS = 500;
 const MONTH_MS = 30 * 24 * 3600 * 1000;
 const LEDGERS_AT_ONCE = 500;
 
@@ -101,19 +103,31 @@ export const wirePorts = (
 export const sessionPath = (agentId: string): string => `agent/${agentId}`;
 
 /** Agent connections to their actors, and their store lane to the writer. */
-export const agentHandler = (system: ActorSystemShape, writer: WriterShape): AgentHandler => {
+export const agentHandler = (
+  system: ActorSystemShape,
+  writer: WriterShape,
+  /** the session of an agent lives here from now on */
+  sessionHere: (path: string) => void,
+): AgentHandler => {
   const dictionaries = new WeakMap<AgentPeer, { readonly dictionary: Dictionary; readonly connection: number }>();
   const known = new Map<string, { instances: number; edges: number }>();
   let connections = 0;
   const tell = (peer: AgentPeer, message: SessionMessage): boolean => system.tell(sessionPath(peer.agentId), message);
   return AgentHandler.of({
     connected: (peer) =>
-      Effect.sync(() => {
+      Effect.gen(function* () {
         connections++;
         dictionaries.set(peer, { dictionary: makeDictionary(), connection: connections });
         known.set(peer.agentId, { instances: 0, edges: 0 });
-        system.spawn(sessionPath(peer.agentId), "agent-session", { agent: peer.agentId });
+        const path = sessionPath(peer.agentId);
+        sessionHere(path);
+        system.spawn(path, "agent-session", { agent: peer.agentId });
+        const have = yield* system.ask(path, { type: "have" }, HAVE_WITHIN_MS).pipe(
+          // It answers when it can; until then everything that comes again is recognised by the services.
+          Effect.catchAll((error) => Effect.as(Effect.logDebug(error.message), null)),
+        );
         tell(peer, { type: "connected", epoch: peer.epoch, node: peer.node, cluster: peer.cluster });
+        return have as ServerHelloBody["have"];
       }),
     observe: (peer, body) =>
       Effect.gen(function* () {

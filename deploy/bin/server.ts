@@ -5,16 +5,19 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { Clock, Effect, Layer, Logger, LogLevel, SubscriptionRef } from "effect";
-import { startActors } from "../../actors/guardian.ts";
+import type { ComeAgain } from "../../actors/agent-session/AgentSession.ts";
+import { registerActors, type ActorSettings } from "../../actors/guardian.ts";
 import type { Recovered } from "../../actors/incident/IncidentDesk.ts";
 import { INCIDENT_DESK } from "../../actors/service/messages.ts";
 import { readTopic } from "../../actors/ui-session/topics.ts";
 import { ActorSystem, make as makeActorSystem } from "../../runtime/actor/ActorSystem.ts";
+import { makeBoardFeed } from "../../runtime/cluster/BoardFeed.ts";
+import type { ClusterShape } from "../../runtime/cluster/Cluster.ts";
 import { agentKeyPath, ensureAgentKey } from "../../runtime/config/AgentKey.ts";
 import { loadConfig, type Settings } from "../../runtime/config/Config.ts";
 import { openDataDir } from "../../runtime/config/DataDir.ts";
 import { PageHubLive } from "../../runtime/http/PageHub.ts";
-import { HttpServerLive } from "../../runtime/http/Server.ts";
+import { HttpServer, HttpServerLive } from "../../runtime/http/Server.ts";
 import {
   HealthPort,
   HistoryError,
@@ -33,6 +36,7 @@ import type { SliPointRow } from "../../schemas/tables.ts";
 import type { Overview } from "../../schemas/wire/page.ts";
 import { distDir } from "./dist.ts";
 import { agentHandler, boardChanges, wirePorts } from "./ports.ts";
+import { Cluster, replicaLayer, replicaName } from "./replica.ts";
 import { version } from "./version.ts";
 
 export interface ServerOptions {
@@ -76,40 +80,57 @@ const stores = (settings: Settings) => {
   return Layer.mergeAll(writerLayer(), historyLayer).pipe(Layer.provideMerge(store));
 };
 
-const actors = (settings: Settings) =>
-  Layer.scoped(
-    ActorSystem,
-    Effect.gen(function* () {
-      const system = yield* makeActorSystem;
-      const store = yield* Store;
-      const history = yield* History;
-      yield* wirePorts(system, store, yield* Writer, history);
-      const { slo, alerts, server } = settings;
-      startActors(system, {
-        slo: { ...slo, holdMs: slo.holdSeconds * 1000 },
-        webhooks: alerts.webhooks,
-        url: `http://${server.host}:${server.port}`,
-      });
-      yield* store.whenUp.pipe(
-        Effect.zipRight(history.recentIncidents(RECENT_INCIDENTS)),
-        Effect.retry({ times: 5 }),
-        Effect.matchEffect({
-          onSuccess: (incidents) => {
-            const recovered: Recovered = { type: "recovered", incidents };
-            return Effect.sync(() => void system.tell(INCIDENT_DESK, recovered));
-          },
-          onFailure: (error) => Effect.logError("open incidents could not be read back", error),
-        }),
-        Effect.forkScoped,
-      );
-      return system;
-    }),
-  );
+const actorSettings = ({ slo, alerts, server }: Settings): ActorSettings => ({
+  slo: { ...slo, holdMs: slo.holdSeconds * 1000 },
+  webhooks: alerts.webhooks,
+  url: `http://${server.host}:${server.port}`,
+});
+
+const actors = Layer.scoped(
+  ActorSystem,
+  Effect.gen(function* () {
+    const system = yield* makeActorSystem;
+    yield* wirePorts(system, yield* Store, yield* Writer, yield* History);
+    registerActors(system);
+    return system;
+  }),
+);
+
+/** A deployment from before it kept incidents itself has them in the store: they are taken up from there, once. */
+const recovery = Layer.scopedDiscard(
+  Effect.gen(function* () {
+    const system = yield* ActorSystem;
+    const store = yield* Store;
+    const history = yield* History;
+    const cluster = yield* Cluster;
+    yield* store.whenUp.pipe(
+      Effect.zipRight(cluster.settled),
+      Effect.zipRight(history.recentIncidents(RECENT_INCIDENTS)),
+      Effect.retry({ times: 5 }),
+      Effect.matchEffect({
+        onSuccess: (incidents) => {
+          const recovered: Recovered = { type: "recovered", incidents };
+          return Effect.sync(() => void system.tell(INCIDENT_DESK, recovered));
+        },
+        onFailure: (error) => Effect.logError("incidents of the past could not be read back", error),
+      }),
+      Effect.forkScoped,
+    );
+  }),
+);
 
 const handler = Layer.effect(
   AgentHandler,
   Effect.gen(function* () {
-    return agentHandler(yield* ActorSystem, yield* Writer);
+    return agentHandler(yield* ActorSystem, yield* Writer, (yield* Cluster).sessionHere);
+  }),
+);
+
+const agentPort = Layer.effectDiscard(
+  Effect.gen(function* () {
+    const system = yield* ActorSystem;
+    const { again } = yield* AgentLink;
+    system.port("agent-link", (request) => Effect.sync(() => again((request as ComeAgain).agent)));
   }),
 );
 
@@ -135,6 +156,8 @@ const topics = (settings: Settings) =>
     Effect.gen(function* () {
       const system = yield* ActorSystem;
       const { agents } = yield* AgentLink;
+      const cluster = yield* Cluster;
+      const fresh = yield* makeBoardFeed({ board: system.board, peers: cluster.peers, query: cluster.query });
       const sources = {
         cluster: settings.cluster,
         version,
@@ -142,7 +165,10 @@ const topics = (settings: Settings) =>
         agents,
         store: yield* storeOverview,
       };
-      return Topics.of({ read: (topic) => readTopic(system, sources, topic), changed: boardChanges(system) });
+      return Topics.of({
+        read: (topic) => Effect.zipRight(fresh, readTopic(system, sources, topic)),
+        changed: boardChanges(system),
+      });
     }),
   );
 
@@ -170,6 +196,7 @@ const health = Layer.effect(
   Effect.gen(function* () {
     const store = yield* storeOverview;
     const { agents } = yield* AgentLink;
+    const cluster = yield* Cluster;
     return HealthPort.of({
       parts: Effect.gen(function* () {
         const { state, message } = yield* store;
@@ -177,6 +204,7 @@ const health = Layer.effect(
         const parts: Record<string, PartHealth> = {
           store: { state, message },
           actors: { state: "up", message: `process ${process.pid}` },
+          replica: replicaHealth(cluster),
           agents: { state: connected > 0 ? "up" : "starting", message: `${connected} connected` },
         };
         return parts;
@@ -185,7 +213,33 @@ const health = Layer.effect(
   }),
 );
 
-/** Runs until interrupted. Fails with ConfigError, DataDirError, AgentKeyError or ListenError before it serves. */
+const replicaHealth = ({ claims, peers, waiting }: ClusterShape): PartHealth => {
+  const states = [...claims().values()];
+  const inDoubt = states.filter((claim) => claim === "in doubt").length;
+  const connected = peers().filter((peer) => peer.connected).length;
+  const { messages, snapshots } = waiting();
+  const parts = [
+    `${states.filter((claim) => claim === "confirmed").length} parts owned`,
+    ...(inDoubt > 0 ? [`${inDoubt} in doubt: the state database does not confirm them`] : []),
+    ...(peers().length > 0 ? [`${connected} of ${peers().length} other replicas connected`] : []),
+    ...(messages > 0 ? [`${messages} messages wait for their owner`] : []),
+    ...(snapshots > 0 ? [`${snapshots} snapshots wait for the database`] : []),
+  ];
+  return { state: inDoubt > 0 || connected < peers().length ? "degraded" : "up", message: parts.join(", ") };
+};
+
+/** The peers may come once this server listens. */
+const listening = (settings: Settings) =>
+  Layer.scopedDiscard(
+    Effect.gen(function* () {
+      const cluster = yield* Cluster;
+      const { url } = yield* HttpServer;
+      yield* Effect.forkScoped(cluster.listening(`${url.replace(/^http/, "ws")}/replica`));
+      yield* Effect.logDebug(`${replicaName(settings)} is a replica at ${url}`);
+    }),
+  );
+
+/** Runs until interrupted. Fails with ConfigError, DataDirError, AgentKeyError, StateError or ListenError before it serves. */
 export const runServer = (options: ServerOptions) =>
   Effect.gen(function* () {
     const settings = yield* settingsOf(options);
@@ -193,15 +247,19 @@ export const runServer = (options: ServerOptions) =>
     const key = yield* ensureAgentKey(agentKeyPath(settings.data));
     const serverId = randomUUID();
     const { host, port } = settings.server;
-    const edges = Layer.mergeAll(topics(settings), historyPort, health).pipe(
+    const edges = Layer.mergeAll(topics(settings), historyPort, health, recovery, agentPort).pipe(
       Layer.provideMerge(AgentLinkLive({ key, serverId })),
       Layer.provide(handler),
-      Layer.provideMerge(actors(settings)),
+      Layer.provideMerge(replicaLayer(settings, actorSettings(settings))),
+      Layer.provideMerge(actors),
       Layer.provideMerge(stores(settings)),
     );
     const page = PageHubLive({ serverId, version }).pipe(Layer.provide(WatchersLive));
-    const http = HttpServerLive({ host, port, pageDir: join(distDir(), "ui"), serverId, version });
-    yield* Layer.launch(http.pipe(Layer.provide(page), Layer.provide(edges))).pipe(
-      Logger.withMinimumLogLevel(LOG_LEVELS[settings.log]),
+    const http = Layer.unwrapEffect(
+      Effect.map(Cluster, ({ upgrade }) =>
+        HttpServerLive({ host, port, pageDir: join(distDir(), "ui"), serverId, version, replicas: upgrade }),
+      ),
     );
+    const served = listening(settings).pipe(Layer.provide(http), Layer.provide(page), Layer.provide(edges));
+    yield* Layer.launch(served).pipe(Logger.withMinimumLogLevel(LOG_LEVELS[settings.log]));
   });

@@ -35,6 +35,7 @@ const OVERRIDES = {
   COROOT_PORT: ["server", "port"],
   COROOT_HOST: ["server", "host"],
   COROOT_CLUSTER: ["cluster"],
+  COROOT_STATE_URL: ["state", "url"],
 } as const satisfies Readonly<Record<string, readonly string[]>>;
 
 export const defaultDataDir = (env: Environment, uid: number | undefined): string =>
@@ -79,7 +80,7 @@ const at = (content: unknown, path: readonly PropertyKey[]): unknown =>
 const dotted = (path: readonly PropertyKey[]): string =>
   path.map((key, i) => (typeof key === "number" ? `[${key}]` : `${i === 0 ? "" : "."}${String(key)}`)).join("");
 
-const SECRET = /password|headers|token|key$/i;
+const SECRET = /password|headers|token|key$|^state\.url$/i;
 
 /** Pure: content of a file and environment to settings, or every problem in one line each. */
 export const checkConfig = (

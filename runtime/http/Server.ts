@@ -52,6 +52,8 @@ export interface HttpServerOptions {
   readonly pageDir: string;
   readonly serverId: string;
   readonly version: string;
+  /** takes sockets of other replicas, at /replica */
+  readonly replicas?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
 }
 
 const MAX_CONNECTIONS = 4096;
@@ -158,6 +160,7 @@ const make = (options: HttpServerOptions) =>
       const path = pathOf(request);
       if (path === "/agent") agents.upgrade(request, socket, head);
       else if (path === "/live") pages.upgrade(request, socket, head);
+      else if (path === "/replica" && options.replicas !== undefined) options.replicas(request, socket, head);
       else refuseUpgrade(socket, 404, "Sockets are served at /agent and /live");
     };
 

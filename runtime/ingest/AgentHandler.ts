@@ -6,7 +6,7 @@
 import { Context } from "effect";
 import type { Effect } from "effect";
 import type { DecodedObserve, DecodedStore } from "../../schemas/wire/codec.ts";
-import type { Capability } from "../../schemas/wire/link.ts";
+import type { Capability, ServerHelloBody } from "../../schemas/wire/link.ts";
 
 export interface AgentPeer {
   readonly agentId: string;
@@ -28,7 +28,8 @@ export interface AgentPeer {
 }
 
 export interface AgentHandler {
-  readonly connected: (peer: AgentPeer) => Effect.Effect<void>;
+  /** gives the last window that it has counted for good; null: everything that the agent keeps is to be sent again */
+  readonly connected: (peer: AgentPeer) => Effect.Effect<ServerHelloBody["have"]>;
   /** acknowledged when it returns */
   readonly observe: (peer: AgentPeer, body: DecodedObserve) => Effect.Effect<void>;
   /** completes when durable, and is acknowledged then */

@@ -31,6 +31,8 @@ export interface AgentLink {
   readonly upgrade: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
   /** Every agent of the last 24 hours. */
   readonly agents: Effect.Effect<readonly AgentView[]>;
+  /** has the agent come again, and send again what its session then says that it lacks; false: it is not connected */
+  readonly again: (agentId: string) => boolean;
   /** connections that the server refused or ended since its start, by reason */
   readonly refusals: Effect.Effect<Readonly<Partial<Record<GoawayBody["code"], number>>>>;
 }
@@ -113,6 +115,11 @@ const make = (options: AgentLinkOptions) =>
     };
     return AgentLink.of({
       upgrade,
+      again: (agentId) => {
+        const connected = [...sessions.keys()].filter((session) => session.agentId === agentId);
+        for (const session of connected) session.end(refusal("again", "windows are needed again"));
+        return connected.length > 0;
+      },
       agents: Effect.sync(() => registry.views()),
       refusals: Effect.sync(() => Object.fromEntries(refusals)),
     });

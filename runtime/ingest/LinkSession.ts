@@ -4,7 +4,6 @@
  * A frame that lies ends this connection with a `goaway` that says why; a defect of the handler ends it too, and the
  * agent returns. Stops when the socket closes, the link interrupts it (`goaway` shutdown) or another takes its place.
  */
-import { createHash, timingSafeEqual } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { Data, Deferred, Effect, Exit, FiberSet, Metric, Queue } from "effect";
 import type { RawData, WebSocket } from "ws";
@@ -12,6 +11,7 @@ import { checkHello, checkObserve, checkStore, decodeFrame, encodeFrame } from "
 import { FRAME, FrameError, MAX_FRAME_BYTES, MAX_HELLO_BYTES, PROTOCOL, readHeader } from "../../schemas/wire/frame.ts";
 import type { FrameKind } from "../../schemas/wire/frame.ts";
 import type { AckBody, CreditBody, GoawayBody, HelloBody, Lane, ServerHelloBody } from "../../schemas/wire/link.ts";
+import { sameKey } from "../config/sameKey.ts";
 import type { AgentHandler, AgentPeer } from "./AgentHandler.ts";
 import { countLoss } from "./AgentRegistry.ts";
 import type { AgentRecord, AgentRegistry } from "./AgentRegistry.ts";
@@ -47,16 +47,13 @@ const RETRY_MS: Readonly<Record<GoawayBody["code"], number>> = {
   oversized: 5_000,
   timeout: 1_000,
   shutdown: 1_000,
+  again: 100,
 };
 export const refusal = (code: GoawayBody["code"], message: string): Refusal =>
   new Refusal({ code, message, retryAfterMs: RETRY_MS[code] });
 
 const fromFrame = (error: FrameError): Refusal =>
   refusal(error.code === "version" || error.code === "oversized" ? error.code : "bad-frame", error.message);
-
-const digest = (text: string): Buffer => createHash("sha256").update(text, "utf8").digest();
-/** Compared in constant time, whatever the lengths. */
-export const sameKey = (given: string, expected: string): boolean => timingSafeEqual(digest(given), digest(expected));
 
 const decoding = <A>(run: () => A): Effect.Effect<A, Refusal> =>
   Effect.suspend(() => {
@@ -82,6 +79,7 @@ export interface SessionContext {
 
 /** What the link can do with a connection from outside of its fiber. */
 export interface SessionControl {
+  readonly agentId: string;
   /** server time of the last frame or pong */
   readonly lastHeardAt: () => number;
   readonly end: (why: Refusal) => void;
@@ -303,7 +301,7 @@ export const runSession = (
           }
           yield* Effect.acquireUseRelease(
             handler.connected(peer),
-            () =>
+            (have) =>
               Effect.gen(function* () {
                 accepted = record;
                 wire.off("data", onRaw);
@@ -311,10 +309,16 @@ export const runSession = (
                   protocol: [PROTOCOL.major, PROTOCOL.minor],
                   serverId: context.serverId,
                   serverMs: now(),
+                  ...(have === undefined ? {} : { have }),
                 } satisfies ServerHelloBody);
                 send(FRAME.credit, { lane: "observe", frames: OBSERVE_CREDIT } satisfies CreditBody);
                 setStoreReady(yield* handler.storeReady);
-                const forget = onAccepted({ lastHeardAt: () => lastHeardAt, end: stop, setStoreReady });
+                const forget = onAccepted({
+                  agentId: hello.agentId,
+                  lastHeardAt: () => lastHeardAt,
+                  end: stop,
+                  setStoreReady,
+                });
                 reason = yield* frames(record, peer, clock).pipe(Effect.ensuring(Effect.sync(forget)));
               }),
             (_, exit) =>
@@ -329,10 +333,11 @@ export const runSession = (
     const goaway = (why: Refusal) =>
       Effect.gen(function* () {
         listening = false;
-        yield* Metric.increment(Metric.tagged(refusedTotal, "code", why.code));
         const { code, message, retryAfterMs } = why;
-        context.refusals.set(code, (context.refusals.get(code) ?? 0) + 1);
         send(FRAME.goaway, { code, message, retryAfterMs } satisfies GoawayBody);
+        if (code === "again") return;
+        yield* Metric.increment(Metric.tagged(refusedTotal, "code", why.code));
+        context.refusals.set(code, (context.refusals.get(code) ?? 0) + 1);
         if (code !== "shutdown")
           yield* Effect.logWarning(`agent connection ended (${code}): ${message}`).pipe(
             Effect.annotateLogs({ agent: accepted?.id ?? "unknown" }),

@@ -102,7 +102,13 @@ export const checkServerHello = (body: unknown): ServerHelloBody => {
     protocol: version("hello.protocol", b["protocol"]),
     serverId: nonEmpty("hello.serverId", b["serverId"], 256),
     serverMs: amount("hello.serverMs", b["serverMs"]),
+    ...(b["have"] === undefined ? {} : { have: b["have"] === null ? null : checkHave(b["have"]) }),
   };
+};
+
+const checkHave = (value: unknown): { epoch: number; window: number } => {
+  const have = map("hello.have", value);
+  return { epoch: whole("hello.have.epoch", have["epoch"]), window: whole("hello.have.window", have["window"]) };
 };
 
 export const checkAck = (body: unknown): AckBody => {
@@ -121,7 +127,7 @@ export const checkCredit = (body: unknown): CreditBody => {
   return { lane: oneOf("credit.lane", b["lane"], LANES), frames: whole("credit.frames", b["frames"], 65_535) };
 };
 
-const GOAWAY = ["key", "version", "duplicate", "bad-frame", "shutdown", "timeout", "oversized"] as const;
+const GOAWAY = ["key", "version", "duplicate", "bad-frame", "shutdown", "timeout", "oversized", "again"] as const;
 
 export const checkGoaway = (body: unknown): GoawayBody => {
   const b = map("goaway", body);

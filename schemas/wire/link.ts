@@ -30,6 +30,11 @@ export interface ServerHelloBody {
   readonly protocol: readonly [major: number, minor: number];
   readonly serverId: string;
   readonly serverMs: number;
+  /**
+   * the last window of that epoch that was counted and will not be lost; null: none that the server is sure of, so
+   * everything that the agent still keeps is to be sent again. Absent from older servers.
+   */
+  readonly have?: { readonly epoch: number; readonly window: number } | null;
 }
 
 export type Lane = "observe" | "store";
@@ -51,7 +56,8 @@ export interface CreditBody {
 }
 
 export interface GoawayBody {
-  readonly code: "key" | "version" | "duplicate" | "bad-frame" | "shutdown" | "timeout" | "oversized";
+  /** "again": come back at once and send again what the server then says that it does not have */
+  readonly code: "key" | "version" | "duplicate" | "bad-frame" | "shutdown" | "timeout" | "oversized" | "again";
   readonly message: string;
   /** 0: do not come back before the configuration changed */
   readonly retryAfterMs: number;

@@ -22,7 +22,8 @@ import type { Spool, SpoolEntry } from "../spool/Spool.ts";
 import { initialLink, stepLink, type LinkInput, type LinkOutput, type LinkState } from "./step.ts";
 
 export interface LinkOptions {
-  readonly url: string;
+  /** servers of one deployment: any of them will do */
+  readonly urls: readonly string[];
   readonly epoch: number;
   readonly catalog: Catalog;
   readonly spool: Spool;
@@ -66,7 +67,7 @@ export const makeLink = (options: LinkOptions): Effect.Effect<Link, never, Scope
     const { spool, monoMs } = options;
     const runtime = yield* Effect.runtime<never>();
     const random = yield* Effect.random;
-    let state = initialLink<Window>(options.epoch);
+    let state = initialLink<Window>(options.epoch, options.urls.length);
     let socket: WebSocket | null = null;
     let dictionary = new Dictionary(options.catalog);
     let policy: Readonly<Record<string, number>> = {};
@@ -122,18 +123,19 @@ export const makeLink = (options: LinkOptions): Effect.Effect<Link, never, Scope
       });
     };
 
-    const dial = (): void => {
+    const dial = (server: number): void => {
+      const url = options.urls[server] ?? "";
       dictionary = new Dictionary(options.catalog);
       let opening: WebSocket;
       try {
-        opening = new WebSocket(options.url, {
+        opening = new WebSocket(url, {
           handshakeTimeout: HANDSHAKE_MS,
           maxPayload: MAX_FRAME_BYTES,
           perMessageDeflate: false,
         });
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
-        feed({ type: "closed", reason: `${options.url}: ${reason}`, random: chance() });
+        feed({ type: "closed", reason: `${url}: ${reason}`, random: chance() });
         return;
       }
       socket = opening;
@@ -160,7 +162,7 @@ export const makeLink = (options: LinkOptions): Effect.Effect<Link, never, Scope
         const { header, body } = decodeFrame(bytes);
         switch (header.kind) {
           case FRAME.hello:
-            return feed({ type: "greeted", serverId: checkServerHello(body).serverId });
+            return feed({ type: "greeted", ...checkServerHello(body) });
           case FRAME.ack:
             return feed({ type: "ack", ack: checkAck(body) });
           case FRAME.credit:
@@ -192,7 +194,7 @@ export const makeLink = (options: LinkOptions): Effect.Effect<Link, never, Scope
     const perform = (output: LinkOutput<Window>): void => {
       switch (output.type) {
         case "dial":
-          return dial();
+          return dial(output.server);
         case "greet":
           if (socket !== null) greet(socket);
           return;

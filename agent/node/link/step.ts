@@ -1,11 +1,15 @@
 /**
  * The agent link as a pure state machine: what to do when the socket opens, closes or speaks, when a window is ready and
  * when time passes. Owned by the link's edge (Link.ts), which carries out the outputs. Windows wait in a ring of RING
- * entries until they are acknowledged; the oldest give way and are counted. Holds nothing to stop.
+ * entries until they are acknowledged; the oldest give way and are counted. Acknowledged ones are kept for three
+ * minutes more: a server that took over from one that died has them sent again. Holds nothing to stop.
  */
-import type { AckBody, CreditBody, GoawayBody } from "../../../schemas/wire/link.ts";
+import type { AckBody, CreditBody, GoawayBody, ServerHelloBody } from "../../../schemas/wire/link.ts";
 
-export const RING = 60;
+export const RING = 240;
+/** Longer than a server takes to write down what it counted, and another to take over. */
+export const KEPT_MS = 180_000;
+const NEXT_SERVER_MS = 250;
 export const GREETING_MS = 10_000;
 export const SILENCE_MS = 15_000;
 export const SLOW_RETRY_MS = 30_000;
@@ -33,6 +37,11 @@ export interface LinkState<W extends Numbered> {
   readonly ring: readonly W[];
   /** how many of them were sent on this connection */
   readonly sent: number;
+  /** acknowledged windows of the last KEPT_MS, oldest first */
+  readonly kept: readonly W[];
+  /** which of the servers is dialled */
+  readonly server: number;
+  readonly servers: number;
   /** last word from the server while something is unacknowledged */
   readonly heardMs: number;
   /** server clock minus agent's monotonic clock, null before the first ack */
@@ -58,7 +67,8 @@ export interface LinkCounters {
 export type LinkInput<W extends Numbered> =
   | { readonly type: "tick"; readonly random: number }
   | { readonly type: "opened" }
-  | { readonly type: "greeted"; readonly serverId: string }
+  /** `have`: the last window that the server counted; null: none that it can be sure of; undefined: it does not say */
+  | { readonly type: "greeted"; readonly serverId: string; readonly have?: ServerHelloBody["have"] }
   | { readonly type: "ack"; readonly ack: AckBody }
   | { readonly type: "credit"; readonly credit: CreditBody }
   | { readonly type: "goaway"; readonly goaway: GoawayBody }
@@ -71,7 +81,7 @@ export type LinkInput<W extends Numbered> =
   | { readonly type: "stop" };
 
 export type LinkOutput<W extends Numbered> =
-  | { readonly type: "dial" }
+  | { readonly type: "dial"; readonly server: number }
   | { readonly type: "greet" }
   /** send it with this connection's dictionary */
   | { readonly type: "observe"; readonly window: W }
@@ -83,7 +93,7 @@ export type LinkOutput<W extends Numbered> =
 
 export type Step<W extends Numbered> = readonly [LinkState<W>, readonly LinkOutput<W>[]];
 
-export const initialLink = <W extends Numbered>(epoch: number): LinkState<W> => ({
+export const initialLink = <W extends Numbered>(epoch: number, servers = 1): LinkState<W> => ({
   phase: "idle",
   epoch,
   sinceMs: 0,
@@ -93,6 +103,9 @@ export const initialLink = <W extends Numbered>(epoch: number): LinkState<W> => 
   storeCredit: 0,
   ring: [],
   sent: 0,
+  kept: [],
+  server: 0,
+  servers,
   heardMs: 0,
   offsetMs: null,
   roundTripMs: null,
@@ -144,11 +157,17 @@ const ended = <W extends Numbered>(
   random: number,
 ): LinkState<W> => {
   const attempts = state.attempts + 1;
+  // The next server is tried at once; only when all were tried it is time to wait.
+  const others = attempts % state.servers !== 0 && state.holdMs < SLOW_RETRY_MS;
+  const waitMs = others
+    ? random * NEXT_SERVER_MS
+    : Math.max(state.holdMs, backoffMs(Math.ceil(attempts / state.servers), random));
   return {
     ...state,
     phase: "idle",
     sinceMs: nowMs,
-    dialAtMs: nowMs + Math.max(state.holdMs, backoffMs(attempts, random)),
+    dialAtMs: nowMs + waitMs,
+    server: (state.server + 1) % state.servers,
     attempts,
     observeCredit: 0,
     storeCredit: 0,
@@ -185,7 +204,32 @@ const onAck = <W extends Numbered>(state: LinkState<W>, ack: AckBody, nowMs: num
   if (ack.epoch !== state.epoch) return [heard, []];
   const kept = state.ring.findIndex((window) => window.window > ack.upTo);
   const removed = kept < 0 ? state.ring.length : kept;
-  return pump({ ...heard, ring: state.ring.slice(removed), sent: Math.max(0, state.sent - removed) }, nowMs, []);
+  return pump(
+    {
+      ...heard,
+      ring: state.ring.slice(removed),
+      sent: Math.max(0, state.sent - removed),
+      kept: [...state.kept, ...state.ring.slice(0, removed)].filter((window) => nowMs - window.monoMs < KEPT_MS),
+    },
+    nowMs,
+    [],
+  );
+};
+
+/** What the server does not have goes to the front of the ring again; order is kept, since it counts upwards. */
+const recall = <W extends Numbered>(state: LinkState<W>, have: ServerHelloBody["have"]): LinkState<W> => {
+  if (have === undefined) return state;
+  const has = have !== null && have.epoch === state.epoch ? have.window : -1;
+  const all = [...state.kept, ...state.ring];
+  const from = all.findIndex((window) => window.window > has);
+  const at = from < 0 ? all.length : from;
+  const again = Math.max(0, state.kept.length - at);
+  return {
+    ...state,
+    kept: all.slice(0, at),
+    ring: all.slice(at),
+    counters: count(state.counters, "windowsResent", again),
+  };
 };
 
 const onGoaway = <W extends Numbered>(state: LinkState<W>, goaway: GoawayBody): Step<W> => {
@@ -198,10 +242,12 @@ const onGoaway = <W extends Numbered>(state: LinkState<W>, goaway: GoawayBody): 
         ? "; agent and server versions do not fit together"
         : "";
   const text = `the server sent us away (${goaway.code}): ${goaway.message}${remedy}; next try in ${Math.ceil(holdMs / 1000)} s or later`;
+  // Asked to come again, it comes to the same server.
+  const server = goaway.code === "again" ? (state.server + state.servers - 1) % state.servers : state.server;
   return [
-    { ...state, holdMs, lastError: text },
+    { ...state, holdMs, server, lastError: text },
     [
-      { type: "say", level: "warning", text },
+      { type: "say", level: goaway.code === "again" ? "info" : "warning", text },
       { type: "close", reason: text },
     ],
   ];
@@ -209,7 +255,7 @@ const onGoaway = <W extends Numbered>(state: LinkState<W>, goaway: GoawayBody): 
 
 const onTick = <W extends Numbered>(state: LinkState<W>, nowMs: number): Step<W> => {
   if (state.phase === "idle" && nowMs >= state.dialAtMs)
-    return [{ ...state, phase: "connecting", sinceMs: nowMs }, [{ type: "dial" }]];
+    return [{ ...state, phase: "connecting", sinceMs: nowMs }, [{ type: "dial", server: state.server }]];
   if ((state.phase === "connecting" || state.phase === "greeting") && nowMs - state.sinceMs > GREETING_MS)
     return [state, [{ type: "close", reason: `no greeting from the server within ${GREETING_MS / 1000} s` }]];
   if (state.phase === "ready" && state.sent > 0 && nowMs - state.heardMs > SILENCE_MS)
@@ -224,22 +270,24 @@ export const stepLink = <W extends Numbered>(state: LinkState<W>, input: LinkInp
       return onTick(state, nowMs);
     case "opened":
       return [{ ...state, phase: "greeting", sinceMs: nowMs }, [{ type: "greet" }]];
-    case "greeted":
+    case "greeted": {
+      const recalled = recall(state, input.have);
       return [
         {
-          ...state,
+          ...recalled,
           phase: "ready",
           sinceMs: nowMs,
           heardMs: nowMs,
           attempts: 0,
           lastError: "",
-          counters: count(state.counters, "connects"),
+          counters: count(recalled.counters, "connects"),
         },
         [
           { type: "say", level: "info", text: `connected to server ${input.serverId}` },
           { type: "store", rewind: true },
         ],
       ];
+    }
     case "ack":
       return onAck(state, input.ack, nowMs);
     case "credit":

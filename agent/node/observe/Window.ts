@@ -36,8 +36,8 @@ export interface Window {
   readonly usage: WireTable | null;
 }
 
-/** Definitions are kept this long after their end, since unacknowledged windows may still need them. */
-const KEEP_MS = 120_000;
+/** Definitions are kept this long after their end, since windows that are sent again may still need them. */
+const KEEP_MS = 300_000;
 
 interface Known<D> {
   readonly definition: D;

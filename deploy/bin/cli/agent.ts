@@ -18,6 +18,9 @@ const linkAddress = (server: string): string => {
   return url.href;
 };
 
+const serversOf = (server: string | readonly string[]): readonly string[] =>
+  typeof server === "string" ? server.split(",").map((one) => one.trim()) : server;
+
 export const nodeAgent = async (values: Values): Promise<number> => {
   const settings = await readSettings(values);
   const { agent } = settings;
@@ -26,7 +29,7 @@ export const nodeAgent = async (values: Values): Promise<number> => {
   stopWithParent();
   const { runNodeAgent } = await import("../node-agent.ts");
   const program = runNodeAgent({
-    server: linkAddress(values.text("server") ?? agent.server),
+    servers: serversOf(values.text("server") ?? agent.server).map(linkAddress),
     keyFile: values.text("key-file") ?? agent.keyFile ?? join(settings.data, "agent.key"),
     dataDir: values.text("data") ?? join(settings.data, "agent"),
     probePath: existsSync(probe) ? probe : null,

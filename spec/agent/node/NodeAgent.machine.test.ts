@@ -30,7 +30,7 @@ const start = (probePath: string | null = null): Promise<NodeAgent> =>
   Effect.runPromise(
     Scope.extend(
       makeNodeAgent({
-        server: server.url,
+        servers: [server.url],
         keyFile: join(folder, "agent.key"),
         dataDir: folder,
         probePath,

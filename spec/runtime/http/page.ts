@@ -40,7 +40,7 @@ const quiet = Logger.replace(Logger.defaultLogger, Logger.none);
 
 export const serverLayer = (world: World, changed: PubSub.PubSub<void>, port: number, pageDir: string) => {
   const handler = AgentHandler.of({
-    connected: () => Effect.void,
+    connected: () => Effect.succeed(undefined),
     observe: () => Effect.void,
     store: () => Effect.void,
     disconnected: () => Effect.void,

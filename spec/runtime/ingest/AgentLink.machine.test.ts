@@ -23,6 +23,7 @@ const handler: AgentHandler = {
     Effect.sync(() => {
       seen.peers.push(peer);
       seen.log.push(`+${peer.agentId}/${peer.epoch}`);
+      return undefined;
     }),
   observe: (_, body) =>
     Effect.suspend(() => {

@@ -35,7 +35,7 @@ const start = (url = server.url): Promise<Link> =>
   Effect.runPromise(
     Scope.extend(
       makeLink({
-        url,
+        urls: [url],
         epoch: 5,
         catalog,
         spool,

@@ -87,7 +87,7 @@ describe("link", () => {
     expect(said).toContain("check the agent's key file");
     expect(said).toContain("unknown key");
     expect(feed(SLOW_RETRY_MS - 1, { type: "tick", random: 0 })).toEqual([]);
-    expect(feed(SLOW_RETRY_MS, { type: "tick", random: 0 })).toEqual([{ type: "dial" }]);
+    expect(feed(SLOW_RETRY_MS, { type: "tick", random: 0 })).toEqual([{ type: "dial", server: 0 }]);
     expect(state().phase).toBe("connecting");
   });
 
@@ -100,7 +100,7 @@ describe("link", () => {
       { type: "closed", reason: "", random: 0 },
     );
     expect(feed(1999, { type: "tick", random: 0 })).toEqual([]);
-    expect(feed(2000, { type: "tick", random: 0 })).toEqual([{ type: "dial" }]);
+    expect(feed(2000, { type: "tick", random: 0 })).toEqual([{ type: "dial", server: 0 }]);
   });
 
   it("gives a silent server up, in greeting and in traffic", () => {

@@ -1,0 +1,85 @@
+/**
+ * This server as a replica: its state database, the engine that places parts, and what its actors need of both. With
+ * `state.url` several servers share a PostgreSQL database and their work; without, one server and a file.
+ */
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { Effect, Layer } from "effect";
+import type { Relearn, Rewind } from "../../actors/agent-session/AgentSession.ts";
+import { argumentNow, partOf, startMain, type ActorSettings } from "../../actors/guardian.ts";
+import { ActorSystem, type ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
+import { BoardChanges, BOARDS_QUERY, type BoardsQuestion } from "../../runtime/cluster/BoardFeed.ts";
+import { Cluster, clusterLayer } from "../../runtime/cluster/Cluster.ts";
+import { replicatedEngine, singleEngine } from "../../runtime/cluster/Engine.ts";
+import { MAIN, PARTITIONS } from "../../runtime/cluster/places.ts";
+import { OwnedState, ownedState } from "../../runtime/cluster/state/OwnedState.ts";
+import { stateDatabase } from "../../runtime/cluster/state/StateDatabase.ts";
+import { keepVacuuming } from "../../runtime/cluster/state/vacuum.ts";
+import type { Settings } from "../../runtime/config/Config.ts";
+import { version } from "./version.ts";
+
+/** Boards that a page on another replica reads. */
+const SHARED_BOARDS = ["services", "edges", "incidents", "topology"] as const;
+
+export const replicaName = ({ replica }: Settings): string => replica.name ?? hostname();
+
+const database = ({ data, state }: Settings) =>
+  stateDatabase(
+    state.url === undefined
+      ? { kind: "file", path: join(data, "state.db") }
+      : { kind: "postgres", url: state.url, connections: state.connections },
+  );
+
+/** Sessions have the windows sent again that were on their way to a part which moved. */
+const resend = (system: ActorSystemShape, parts: readonly string[]): void => {
+  const rewind: Rewind = { type: "rewind" };
+  const relearn: Relearn = { type: "relearn" };
+  for (const path of system.paths()) {
+    if (partOf(path) !== null) continue;
+    if (parts.includes(MAIN)) system.tell(path, relearn);
+    system.tell(path, rewind);
+  }
+};
+
+const cluster = (settings: Settings, actors: ActorSettings) =>
+  Layer.unwrapEffect(
+    Effect.gen(function* () {
+      const system = yield* ActorSystem;
+      const owned = yield* OwnedState;
+      const { state, replica } = settings;
+      const changes = new BoardChanges(system.board, SHARED_BOARDS, Math.floor(Math.random() * 2 ** 40) + 1);
+      return clusterLayer({
+        name: replicaName(settings),
+        version,
+        partOf,
+        partitions: PARTITIONS,
+        replicated:
+          state.url === undefined
+            ? null
+            : { key: yield* owned.secret("replica"), engine: { host: replica.host, port: replica.port } },
+        argumentOf: argumentNow(actors),
+        claimed: (part) => {
+          if (part === MAIN) startMain(system, actors);
+        },
+        moved: (parts) => resend(system, parts),
+        answer: (name, argument) =>
+          name === BOARDS_QUERY
+            ? Effect.sync(() => changes.answer(argument as BoardsQuestion))
+            : Effect.fail({ message: `nothing is called ${name} here` }),
+      });
+    }),
+  );
+
+/** Needs the actor system, whose actors it places; gives the cluster and its state database. */
+export const replicaLayer = (settings: Settings, actors: ActorSettings) => {
+  const { state, replica } = settings;
+  const engine = state.url === undefined ? singleEngine : replicatedEngine({ host: replica.host, port: replica.port });
+  return cluster(settings, actors).pipe(
+    Layer.provideMerge(
+      Layer.mergeAll(engine, ownedState(PARTITIONS), Layer.scopedDiscard(Effect.forkScoped(keepVacuuming))),
+    ),
+    Layer.provideMerge(database(settings)),
+  );
+};
+
+export { Cluster };
