@@ -2,12 +2,11 @@
  * One discovered service: its instances, edges, windows, SLO state and inspections.
  *
  * Spawned by the topology actor when the service is first seen; told windows by agent sessions, asked by the root-cause
- * coordinator and the page; tells the incident desk what it decides. A failure loses derived state only: windows fill
- * again within minutes, the ledger is read back from the store. It stops with the server, or retires when nobody has seen
- * the service for long.
+ * coordinator and the page; tells the incident desk what it decides. A failure or a move loses derived state only: windows
+ * fill again within minutes, the ledger is read back from the store; what it must not lose is in snapshot.ts. It retires
+ * when nobody has seen the service for long.
  */
 import { send, type ActorEffect, type Behavior } from "../../runtime/actor/Behavior.ts";
-import { HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
 import { rows } from "../rows.ts";
 import { TOPOLOGY, type Retired } from "../topology/messages.ts";
 import { anomalyReport } from "./anomaly.ts";
@@ -22,18 +21,20 @@ import {
   type ServiceMessage,
   type Started,
 } from "./messages.ts";
-import { isNew, takeWindow } from "./observe.ts";
+import { MINUTE_MS } from "./minutes.ts";
+import { takeWindow } from "./observe.ts";
 import { decide, decideBurn, impact, resume } from "./phases.ts";
 import { EDGE_EXPIRES_MS, hasSlo, INSTANCE_EXPIRES_MS, isShown, newState, type ServiceState } from "./state.ts";
+import { restore, SNAPSHOT_VERSION, snapshotOf, type Snapshot } from "./snapshot.ts";
 import { card, consoleView, mapEdges, page } from "./view.ts";
 
 /** Units and containers come back after a night; programs that a person ran, and addresses outside, are soon forgotten. */
 const RETIRE_AFTER_MS = { lasting: 24 * 3600 * 1000, passing: 15 * 60_000 } as const;
-const MINUTE_MS = 60_000;
-/** A minute is written this long after its end, so that windows under way are in it. */
-const LATE_MS = 5_000;
 const IDLE_AFTER_MS = 3_000;
 const SETTLING_MINUTES = 2;
+const SNAPSHOT_EVERY_S = 60;
+/** Minutes younger than this are counted from windows, never from the store. */
+const SENT_AGAIN_MS = 4 * MINUTE_MS;
 /** Usual shares halve in an hour. */
 const DECAY_PER_MINUTE = 0.5 ** (1 / 60);
 
@@ -44,8 +45,6 @@ export interface LedgerMinute {
   readonly bad: number;
   readonly slow: number;
 }
-
-type Snapshot = readonly (readonly [agent: string, mark: { readonly epoch: number; readonly window: number }])[];
 
 export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgument> = {
   kind: "service",
@@ -61,9 +60,8 @@ export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgumen
   },
   ticks: true,
   initial: (_path, argument, now, snapshot) => {
-    const state = newState(argument, now, HISTOGRAM_BUCKETS);
-    // A restart forgets the windows, but not which of them were counted already.
-    if (snapshot !== undefined) for (const [agent, mark] of snapshot as Snapshot) state.marks.set(agent, mark);
+    const state = newState(argument, now);
+    if (snapshot !== undefined) restore(state, snapshot as Snapshot, now);
     const started: Started = { type: "started", service: argument.id };
     return argument.kind === "External"
       ? [state, []]
@@ -89,20 +87,26 @@ export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgumen
         resume(state, now);
         return [state, [{ kind: "reply", value: true }]];
       case "reply":
-        if (message.tag === "ledger" && message.result.ok) takeLedger(state, message.result.value);
+        if (message.tag === "ledger" && message.result.ok) takeLedger(state, message.result.value, now);
         return [state, []];
     }
+  },
+  owned: {
+    version: SNAPSHOT_VERSION,
+    migrate: (version) => {
+      throw new Error(`a service's snapshot of version ${version}, expected ${SNAPSHOT_VERSION}`);
+    },
   },
   inspect: consoleView,
 };
 
 const observed = (state: ServiceState, message: Observe, now: number): ActorEffect[] => {
-  if (!isNew(state, message)) {
+  if (!state.marks.isNew(message.agent, message.epoch, message.window)) {
     state.duplicates++;
     return [];
   }
   takeWindow(state, message, now);
-  const effects = decide(state, now);
+  const effects = deciding(state, now);
   for (const event of message.events) {
     const row = { ts: event.at, service: state.id, kind: event.kind, text: event.text, json: JSON.stringify(event) };
     effects.push(rows("events", [row]));
@@ -132,9 +136,10 @@ const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   const second = Math.floor(now / 1000) - 1;
   state.series.advance(second);
   state.live.advance(second);
-  const effects = decide(state, now);
+  const effects = deciding(state, now);
   if (state.phase === "incident" && second % 5 === 0) effects.push(impact(state));
-  if (now - state.minute.minute * MINUTE_MS >= MINUTE_MS + LATE_MS) effects.push(...closeMinute(state, now));
+  effects.push(...closeMinutes(state, now));
+  if (state.changed && second % SNAPSHOT_EVERY_S === state.slot) effects.push(keep(state, now));
   if (Math.floor(now / 10_000) > state.pointAt) effects.push(...closePoint(state, now));
   expire(state, now);
   const lastSeen = Math.max(state.since, ...[...state.instances.values()].map((i) => i.seenAt), state.lastRequestAt);
@@ -150,50 +155,32 @@ const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   return [...effects, ...published(state, now)];
 };
 
-const closeMinute = (state: ServiceState, now: number): ActorEffect[] => {
-  const { minute, total, bad, slow, histogram } = state.minute;
-  const effects: ActorEffect[] = [];
-  if (total > 0) {
-    const buckets: number[] = [];
-    const counts: number[] = [];
-    histogram.forEach((n, bucket) => {
-      if (n === 0) return;
-      buckets.push(bucket);
-      counts.push(n);
-    });
-    effects.push(
-      rows("sli_minutes", [
-        { service: state.id, minute: minute * MINUTE_MS, total, bad, slow, buckets, counts, version: now },
-      ]),
-    );
+/** A decision that an actor elsewhere must go on from is kept with it. */
+const deciding = (state: ServiceState, now: number): ActorEffect[] => {
+  const before = state.phase;
+  const effects = decide(state, now);
+  return state.phase === before ? effects : [...effects, keep(state, now)];
+};
+
+const keep = (state: ServiceState, now: number): ActorEffect => {
+  state.changed = false;
+  return { kind: "snapshot", value: snapshotOf(state, now) };
+};
+
+const closeMinutes = (state: ServiceState, now: number): ActorEffect[] => {
+  const due = state.minutes.due(state.id, now);
+  const effects: ActorEffect[] = due.length > 0 ? [rows("sli_minutes", due)] : [];
+  let ended = false;
+  for (const { total, bad, slow } of state.minutes.ended(now)) {
+    ended = true;
+    if (state.phase === "ok") state.settling.push({ total, bad, slow });
   }
-  if (state.phase === "ok") state.settling.push({ total, bad, slow });
-  if (state.settling.length > SETTLING_MINUTES) {
+  if (!ended) return effects;
+  while (state.settling.length > SETTLING_MINUTES) {
     const settled = state.settling.shift();
-    if (settled !== undefined) {
-      const fold = (usual: number, value: number): number => usual * DECAY_PER_MINUTE + value;
-      const { availability, latency } = state;
-      state.availability = {
-        ...availability,
-        usualBad: fold(availability.usualBad, settled.bad),
-        usualTotal: fold(availability.usualTotal, settled.total),
-      };
-      state.latency = {
-        ...latency,
-        usualBad: fold(latency.usualBad, settled.slow),
-        usualTotal: fold(latency.usualTotal, settled.total),
-      };
-    }
+    if (settled !== undefined) learnUsual(state, settled);
   }
-  state.minute = {
-    minute: Math.floor((now - LATE_MS) / MINUTE_MS),
-    total: 0,
-    bad: 0,
-    slow: 0,
-    histogram: histogram.fill(0),
-  };
-  const marks: Snapshot = [...state.marks];
-  return [...effects, { kind: "snapshot", value: marks }, ...decideBurn(state, now)];
+  return [...effects, ...decideBurn(state, now)];
 };
 
 const closePoint = (state: ServiceState, now: number): ActorEffect[] => {
@@ -242,19 +229,29 @@ const agentLost = (state: ServiceState, agent: string): void => {
   }
 };
 
-const takeLedger = (state: ServiceState, value: unknown): void => {
+const fold = (usual: number, value: number): number => usual * DECAY_PER_MINUTE + value;
+
+const learnUsual = (state: ServiceState, { total, bad, slow }: Pick<LedgerMinute, "total" | "bad" | "slow">): void => {
+  const { availability, latency } = state;
+  const usualBad = fold(availability.usualBad, bad);
+  const usualTotal = fold(availability.usualTotal, total);
+  state.availability = { ...availability, usualBad, usualTotal };
+  state.latency = {
+    ...latency,
+    usualBad: fold(latency.usualBad, slow),
+    usualTotal: fold(latency.usualTotal, total),
+  };
+};
+
+/** What the store has of this service. The last minutes are not taken from there: agents send their windows again. */
+const takeLedger = (state: ServiceState, value: unknown, now: number): void => {
   if (!Array.isArray(value)) return;
   for (const minute of value as readonly LedgerMinute[]) {
-    state.ledger.add(minute.minuteMs, minute.total, minute.bad, minute.slow);
-    state.availability = {
-      ...state.availability,
-      usualBad: state.availability.usualBad * DECAY_PER_MINUTE + minute.bad,
-      usualTotal: state.availability.usualTotal * DECAY_PER_MINUTE + minute.total,
-    };
-    state.latency = {
-      ...state.latency,
-      usualBad: state.latency.usualBad * DECAY_PER_MINUTE + minute.slow,
-      usualTotal: state.latency.usualTotal * DECAY_PER_MINUTE + minute.total,
-    };
+    if (minute.minuteMs > now - SENT_AGAIN_MS) continue;
+    const counted = state.minutes.totalOf(Math.floor(minute.minuteMs / MINUTE_MS));
+    if (counted >= minute.total) continue;
+    state.ledger.add(minute.minuteMs, minute.total - counted, minute.bad, minute.slow);
+    // A snapshot knows what is usual from its own minutes.
+    if (!state.learnt) learnUsual(state, minute);
   }
 };

@@ -20,21 +20,24 @@ import {
 
 const SERVER_VIEW_FRESH_MS = 5_000;
 
-/** False: the window was already counted (a re-send) or belongs to an earlier life of the agent. */
-export const isNew = (state: ServiceState, message: Observe): boolean => {
-  const mark = state.marks.get(message.agent);
-  if (mark !== undefined && mark.epoch === message.epoch && message.window <= mark.window) return false;
-  state.marks.set(message.agent, { epoch: message.epoch, window: message.window });
-  return true;
-};
-
-/** Windows older than this come from an agent's spool: they correct the ledger and never open an incident. */
+/** Windows older than this come from an agent's memory or spool: they correct the ledger and never open an incident. */
 const LATE_MS = 10_000;
 
 export const takeWindow = (state: ServiceState, message: Observe, now: number): void => {
-  if (message.at < now - LATE_MS) return takeLate(state, message);
+  const late = message.at < now - LATE_MS;
   const at = Math.min(now + 1_000, message.at);
   const second = Math.floor(at / 1000);
+  const sli: Indicator = { total: 0, bad: 0, slow: 0, histogram: new Uint32Array(HISTOGRAM_BUCKETS) };
+  const serverSeen = message.edges.some(
+    (edge) => edge.side === "inbound-server" && (edge.protocols.length > 0 || edge.pending > 0),
+  );
+  if (serverSeen) state.serverViewAt = Math.max(state.serverViewAt, at);
+  const useClients = at - state.serverViewAt > SERVER_VIEW_FRESH_MS;
+  state.changed = true;
+  if (late) {
+    for (const window of message.edges) countEdge(state, edgeFor(state, window, now), window, useClients, sli);
+    return enter(state, at, now, sli);
+  }
   state.series.advance(second);
   state.live.advance(second);
   for (const instance of message.instances) takeInstance(state, message, instance, second, now);
@@ -45,26 +48,8 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
     if (instance !== undefined)
       instance.up = event.kind === "start" ? true : event.kind === "oom" ? instance.up : false;
   }
-  const sli: Indicator = { total: 0, bad: 0, slow: 0, histogram: new Uint32Array(HISTOGRAM_BUCKETS) };
-  const serverSeen = message.edges.some(
-    (edge) => edge.side === "inbound-server" && (edge.protocols.length > 0 || edge.pending > 0),
-  );
-  if (serverSeen) state.serverViewAt = now;
-  const useClients = now - state.serverViewAt > SERVER_VIEW_FRESH_MS;
   for (const window of message.edges) takeEdge(state, message, window, second, now, useClients, sli);
   judge(state, message, sli, second, at, now);
-};
-
-const takeLate = (state: ServiceState, message: Observe): void => {
-  const threshold = latencyThreshold(state);
-  for (const edge of message.edges) {
-    if (edge.side !== "inbound-server" || edge.peer === state.id) continue;
-    for (const protocol of edge.protocols) {
-      if (protocol.protocol === 0) continue;
-      const bad = protocol.failed + protocol.unanswered;
-      state.ledger.add(message.at, protocol.ok + protocol.rejected + bad, bad, countSlower(dense(protocol), threshold));
-    }
-  }
 };
 
 interface Indicator {
@@ -117,6 +102,17 @@ const takeInstance = (
   state.live.set(second, "memoryBytes", memory);
 };
 
+const edgeFor = (state: ServiceState, window: EdgeWindow, now: number): EdgeState => {
+  const key = `${window.side}:${window.peer ?? "?"}`;
+  let edge = state.edges.get(key);
+  if (edge === undefined) {
+    edge = newEdge(key, window.side, window.peer, now);
+    edge.stuck = state.stuckThen.get(key) ?? 0;
+    state.edges.set(key, edge);
+  }
+  return edge;
+};
+
 const takeEdge = (
   state: ServiceState,
   message: Observe,
@@ -126,12 +122,7 @@ const takeEdge = (
   useClients: boolean,
   sli: Indicator,
 ): void => {
-  const key = `${window.side}:${window.peer ?? "?"}`;
-  let edge = state.edges.get(key);
-  if (edge === undefined) {
-    edge = newEdge(key, window.side, window.peer, now);
-    state.edges.set(key, edge);
-  }
+  const edge = edgeFor(state, window, now);
   const { series } = edge;
   series.advance(second);
   const requests = window.protocols.reduce((n, p) => n + p.ok + p.rejected + p.failed + p.unanswered, 0);
@@ -157,48 +148,48 @@ const takeEdge = (
   series.add(second, "pendingSum", window.pending);
   series.add(second, "oldestMs", window.oldestMs);
   for (const protocol of window.protocols) {
-    edge.protocols.add(protocol.protocol);
     edge.traffic.add(second, protocol);
     series.add(second, "sumMs", protocol.sumUs / 1000);
   }
   if (window.failedConnects > 0) edge.traffic.addFailedConnects(second, window.failedConnects);
   edge.traffic.gauges(second, window.pending, window.oldestMs);
-  const inView = window.side === "inbound-server" || (window.side === "inbound-client" && useClients);
-  if (inView && window.peer !== state.id) takeIndicator(state, edge, window, second, sli);
-  else edge.stuck = 0;
-  if (window.side === "inbound-client" && window.failedConnects > 0 && window.peer !== state.id) {
-    sli.total += window.failedConnects;
-    sli.bad += window.failedConnects;
-    state.traffic.addFailedConnects(second, window.failedConnects);
-  }
+  if (countEdge(state, edge, window, useClients, sli)) showRequests(state, window, second);
+  if (failedFor(state, window) > 0) state.traffic.addFailedConnects(second, window.failedConnects);
 };
 
-const takeIndicator = (
+/** Connects of clients that failed count always: who cannot be reached sees none of them. */
+const failedFor = (state: ServiceState, window: EdgeWindow): number =>
+  window.side === "inbound-client" && window.peer !== state.id ? window.failedConnects : 0;
+
+/** What the edge adds to the service's own indicator; false when its requests are not part of it. */
+const countEdge = (
   state: ServiceState,
   edge: EdgeState,
   window: EdgeWindow,
-  second: number,
+  useClients: boolean,
   sli: Indicator,
-): void => {
+): boolean => {
+  for (const { protocol } of window.protocols) edge.protocols.add(protocol);
+  const failed = failedFor(state, window);
+  sli.total += failed;
+  sli.bad += failed;
+  const inView = window.side === "inbound-server" || (window.side === "inbound-client" && useClients);
+  if (!inView || window.peer === state.id) {
+    edge.stuck = 0;
+    return false;
+  }
   const threshold = latencyThreshold(state);
   let slow = 0;
   for (const protocol of window.protocols) {
     if (protocol.protocol === 0) continue;
-    const requests = protocol.ok + protocol.rejected + protocol.failed + protocol.unanswered;
-    sli.total += requests;
+    sli.total += protocol.ok + protocol.rejected + protocol.failed + protocol.unanswered;
     sli.bad += protocol.failed + protocol.unanswered;
     for (let i = 0; i + 1 < protocol.histogram.length; i += 2) {
       const bucket = protocol.histogram[i] ?? 0;
       sli.histogram[bucket] = (sli.histogram[bucket] ?? 0) + (protocol.histogram[i + 1] ?? 0);
     }
     slow += countSlower(dense(protocol), threshold);
-    state.traffic.add(second, protocol);
-    state.series.add(second, "sumMs", protocol.sumUs / 1000);
   }
-  state.traffic.gauges(second, window.pending, window.oldestMs);
-  state.series.add(second, "pending", window.pending);
-  state.series.add(second, "pendingSum", window.pending);
-  state.series.add(second, "oldestMs", window.oldestMs);
   // Requests that have waited too long already are slow, whatever they end as; each counts once. How many of the pending
   // ones are that old is estimated from the oldest, as if they had arrived evenly.
   const stuck =
@@ -207,6 +198,19 @@ const takeIndicator = (
   sli.slow += Math.max(0, slow - finished) + Math.max(0, stuck - edge.stuck);
   sli.total += Math.max(0, stuck - edge.stuck);
   edge.stuck = stuck;
+  return true;
+};
+
+const showRequests = (state: ServiceState, window: EdgeWindow, second: number): void => {
+  for (const protocol of window.protocols) {
+    if (protocol.protocol === 0) continue;
+    state.traffic.add(second, protocol);
+    state.series.add(second, "sumMs", protocol.sumUs / 1000);
+  }
+  state.traffic.gauges(second, window.pending, window.oldestMs);
+  state.series.add(second, "pending", window.pending);
+  state.series.add(second, "pendingSum", window.pending);
+  state.series.add(second, "oldestMs", window.oldestMs);
 };
 
 const denseBuffer = new Uint32Array(HISTOGRAM_BUCKETS);
@@ -216,6 +220,13 @@ const dense = (protocol: RequestWindow): Uint32Array => {
     denseBuffer[protocol.histogram[i] ?? 0] =
       (denseBuffer[protocol.histogram[i] ?? 0] ?? 0) + (protocol.histogram[i + 1] ?? 0);
   return denseBuffer;
+};
+
+/** Into the ledger, and the minute that it belongs to. */
+const enter = (state: ServiceState, at: number, now: number, sli: Indicator): void => {
+  if (!hasSlo(state)) return;
+  state.ledger.add(at, sli.total, sli.bad, sli.slow);
+  state.minutes.add(at, now, sli);
 };
 
 const judge = (
@@ -240,13 +251,8 @@ const judge = (
   state.series.add(second, "slow", sli.slow);
   if (sli.total > 0) state.lastRequestAt = now;
   if (sli.bad + sli.slow > 0) state.lastBadAt = now;
+  enter(state, at, now, sli);
   if (!hasSlo(state)) return;
-  state.ledger.add(at, sli.total, sli.bad, sli.slow);
-  state.minute.total += sli.total;
-  state.minute.bad += sli.bad;
-  state.minute.slow += sli.slow;
-  for (let i = 0; i < HISTOGRAM_BUCKETS; i++)
-    state.minute.histogram[i] = (state.minute.histogram[i] ?? 0) + (sli.histogram[i] ?? 0);
   if (state.phase !== "ok") {
     state.sinceOnset.total += sli.total;
     state.sinceOnset.bad += Math.min(sli.total, sli.bad + sli.slow);

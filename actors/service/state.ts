@@ -1,8 +1,11 @@
 /** What a service actor owns. Changed only by its `step`; derived parts are lost on a restart, see each class. */
+import { partitionOf } from "../../runtime/cluster/places.ts";
 import { serviceName, type ServiceId } from "../../schemas/service.ts";
 import { Ledger } from "./ledger.ts";
 import { LiveRing } from "./LiveRing.ts";
 import type { InstanceWindow, ServiceArgument, ServiceEvent, Side } from "./messages.ts";
+import { Marks } from "./marks.ts";
+import { Minutes } from "./minutes.ts";
 import { quiet, type Cusum } from "./sequential.ts";
 import { Series } from "./Series.ts";
 import { TrafficWindow } from "./TrafficWindow.ts";
@@ -56,19 +59,11 @@ export interface Sli {
   readonly usualTotal: number;
 }
 
-export interface MinuteSums {
-  minute: number;
-  total: number;
-  bad: number;
-  slow: number;
-  readonly histogram: Uint32Array;
-}
-
 export interface ServiceState {
   readonly id: ServiceId;
   readonly argument: ServiceArgument;
   readonly since: number;
-  readonly marks: Map<string, { readonly epoch: number; readonly window: number }>;
+  readonly marks: Marks;
   readonly edges: Map<string, EdgeState>;
   readonly instances: Map<string, InstanceState>;
   readonly events: ServiceEvent[];
@@ -87,22 +82,31 @@ export interface ServiceState {
   sinceOnset: { total: number; bad: number };
   lastRequestAt: number;
   lastBadAt: number;
+  /** time of the last window in which the service was seen serving */
   serverViewAt: number;
   duplicates: number;
-  minute: MinuteSums;
+  readonly minutes: Minutes;
+  /** something that a snapshot would have to say */
+  changed: boolean;
+  /** second of the minute in which its snapshots are written, so that not all are written at once */
+  readonly slot: number;
+  /** what is usual came with a snapshot */
+  learnt: boolean;
+  /** stuck requests by edge, from a snapshot, until the edge is seen again */
+  stuckThen: ReadonlyMap<string, number>;
   /** minutes that wait until they are old enough to be "usual" */
-  readonly settling: { readonly total: number; readonly bad: number; readonly slow: number }[];
+  settling: { readonly total: number; readonly bad: number; readonly slow: number }[];
   readonly checks: Map<string, { since: number }>;
   pointAt: number;
 }
 
 export const newSli = (now: number): Sli => ({ test: quiet(now), recovery: 0, usualBad: 0, usualTotal: 0 });
 
-export const newState = (argument: ServiceArgument, now: number, histogramBuckets: number): ServiceState => ({
+export const newState = (argument: ServiceArgument, now: number): ServiceState => ({
   id: argument.id,
   argument,
   since: now,
-  marks: new Map(),
+  marks: new Marks(),
   edges: new Map(),
   instances: new Map(),
   events: [],
@@ -122,13 +126,11 @@ export const newState = (argument: ServiceArgument, now: number, histogramBucket
   lastBadAt: 0,
   serverViewAt: 0,
   duplicates: 0,
-  minute: {
-    minute: Math.floor(now / 60_000),
-    total: 0,
-    bad: 0,
-    slow: 0,
-    histogram: new Uint32Array(histogramBuckets),
-  },
+  minutes: new Minutes(),
+  changed: false,
+  slot: Number(partitionOf(argument.id, 60)),
+  learnt: false,
+  stuckThen: new Map(),
   settling: [],
   checks: new Map(),
   pointAt: Math.floor(now / 10_000),

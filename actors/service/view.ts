@@ -185,7 +185,7 @@ export const consoleView = (state: ServiceState): unknown => ({
     availability: { ...state.availability },
     latency: { ...state.latency },
   },
-  highWaterMarks: Object.fromEntries(state.marks),
+  highWaterMarks: state.marks.view(),
   duplicates: state.duplicates,
   instances: Object.fromEntries(
     [...state.instances].map(([key, i]) => [key.replace("\n", "/"), { up: i.up, ...i.last }]),
@@ -197,7 +197,7 @@ export const consoleView = (state: ServiceState): unknown => ({
     ]),
   ),
   events: state.events,
-  minute: { minute: state.minute.minute, total: state.minute.total, bad: state.minute.bad, slow: state.minute.slow },
+  minutes: state.minutes.view(),
   summary: `${formatPercent(state.traffic.traffic(state.series.latest).errorRatio)} errors, p95 ${formatMs(
     state.traffic.traffic(state.series.latest).p95Ms,
   )}`,

@@ -1,0 +1,78 @@
+/**
+ * What a service actor must not lose: which windows it has counted, the minutes that are not done yet, what is usual for
+ * the service, and the decision that it is in the middle of. Some hundred bytes, written at most once a minute and when
+ * a decision falls; everything else fills again by itself.
+ */
+import type { SavedMark } from "./marks.ts";
+import type { SavedMinute } from "./minutes.ts";
+import type { Phase, ServiceState } from "./state.ts";
+
+export const SNAPSHOT_VERSION = 1;
+
+type Usual = readonly [bad: number, total: number];
+
+export interface Snapshot {
+  readonly at: number;
+  readonly marks: readonly SavedMark[];
+  readonly minutes: readonly SavedMinute[];
+  readonly serverViewAt: number;
+  /** requests under way that were counted as slow, by edge */
+  readonly stuck: readonly (readonly [edge: string, n: number])[];
+  readonly usual: readonly [availability: Usual, latency: Usual];
+  readonly settling: ServiceState["settling"];
+  readonly decision: {
+    readonly phase: Phase;
+    readonly since: number;
+    readonly onset: number;
+    readonly text: string;
+    readonly byBurn: boolean;
+    readonly sinceOnset: { readonly total: number; readonly bad: number };
+  } | null;
+}
+
+export const snapshotOf = (state: ServiceState, now: number): Snapshot => ({
+  at: now,
+  marks: state.marks.saved(),
+  minutes: state.minutes.saved(),
+  serverViewAt: state.serverViewAt,
+  stuck: [...state.edges.values()].flatMap((edge) => (edge.stuck > 0 ? [[edge.key, edge.stuck] as const] : [])),
+  usual: [
+    [state.availability.usualBad, state.availability.usualTotal],
+    [state.latency.usualBad, state.latency.usualTotal],
+  ],
+  settling: [...state.settling],
+  decision:
+    state.phase === "ok"
+      ? null
+      : {
+          phase: state.phase,
+          since: state.phaseSince,
+          onset: state.onset,
+          text: state.suspectText,
+          byBurn: state.byBurn,
+          sinceOnset: { ...state.sinceOnset },
+        },
+});
+
+export const restore = (state: ServiceState, snapshot: Snapshot, now: number): void => {
+  state.marks.restore(snapshot.marks);
+  state.minutes.restore(snapshot.minutes);
+  for (const [number = 0, total = 0, bad = 0, slow = 0] of snapshot.minutes)
+    state.ledger.add(number * 60_000, total, bad, slow);
+  state.serverViewAt = snapshot.serverViewAt;
+  state.stuckThen = new Map(snapshot.stuck);
+  const [[bad, total], [slow, all]] = snapshot.usual;
+  state.availability = { ...state.availability, usualBad: bad, usualTotal: total };
+  state.latency = { ...state.latency, usualBad: slow, usualTotal: all };
+  state.settling = [...snapshot.settling];
+  state.learnt = true;
+  const { decision } = snapshot;
+  if (decision === null) return;
+  state.phase = decision.phase;
+  state.phaseSince = decision.since;
+  state.onset = decision.onset;
+  state.suspectText = decision.text;
+  state.byBurn = decision.byBurn;
+  state.sinceOnset = { ...decision.sinceOnset };
+  state.lastRequestAt = now;
+};
