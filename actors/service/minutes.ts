@@ -19,7 +19,7 @@ interface Minute {
   total: number;
   bad: number;
   slow: number;
-  /** windows in it: the version of its row, since it only grows and is the same whoever counts, by whatever clock */
+  /** windows in it that counted something: the version of its row, since it only grows and is the same whoever counts, by whatever clock */
   windows: number;
   histogram: Uint32Array;
   writtenAt: number;
@@ -52,7 +52,7 @@ export class Minutes {
     minute.total += total;
     minute.bad += bad;
     minute.slow += slow;
-    minute.windows++;
+    if (total + slow > 0) minute.windows++;
     if (total > 0)
       for (let i = 0; i < HISTOGRAM_BUCKETS; i++)
         minute.histogram[i] = (minute.histogram[i] ?? 0) + (histogram[i] ?? 0);
