@@ -118,13 +118,36 @@ export interface Incident {
   readonly openedAt: number | null;
   readonly resolvedAt: number | null;
   readonly rca: RootCause | null;
+  /** somebody has it in hand: no more updates are sent, only its end */
+  readonly acknowledged: Acknowledgement | null;
+  /** a silence keeps its alerts back until then */
+  readonly silencedUntil: number | null;
   readonly timeline: readonly TimelineEntry[];
   readonly version: number;
+}
+
+export interface Acknowledgement {
+  readonly at: number;
+  readonly by: string;
+  readonly note: string;
+}
+
+/** Keeps alerts back. Incidents of what matches are opened, explained and shown all the same. */
+export interface Silence {
+  readonly id: string;
+  // a service id in which * stands for anything (default/shop/Deployment/web-*), or the id of an incident
+  readonly match: string;
+  readonly from: number;
+  readonly until: number;
+  readonly reason: string;
+  readonly by: string;
 }
 
 /** Body that the webhook sink posts. `key` is equal for every delivery of one transition, so a receiver can de-duplicate. */
 export interface AlertPayload {
   readonly key: string;
+  /** of its incident's transitions, from 1: a receiver can tell an old one that comes late */
+  readonly sequence: number;
   readonly event: "incident.opened" | "incident.updated" | "incident.resolved";
   readonly at: number;
   readonly url: string;

@@ -3,7 +3,8 @@
  * answers 2xx, for at most a day. A 4xx other than 408 and 429 is final: the receiver does not want it. Every delivery
  * carries the transition's key, so that a receiver can de-duplicate.
  *
- * One actor per configured webhook. What waits is lost with the process; the desk sends what was never delivered again.
+ * One actor per configured webhook. It says `done` to a transition only when it is through with it, so whoever hands it
+ * over does so again after a crash or a move: at least once on the wire, with equal keys.
  */
 import { send, type ActorEffect, type Behavior, type Message, type Reply } from "../../runtime/actor/Behavior.ts";
 import type { AlertPayload } from "../../schemas/incident.ts";
@@ -38,9 +39,17 @@ interface Retry extends Message {
 }
 export type SinkMessage = Deliver | Retry | Reply;
 
+interface Waiting {
+  readonly payload: AlertPayload;
+  readonly durable: string;
+  readonly since: number;
+}
+
 interface SinkState {
   readonly argument: WebhookArgument;
-  readonly queue: { readonly payload: AlertPayload; readonly since: number }[];
+  readonly queue: Waiting[];
+  /** keys that wait, and keys that it is through with */
+  readonly delivering: Set<string>;
   readonly seen: Set<string>;
   sending: boolean;
   attempts: number;
@@ -63,6 +72,7 @@ export const webhookSink: Behavior<SinkState, SinkMessage, WebhookArgument> = {
     {
       argument,
       queue: [],
+      delivering: new Set(),
       seen: new Set(),
       sending: false,
       attempts: 0,
@@ -75,17 +85,8 @@ export const webhookSink: Behavior<SinkState, SinkMessage, WebhookArgument> = {
   ],
   step: (state, message, now) => {
     switch (message.type) {
-      case "deliver": {
-        if (state.seen.has(message.payload.key)) return [state, []];
-        state.seen.add(message.payload.key);
-        if (state.seen.size > KEYS_REMEMBERED) state.seen.delete([...state.seen][0] ?? "");
-        if (state.queue.length >= MOST_WAITING) {
-          state.queue.splice(state.sending ? 1 : 0, 1);
-          state.dropped++;
-        }
-        state.queue.push({ payload: message.payload, since: now });
-        return [state, post(state)];
-      }
+      case "deliver":
+        return [state, deliver(state, message, now)];
       case "retry":
         return [state, post(state)];
       case "reply":
@@ -101,6 +102,47 @@ export const webhookSink: Behavior<SinkState, SinkMessage, WebhookArgument> = {
     dropped: state.dropped,
     lastError: state.lastError,
   }),
+};
+
+const deliver = (state: SinkState, { payload, durable }: Deliver, now: number): ActorEffect[] => {
+  if (state.delivering.has(durable)) return [];
+  if (state.seen.has(durable)) return [{ kind: "done", key: durable }];
+  const effects: ActorEffect[] = [];
+  if (state.queue.length >= MOST_WAITING) {
+    const [oldest] = state.queue.splice(state.sending ? 1 : 0, 1);
+    state.dropped++;
+    if (oldest !== undefined) effects.push(...through(state, oldest, false));
+  }
+  state.delivering.add(durable);
+  // An incident's transitions stay in order, in whatever order they are handed over again.
+  const later = state.queue.findIndex(
+    (other, i) =>
+      (i > 0 || !state.sending) &&
+      other.payload.incident.id === payload.incident.id &&
+      other.payload.sequence > payload.sequence,
+  );
+  state.queue.splice(later < 0 ? state.queue.length : later, 0, { payload, durable, since: now });
+  return [...effects, ...post(state)];
+};
+
+/** Nothing more is done about it. */
+const through = (state: SinkState, { payload, durable }: Waiting, taken: boolean): ActorEffect[] => {
+  state.delivering.delete(durable);
+  state.seen.add(durable);
+  if (state.seen.size > KEYS_REMEMBERED) {
+    const [oldest] = state.seen;
+    if (oldest !== undefined) state.seen.delete(oldest);
+  }
+  const { id } = payload.incident;
+  const { name } = state.argument;
+  const told: Delivered = { type: "delivered", incident: id, sink: name, event: payload.event, durable, taken };
+  return [{ kind: "done", key: durable }, send(INCIDENT_DESK, told)];
+};
+
+const finished = (state: SinkState, first: Waiting, taken: boolean): ActorEffect[] => {
+  state.queue.shift();
+  state.attempts = 0;
+  return [...through(state, first, taken), ...post(state)];
 };
 
 const post = (state: SinkState): ActorEffect[] => {
@@ -124,24 +166,14 @@ const answered = (state: SinkState, { tag, result }: Reply, now: number): ActorE
   state.sending = false;
   const status = result.ok ? (result.value as HttpAnswer).status : 0;
   if (status >= 200 && status < 300) {
-    state.queue.shift();
-    state.attempts = 0;
     state.delivered++;
     state.lastError = null;
-    const delivered: Delivered = {
-      type: "delivered",
-      incident: first.payload.incident.id,
-      sink: state.argument.name,
-      event: first.payload.event,
-    };
-    return [send(INCIDENT_DESK, delivered), ...post(state)];
+    return finished(state, first, true);
   }
   state.lastError = result.ok ? `HTTP ${status}` : result.error;
   if (isFinal(status) || now - first.since > GIVE_UP_AFTER_MS) {
-    state.queue.shift();
-    state.attempts = 0;
     state.refused++;
-    return post(state);
+    return finished(state, first, false);
   }
   state.attempts++;
   const afterMs = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** (state.attempts - 1));

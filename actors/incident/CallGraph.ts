@@ -19,8 +19,8 @@ export class CallGraph {
     this.#size++;
   }
 
-  calls(): [from: ServiceId, to: ServiceId][] {
-    return [...this.#calls].flatMap(([from, callees]) => [...callees].map((to): [ServiceId, ServiceId] => [from, to]));
+  remove(from: ServiceId, to: ServiceId): void {
+    if (this.#calls.get(from)?.delete(to) === true) this.#size--;
   }
 
   /** Whether requests of `from` can end up at `to`. */

@@ -3,9 +3,10 @@
  * decide about themselves; the desk knows who calls whom, so a fault that shows in five services is one incident, named
  * after the one nearest to the users. It has the cause sought and the sinks told.
  *
- * Every transition is written to the store; open incidents are taken up again after a restart, and their services told
- * to go on watching. The first alert waits at most three seconds for the cause; later findings go out as updates.
- * Symptoms that join an open incident send nothing.
+ * There is one in a deployment. What it must not forget is in its snapshot (desk.ts), and alerts leave only after that is
+ * written, so that a desk elsewhere goes on where this one died; services repeat what they report, so it also learns
+ * what the snapshot lacks. The first alert waits at most three seconds for the cause; later findings go out as updates.
+ * Symptoms that join an open incident send nothing. The store has every version of every incident, for history.
  */
 import {
   send,
@@ -15,36 +16,47 @@ import {
   type Reply,
   type Tick,
 } from "../../runtime/actor/Behavior.ts";
-import type { AlertPayload, Incident, TimelineEntry } from "../../schemas/incident.ts";
+import type { Acknowledgement, AlertPayload, Incident, Silence } from "../../schemas/incident.ts";
 import { parseServiceId, serviceName, type ServiceId } from "../../schemas/service.ts";
-import type { Deliver } from "../alert-sink/messages.ts";
-import { rows } from "../rows.ts";
-import { rcaPath, type Explanation, type Investigate } from "../rca/RcaCoordinator.ts";
+import { rcaPath, type Explanation } from "../rca/RcaCoordinator.ts";
 import { servicePath, type DeskReport, type Resume } from "../service/messages.ts";
-import type { GraphEdge } from "../topology/messages.ts";
-import { clearerThan, headlineOf, newCase, viewOf, type Case, type Member } from "./case.ts";
-import { CallGraph } from "./CallGraph.ts";
+import { TOPOLOGY, type Calls, type CallsWanted, type GraphEdge } from "../topology/messages.ts";
+import { alert, silenceOf } from "./alerts.ts";
+import { clearerThan, newCase, viewOf, type Case, type Member } from "./case.ts";
+import {
+  DESK_VERSION,
+  incidentId,
+  newDesk,
+  restoreDesk,
+  snapshotOf,
+  type DeskArgument,
+  type DeskState,
+  type Snapshot,
+} from "./desk.ts";
+import {
+  alertOpened,
+  changed,
+  goOn,
+  investigate,
+  note,
+  publish,
+  publishSilence,
+  WAIT_FOR_CAUSE_MS,
+  type AlertDue,
+  type InvestigateAgain,
+} from "./changes.ts";
 
-const WAIT_FOR_CAUSE_MS = 3_000;
+export type { DeskArgument } from "./desk.ts";
+
 const INVESTIGATE_AGAIN_MS = [4_000, 10_000, 20_000] as const;
 const KEPT_CLOSED = 200;
-const TIMELINE_KEPT = 100;
+/** How bad it is changes all the time: that alone is kept once a minute. */
+const KEEP_FIGURES_MS = 60_000;
+/** A service in trouble says so every five seconds; a suspicion that nobody repeats is over. */
+const SUSPICION_LIVES_MS = 60_000;
+/** A member that has not answered for this long is gone, and keeps no incident open. */
+const GONE_AFTER_MS = 10 * 60_000;
 
-export interface DeskArgument {
-  /** paths of the alert sinks */
-  readonly sinks: readonly string[];
-  /** where the page is, for links in alerts */
-  readonly url: string;
-}
-
-interface AlertDue extends Message {
-  readonly type: "alert-due";
-  readonly incident: string;
-}
-interface InvestigateAgain extends Message {
-  readonly type: "investigate-again";
-  readonly incident: string;
-}
 /** Open and recent incidents from the store, once it is up. */
 export interface Recovered extends Message {
   readonly type: "recovered";
@@ -56,10 +68,32 @@ export interface Delivered extends Message {
   readonly incident: string;
   readonly sink: string;
   readonly event: AlertPayload["event"];
+  readonly durable: string;
+  /** false: the receiver does not want it, or it could not be reached for a day */
+  readonly taken: boolean;
+}
+/** Asked; answered with null, or with what is wrong. */
+export interface Acknowledge extends Message {
+  readonly type: "acknowledge";
+  readonly incident: string;
+  /** null takes an acknowledgement back */
+  readonly by: Acknowledgement | null;
+}
+export interface AddSilence extends Message {
+  readonly type: "silence";
+  readonly silence: Silence;
+}
+export interface RemoveSilence extends Message {
+  readonly type: "unsilence";
+  readonly id: string;
 }
 export type DeskMessage =
   | DeskReport
   | GraphEdge
+  | Calls
+  | Acknowledge
+  | AddSilence
+  | RemoveSilence
   | Explanation
   | AlertDue
   | InvestigateAgain
@@ -67,16 +101,6 @@ export type DeskMessage =
   | Recovered
   | Tick
   | Reply;
-
-interface DeskState {
-  readonly argument: DeskArgument;
-  readonly graph: CallGraph;
-  readonly cases: Map<string, Case>;
-  readonly closed: Map<string, Incident>;
-  /** members of recovered incidents that have not answered yet */
-  readonly resuming: Map<ServiceId, string>;
-  opened: number;
-}
 
 export const incidentDesk: Behavior<DeskState, DeskMessage, DeskArgument> = {
   kind: "incident-desk",
@@ -90,6 +114,10 @@ export const incidentDesk: Behavior<DeskState, DeskMessage, DeskArgument> = {
     noticed: "refuse",
     started: "refuse",
     graph: "refuse",
+    calls: "refuse",
+    acknowledge: "refuse",
+    silence: "refuse",
+    unsilence: "refuse",
     explained: "refuse",
     "alert-due": "refuse",
     "investigate-again": "refuse",
@@ -100,54 +128,50 @@ export const incidentDesk: Behavior<DeskState, DeskMessage, DeskArgument> = {
   },
   ticks: true,
   initial: (_path, argument, now, snapshot) => {
-    const state: DeskState = {
-      argument,
-      graph: new CallGraph(),
-      cases: new Map(),
-      closed: new Map(),
-      resuming: new Map(),
-      opened: 0,
-    };
-    if (snapshot === undefined) return [state, []];
-    const { calls, incidents } = snapshot as Snapshot;
-    for (const [from, to] of calls) state.graph.add(from, to);
-    return [state, recover(state, incidents, now)];
+    const wanted: CallsWanted = { type: "calls-wanted" };
+    const ask = send(TOPOLOGY, wanted);
+    if (snapshot === undefined) return [newDesk(argument, now, true), [ask]];
+    const state = restoreDesk(argument, snapshot as Snapshot, now);
+    return [state, [ask, ...goOn(state, now)]];
   },
   step: (state, message, now) => {
     const effects = handle(state, message, now);
-    // Whatever changed a case is also what a restart of this actor must not forget.
-    const changes = effects.some((effect) => effect.kind === "publish");
-    return [state, changes ? [...effects, { kind: "snapshot", value: snapshotOf(state) }] : effects];
+    if (!state.dirty) return [state, effects];
+    state.dirty = false;
+    state.keptAt = now;
+    return [state, [...effects, { kind: "snapshot", value: snapshotOf(state), afterwards: state.after.splice(0) }]];
+  },
+  owned: {
+    version: DESK_VERSION,
+    migrate: (version) => {
+      throw new Error(`the incident desk's snapshot is of version ${version}, expected ${DESK_VERSION}`);
+    },
   },
   inspect: (state) => ({
     cases: [...state.cases.values()].map((c) => ({ ...viewOf(c), members: Object.fromEntries(c.members) })),
     closed: state.closed.size,
     resuming: Object.fromEntries(state.resuming),
+    outbox: [...state.outbox.keys()],
+    silences: [...state.silences.values()],
     graph: state.graph.size,
     sinks: state.argument.sinks,
   }),
 };
 
-interface Snapshot {
-  readonly calls: readonly (readonly [from: ServiceId, to: ServiceId])[];
-  readonly incidents: readonly Incident[];
-}
-
-const snapshotOf = (state: DeskState): Snapshot => ({
-  calls: state.graph.calls(),
-  incidents: [...state.cases.values()].map(viewOf),
-});
-
 const handle = (state: DeskState, message: DeskMessage, now: number): ActorEffect[] => {
   switch (message.type) {
     case "graph":
-      state.graph.add(message.from, message.to);
+      if (message.gone === true) state.graph.remove(message.from, message.to);
+      else state.graph.add(message.from, message.to);
+      return [];
+    case "calls":
+      for (const [from, to] of message.calls) state.graph.add(from, to);
       return [];
     case "started": {
       const found = caseOf(state, message.service);
       const member = found?.members.get(message.service);
-      if (found !== undefined && member !== undefined && member.state !== "cleared")
-        state.resuming.set(message.service, found.incident.id);
+      if (found?.incident.status === "open" && member !== undefined && member.state !== "cleared")
+        state.resuming.set(message.service, { incident: found.incident.id, since: now });
       return [];
     }
     case "suspect":
@@ -166,21 +190,71 @@ const handle = (state: DeskState, message: DeskMessage, now: number): ActorEffec
     case "alert-due":
       return alertOpened(state, state.cases.get(message.incident), now);
     case "investigate-again":
-      return investigate(state.cases.get(message.incident));
-    case "delivered": {
-      const found = state.cases.get(message.incident);
-      if (found === undefined) return [];
-      note(found, now, "alert", null, `${message.event} delivered to ${message.sink}`);
-      return changed(found);
+      return investigate(state, state.cases.get(message.incident));
+    case "delivered":
+      return delivered(state, message, now);
+    case "acknowledge":
+      return acknowledge(state, message, now);
+    case "silence":
+      state.silences.set(message.silence.id, message.silence);
+      state.dirty = true;
+      return [publishSilence(message.silence.id, message.silence), { kind: "reply", value: null }];
+    case "unsilence": {
+      const known = state.silences.delete(message.id);
+      state.dirty = known;
+      const value = known ? null : `there is no silence ${message.id}`;
+      return [publishSilence(message.id, null), { kind: "reply", value }];
     }
     case "reply":
       if (message.result.ok) state.resuming.delete(message.tag as ServiceId);
       return [];
     case "tick":
-      return resumeWaiting(state);
+      return [...resumeWaiting(state, now), ...look(state, now)];
   }
 };
 
+const delivered = (state: DeskState, message: Delivered, now: number): ActorEffect[] => {
+  if (!state.outbox.delete(message.durable)) return [];
+  state.dirty = true;
+  const found = state.cases.get(message.incident);
+  if (found === undefined) return [];
+  const how = message.taken ? "delivered to" : "not taken by";
+  note(found, now, "alert", null, `${message.event} ${how} ${message.sink}`);
+  return changed(state, found);
+};
+
+const acknowledge = (state: DeskState, { incident: id, by }: Acknowledge, now: number): ActorEffect[] => {
+  const found = state.cases.get(id);
+  if (found === undefined) return [{ kind: "reply", value: `there is no open incident ${id}` }];
+  found.incident.acknowledged = by;
+  const text =
+    by === null ? "not acknowledged any more" : `acknowledged by ${by.by}${by.note === "" ? "" : `: ${by.note}`}`;
+  note(found, now, "event", null, text);
+  return [...changed(state, found), { kind: "reply", value: null }];
+};
+
+/** Once a second: silences that ended, and suspicions that nobody repeats. */
+const look = (state: DeskState, now: number): ActorEffect[] => {
+  const effects: ActorEffect[] = [];
+  for (const [id, { until }] of state.silences) {
+    if (until > now) continue;
+    state.silences.delete(id);
+    state.dirty = true;
+    effects.push(publishSilence(id, null));
+  }
+  for (const found of state.cases.values()) {
+    const { incident } = found;
+    if (incident.status === "suspicion" && now - found.heardAt > SUSPICION_LIVES_MS)
+      effects.push(...close(state, found, "nobody suspects it any more", now));
+    else if (incident.silencedUntil !== null && silenceOf(state, found, now) === null) {
+      incident.silencedUntil = null;
+      effects.push(...changed(state, found), ...alertOpened(state, found, now));
+    }
+  }
+  return effects;
+};
+
+/** From the store: what a deployment that kept incidents only there had open; and the closed ones, for the page. */
 const recover = (state: DeskState, incidents: readonly Incident[], now: number): ActorEffect[] => {
   const effects: ActorEffect[] = [];
   for (const incident of incidents) {
@@ -190,8 +264,9 @@ const recover = (state: DeskState, incidents: readonly Incident[], now: number):
       effects.push(publish(incident));
       continue;
     }
+    if (!state.fresh) continue;
     const found = newCase(incident.id, incident.service, incident.onsetAt, incident.suspectedAt);
-    found.incident = { ...incident };
+    found.incident = { ...incident, acknowledged: incident.acknowledged ?? null, silencedUntil: null };
     found.alerted = incident.timeline.some((entry) => entry.kind === "alert");
     for (const member of incident.members)
       found.members.set(member, {
@@ -207,17 +282,21 @@ const recover = (state: DeskState, incidents: readonly Incident[], now: number):
       effects.push(...close(state, found, "the server was restarted before the hold time was over", now));
       continue;
     }
-    for (const member of incident.members) state.resuming.set(member, incident.id);
-    // A transition whose delivery was not confirmed before the restart goes out again under the same key.
-    effects.push(...alertOpened(state, found, now), ...changed(found));
+    for (const member of incident.members) state.resuming.set(member, { incident: incident.id, since: now });
+    effects.push(...alertOpened(state, found, now), ...changed(state, found));
   }
   return effects;
 };
 
-const resumeWaiting = (state: DeskState): ActorEffect[] =>
-  [...state.resuming].map(([service, incident]) => {
+const resumeWaiting = (state: DeskState, now: number): ActorEffect[] =>
+  [...state.resuming].flatMap(([service, { incident, since }]) => {
+    if (now - since > GONE_AFTER_MS) {
+      state.resuming.delete(service);
+      const text = "not seen any more";
+      return state.cases.has(incident) ? noted(state, { type: "cleared", service, text }, now) : [];
+    }
     const message: Resume = { type: "resume", incident };
-    return { kind: "ask", to: servicePath(service), message, tag: service, timeoutMs: 900 };
+    return [{ kind: "ask", to: servicePath(service), message, tag: service, timeoutMs: 900 } as const];
   });
 
 const caseOf = (state: DeskState, service: ServiceId): Case | undefined => {
@@ -229,8 +308,11 @@ const suspected = (state: DeskState, service: ServiceId, onset: number, text: st
   const member: Member = { state: "suspect", onset, text, impact: 0 };
   const own = caseOf(state, service);
   if (own !== undefined) {
+    own.heardAt = now;
+    const was = own.members.get(service)?.state;
+    if (was === "suspect" || was === "confirmed") return [];
     own.members.set(service, member);
-    return [...changed(own), ...investigate(own)];
+    return [...changed(state, own), ...investigate(state, own)];
   }
   const related = [...state.cases.values()].filter((c) => state.graph.related(service, [...c.members.keys()]));
   const [first, ...others] = related;
@@ -239,12 +321,11 @@ const suspected = (state: DeskState, service: ServiceId, onset: number, text: st
   note(first, now, "joined", service, `${serviceName(service)}: ${text}`);
   const effects = others.flatMap((other) => merge(state, first, other, now));
   settle(state, first);
-  return [...effects, ...changed(first), ...investigate(first)];
+  return [...effects, ...changed(state, first), ...investigate(state, first)];
 };
 
 const open = (state: DeskState, service: ServiceId, member: Member, now: number): ActorEffect[] => {
-  state.opened++;
-  const id = `${Math.floor(now / 1000).toString(36)}${state.opened.toString(36)}`;
+  const id = incidentId(state, service, member.onset);
   const found = newCase(id, service, member.onset, now);
   found.incident.cluster = parseServiceId(service)?.cluster ?? "default";
   found.members.set(service, member);
@@ -254,8 +335,8 @@ const open = (state: DeskState, service: ServiceId, member: Member, now: number)
   settle(state, found);
   return [
     { kind: "spawn", path: rcaPath(id), behavior: "rca", argument: { incident: id } },
-    ...changed(found),
-    ...investigate(found),
+    ...changed(state, found),
+    ...investigate(state, found),
   ];
 };
 
@@ -285,24 +366,31 @@ const confirmed = (
   { service, onset, severity, text }: Extract<DeskReport, { type: "confirm" }>,
   now: number,
 ): ActorEffect[] => {
-  const found = caseOf(state, service);
-  if (found === undefined) return [];
-  found.members.set(service, { state: "confirmed", onset, text, impact: found.members.get(service)?.impact ?? 0 });
+  const known = caseOf(state, service);
+  // A desk that took over may hear of it for the first time.
+  const before = known === undefined ? suspected(state, service, onset, text, now) : [];
+  const found = known ?? caseOf(state, service);
+  if (found === undefined) return before;
+  found.heardAt = now;
+  const member = found.members.get(service);
+  if (member?.state === "confirmed" && found.incident.status === "open") return before;
+  found.members.set(service, { state: "confirmed", onset, text, impact: member?.impact ?? 0 });
   if (severity === "critical") found.incident.severity = "critical";
-  if (found.incident.status === "open") return changed(found);
+  if (found.incident.status === "open") return [...before, ...changed(state, found)];
   found.incident.status = "open";
   found.incident.openedAt = now;
   settle(state, found);
   note(found, now, "opened", service, `${serviceName(service)}: ${text}`);
   const due: AlertDue = { type: "alert-due", incident: found.incident.id };
   return [
+    ...before,
     { kind: "schedule", key: `alert:${found.incident.id}`, afterMs: WAIT_FOR_CAUSE_MS, message: due },
     ...INVESTIGATE_AGAIN_MS.map((afterMs): ActorEffect => {
       const again: InvestigateAgain = { type: "investigate-again", incident: found.incident.id };
       return { kind: "schedule", key: `again:${afterMs}:${found.incident.id}`, afterMs, message: again };
     }),
-    ...changed(found),
-    ...investigate(found),
+    ...changed(state, found),
+    ...investigate(state, found),
   ];
 };
 
@@ -319,18 +407,20 @@ const noted = (
   switch (message.type) {
     case "impact":
       found.members.set(message.service, { ...member, impact: message.ratio });
+      found.heardAt = now;
       if (message.service === found.incident.service) found.incident.impact = message.ratio;
-      return changed(found);
+      return changed(state, found, now - state.keptAt > KEEP_FIGURES_MS);
     case "noticed":
       note(found, message.at, "event", message.service, message.text);
-      return [...changed(found), ...investigate(found)];
+      return [...changed(state, found), ...investigate(state, found)];
     case "recovering":
+      if (member.state === "recovering") return [];
       found.members.set(message.service, { ...member, state: "recovering" });
       note(found, now, "recovering", message.service, `${name}: ${message.text}`);
-      return changed(found);
+      return changed(state, found);
     case "cleared": {
       found.members.set(message.service, { ...member, state: "cleared" });
-      if ([...found.members.values()].some((other) => other.state !== "cleared")) return changed(found);
+      if ([...found.members.values()].some((other) => other.state !== "cleared")) return changed(state, found);
       return close(state, found, `${name}: ${message.text}`, now);
     }
   }
@@ -341,14 +431,14 @@ const close = (state: DeskState, found: Case, text: string, now: number): ActorE
   found.incident.status = wasOpen ? "resolved" : "blip";
   found.incident.resolvedAt = now;
   note(found, now, "resolved", null, text);
-  const effects = changed(found);
+  const effects = changed(state, found);
   const { id } = found.incident;
   const incident = viewOf(found);
   state.cases.delete(id);
   state.closed.set(id, incident);
   const keys = ["alert", ...INVESTIGATE_AGAIN_MS.map((ms) => `again:${ms}`)].map((key) => `${key}:${id}`);
   for (const key of keys) effects.push({ kind: "cancel", key });
-  for (const [service, resuming] of state.resuming) if (resuming === id) state.resuming.delete(service);
+  for (const [service, { incident: resuming }] of state.resuming) if (resuming === id) state.resuming.delete(service);
   if (state.closed.size > KEPT_CLOSED) {
     const [oldest] = state.closed.keys();
     if (oldest !== undefined) {
@@ -357,7 +447,7 @@ const close = (state: DeskState, found: Case, text: string, now: number): ActorE
     }
   }
   if (wasOpen && !found.alerted) effects.push(...alertOpened(state, found, now));
-  if (wasOpen) effects.push(...alert(state, found, "incident.resolved", `${id}:resolved`, now));
+  if (wasOpen) alert(state, found, "incident.resolved", `${id}:resolved`, now);
   return [...effects, { kind: "stop", path: rcaPath(id) }];
 };
 
@@ -375,82 +465,11 @@ const explained = (state: DeskState, { incident: id, rca }: Explanation, now: nu
   const cause = rca.causes[0];
   const other = cause !== undefined && (before?.service !== cause.service || before.kind !== cause.kind);
   if (other) note(found, now, "cause", cause.service, cause.headline);
-  const effects = changed(found);
+  const effects = changed(state, found);
   if (found.incident.status !== "open") return effects;
   if (!found.alerted) return cause === undefined ? effects : [...effects, ...alertOpened(state, found, now)];
   if (!other) return effects;
   found.updates++;
-  return [...effects, ...alert(state, found, "incident.updated", `${id}:cause:${found.updates}`, now)];
+  alert(state, found, "incident.updated", `${id}:cause:${found.updates}`, now);
+  return effects;
 };
-
-const investigate = (found: Case | undefined): ActorEffect[] => {
-  if (found === undefined) return [];
-  const { id, service, onsetAt } = found.incident;
-  const message: Investigate = {
-    type: "investigate",
-    target: service,
-    members: [...found.members.keys()],
-    onset: onsetAt,
-  };
-  return [send(rcaPath(id), message)];
-};
-
-const alertOpened = (state: DeskState, found: Case | undefined, now: number): ActorEffect[] => {
-  if (found === undefined || found.alerted || found.incident.severity !== "critical") return [];
-  found.alerted = true;
-  return [
-    { kind: "cancel", key: `alert:${found.incident.id}` },
-    ...alert(state, found, "incident.opened", `${found.incident.id}:opened`, now),
-  ];
-};
-
-const alert = (
-  state: DeskState,
-  found: Case,
-  event: AlertPayload["event"],
-  key: string,
-  now: number,
-): ActorEffect[] => {
-  if (!found.alerted) return [];
-  const incident = viewOf(found);
-  const payload: AlertPayload = { key, event, at: now, url: `${state.argument.url}/incident/${incident.id}`, incident };
-  const deliver: Deliver = { type: "deliver", payload };
-  return state.argument.sinks.map((sink) => send(sink, deliver));
-};
-
-const note = (found: Case, at: number, kind: TimelineEntry["kind"], service: ServiceId | null, text: string): void => {
-  if (found.incident.timeline.length >= TIMELINE_KEPT) return;
-  found.incident.timeline = [...found.incident.timeline, { at, kind, service, text }].sort((a, b) => a.at - b.at);
-};
-
-/** After every change: the new version to the page and to the store. */
-const changed = (found: Case): ActorEffect[] => {
-  found.incident.version++;
-  found.incident.members = [...found.members.keys()];
-  found.incident.headline = headlineOf(found);
-  const incident = viewOf(found);
-  return [
-    publish(incident),
-    rows("incidents", [
-      {
-        id: incident.id,
-        version: incident.version,
-        cluster: incident.cluster,
-        service: incident.service,
-        status: incident.status,
-        severity: incident.severity,
-        suspected: incident.suspectedAt,
-        opened: incident.openedAt,
-        resolved: incident.resolvedAt,
-        json: JSON.stringify(incident),
-      },
-    ]),
-  ];
-};
-
-const publish = (incident: Incident): ActorEffect => ({
-  kind: "publish",
-  board: "incidents",
-  key: incident.id,
-  value: incident,
-});

@@ -16,6 +16,11 @@ export interface Case {
   readonly members: Map<ServiceId, Member>;
   alerted: boolean;
   updates: number;
+  /** transitions sent so far, and root-cause runs asked for: both name messages that are sent once */
+  transitions: number;
+  runs: number;
+  /** when a member last said that it is still in trouble */
+  heardAt: number;
 }
 
 export const newCase = (id: string, service: ServiceId, onset: number, now: number): Case => ({
@@ -33,12 +38,17 @@ export const newCase = (id: string, service: ServiceId, onset: number, now: numb
     openedAt: null,
     resolvedAt: null,
     rca: null,
+    acknowledged: null,
+    silencedUntil: null,
     timeline: [],
     version: 0,
   },
   members: new Map(),
   alerted: false,
   updates: 0,
+  transitions: 0,
+  runs: 0,
+  heardAt: now,
 });
 
 /** What breaks for whom, and why as far as it is known. */

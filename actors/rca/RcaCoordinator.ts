@@ -22,6 +22,8 @@ export interface Investigate extends Message {
   readonly target: ServiceId;
   readonly members: readonly ServiceId[];
   readonly onset: number;
+  /** what is said `done` to once the explanation was sent; null: the run may be lost */
+  readonly durable: string | null;
 }
 export interface Overdue extends Message {
   readonly type: "overdue";
@@ -37,6 +39,7 @@ export interface Explanation extends Message {
 }
 
 interface Run {
+  readonly durable: string | null;
   readonly number: number;
   readonly target: ServiceId;
   readonly onset: number;
@@ -70,8 +73,9 @@ export const rcaCoordinator: Behavior<RcaState, RcaMessage, { readonly incident:
     switch (message.type) {
       case "investigate":
         if (state.run !== null) {
+          const replaced = state.again;
           state.again = message;
-          return [state, []];
+          return [state, replaced === null ? [] : done(replaced.durable)];
         }
         return [state, start(state, message, now)];
       case "reply":
@@ -92,9 +96,20 @@ export const rcaCoordinator: Behavior<RcaState, RcaMessage, { readonly incident:
   }),
 };
 
-const start = (state: RcaState, { target, members, onset }: Investigate, now: number): ActorEffect[] => {
+const done = (key: string | null): ActorEffect[] => (key === null ? [] : [{ kind: "done", key }]);
+
+const start = (state: RcaState, { target, members, onset, durable }: Investigate, now: number): ActorEffect[] => {
   const number = ++state.runs;
-  const run: Run = { number, target, onset, startedAt: now, reports: new Map(), open: new Set(), unanswered: [] };
+  const run: Run = {
+    durable,
+    number,
+    target,
+    onset,
+    startedAt: now,
+    reports: new Map(),
+    open: new Set(),
+    unanswered: [],
+  };
   state.run = run;
   const overdue: Overdue = { type: "overdue", run: number };
   const timer: ActorEffect = { kind: "schedule", key: "overdue", afterMs: RUN_WITHIN_MS, message: overdue };
@@ -141,7 +156,11 @@ const finish = (state: RcaState, run: Run, now: number): ActorEffect[] => {
   state.run = null;
   state.last = rca;
   const explanation: Explanation = { type: "explained", incident: state.incident, rca };
-  const effects: ActorEffect[] = [{ kind: "cancel", key: "overdue" }, send(INCIDENT_DESK, explanation)];
+  const effects: ActorEffect[] = [
+    { kind: "cancel", key: "overdue" },
+    send(INCIDENT_DESK, explanation),
+    ...done(run.durable),
+  ];
   const { again } = state;
   state.again = null;
   return again === null ? effects : [...effects, ...start(state, again, now)];

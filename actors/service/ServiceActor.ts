@@ -23,7 +23,7 @@ import {
 } from "./messages.ts";
 import { MINUTE_MS } from "./minutes.ts";
 import { takeWindow } from "./observe.ts";
-import { decide, decideBurn, impact, resume } from "./phases.ts";
+import { decide, decideBurn, restate, resume } from "./phases.ts";
 import { EDGE_EXPIRES_MS, hasSlo, INSTANCE_EXPIRES_MS, isShown, newState, type ServiceState } from "./state.ts";
 import { restore, SNAPSHOT_VERSION, snapshotOf, type Snapshot } from "./snapshot.ts";
 import { card, consoleView, mapEdges, page } from "./view.ts";
@@ -32,6 +32,8 @@ import { card, consoleView, mapEdges, page } from "./view.ts";
 const RETIRE_AFTER_MS = { lasting: 24 * 3600 * 1000, passing: 15 * 60_000 } as const;
 const IDLE_AFTER_MS = 3_000;
 const SETTLING_MINUTES = 2;
+/** So often the desk is told again what it was told. */
+const REPEAT_EVERY_S = 5;
 const SNAPSHOT_EVERY_S = 60;
 /** Minutes younger than this are counted from windows, never from the store. */
 const SENT_AGAIN_MS = 4 * MINUTE_MS;
@@ -137,7 +139,7 @@ const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   state.series.advance(second);
   state.live.advance(second);
   const effects = deciding(state, now);
-  if (state.phase === "incident" && second % 5 === 0) effects.push(impact(state));
+  if (state.phase !== "ok" && second % REPEAT_EVERY_S === 0) effects.push(...restate(state, now));
   effects.push(...closeMinutes(state, now));
   if (state.changed && second % SNAPSHOT_EVERY_S === state.slot) effects.push(keep(state, now));
   if (Math.floor(now / 10_000) > state.pointAt) effects.push(...closePoint(state, now));

@@ -104,14 +104,15 @@ export const decide = (state: ServiceState, now: number): ActorEffect[] => {
       if (now - state.onset < hold || now - state.lastBadAt > STILL_BAD_MS) return [];
       enter(state, "incident", now);
       state.suspectText = symptom(state);
-      const text = hard === null ? state.suspectText : `${state.suspectText}; ${hard}`;
+      state.severity = "critical";
+      const text = confirmText(state, now);
       return [tell({ type: "confirm", service: id, onset: state.onset, severity: "critical", text }), impact(state)];
     }
     case "incident":
       if (silentFor > NO_TRAFFIC_INCIDENT_MS) return clear(state, now, "no requests for five minutes");
       if (!back) return [];
       enter(state, "recovering", now);
-      return [tell({ type: "recovering", service: id, text: "requests are good again" })];
+      return [tell({ type: "recovering", service: id, text: RECOVERING })];
     case "recovering":
       if (!back && Math.min(state.availability.recovery, state.latency.recovery) < RECOVERED / 2) {
         enter(state, "incident", now);
@@ -120,6 +121,32 @@ export const decide = (state: ServiceState, now: number): ActorEffect[] => {
       if (now - state.phaseSince < RECOVERY_HOLD_MS) return [];
       return clear(state, now, `within its objective for ${RECOVERY_HOLD_MS / 1000} s`);
   }
+};
+
+/** What the desk was told last, said again: a desk that took over may not know of it. */
+export const restate = (state: ServiceState, now: number): ActorEffect[] => {
+  const { id: service, onset, suspectText } = state;
+  if (!hasSlo(state)) return [];
+  switch (state.phase) {
+    case "ok":
+      return [];
+    case "suspicion":
+      return [tell({ type: "suspect", service, onset, text: suspectText })];
+    case "incident":
+      return [
+        tell({ type: "confirm", service, onset, severity: state.severity, text: confirmText(state, now) }),
+        impact(state),
+      ];
+    case "recovering":
+      return [tell({ type: "recovering", service, text: RECOVERING })];
+  }
+};
+
+const RECOVERING = "requests are good again";
+
+const confirmText = (state: ServiceState, now: number): string => {
+  const hard = hardEvidence(state, now);
+  return hard === null ? state.suspectText : `${state.suspectText}; ${hard}`;
 };
 
 /** Once a minute: a slow burn that the fast rule does not see. */
@@ -134,6 +161,7 @@ export const decideBurn = (state: ServiceState, now: number): ActorEffect[] => {
     if (ratioNow <= allowed) continue;
     state.onset = now - rate.shortMs;
     state.byBurn = true;
+    state.severity = rate.severity;
     state.suspectText = `error budget burns ${rate.longBurn?.toFixed(1)} times too fast over ${rate.long} (${rate.objective})`;
     state.sinceOnset = { total: minute.total, bad: Math.min(minute.total, minute.bad + minute.slow) };
     state.availability = { ...state.availability, recovery: 0 };

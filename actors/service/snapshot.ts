@@ -25,6 +25,7 @@ export interface Snapshot {
     readonly since: number;
     readonly onset: number;
     readonly text: string;
+    readonly severity: "warning" | "critical";
     readonly byBurn: boolean;
     readonly sinceOnset: { readonly total: number; readonly bad: number };
   } | null;
@@ -49,6 +50,7 @@ export const snapshotOf = (state: ServiceState, now: number): Snapshot => ({
           since: state.phaseSince,
           onset: state.onset,
           text: state.suspectText,
+          severity: state.severity,
           byBurn: state.byBurn,
           sinceOnset: { ...state.sinceOnset },
         },
@@ -72,6 +74,7 @@ export const restore = (state: ServiceState, snapshot: Snapshot, now: number): v
   state.phaseSince = decision.since;
   state.onset = decision.onset;
   state.suspectText = decision.text;
+  state.severity = decision.severity;
   state.byBurn = decision.byBurn;
   state.sinceOnset = { ...decision.sinceOnset };
   state.lastRequestAt = now;

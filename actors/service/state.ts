@@ -77,6 +77,8 @@ export interface ServiceState {
   phaseSince: number;
   onset: number;
   suspectText: string;
+  /** of the incident that it told */
+  severity: "warning" | "critical";
   /** opened by a burn rule: it ends when the objective is met, whatever is usual */
   byBurn: boolean;
   sinceOnset: { total: number; bad: number };
@@ -120,6 +122,7 @@ export const newState = (argument: ServiceArgument, now: number): ServiceState =
   phaseSince: now,
   onset: 0,
   suspectText: "",
+  severity: "critical",
   byBurn: false,
   sinceOnset: { total: 0, bad: 0 },
   lastRequestAt: 0,

@@ -12,7 +12,7 @@ import { serviceId, type ServiceId } from "../../schemas/service.ts";
 import { isLoopback } from "../../schemas/wire/address.ts";
 import { ROLE, type ServiceKind } from "../../schemas/wire/observe.ts";
 import { INCIDENT_DESK, servicePath, type ServiceArgument, type SloSettings } from "../service/messages.ts";
-import type { ConnectionEnd, GraphEdge, Learn, OpenEdge, Resolved, TopologyMessage } from "./messages.ts";
+import type { Calls, ConnectionEnd, GraphEdge, Learn, OpenEdge, Resolved, TopologyMessage } from "./messages.ts";
 
 const LEASE_MEMORY_MS = 10 * 60_000;
 const MAX_ENDS = 20_000;
@@ -47,7 +47,7 @@ interface TopologyState {
   readonly edges: Map<string, Map<number, EdgeRecord>>;
   readonly ends: Map<string, { client: EdgeRecord | null; server: EdgeRecord | null }>;
   readonly services: Set<ServiceId>;
-  readonly pairs: Set<string>;
+  readonly pairs: Map<string, readonly [from: ServiceId, to: ServiceId]>;
   /** edges whose other end may yet turn out to be known */
   readonly undecided: Set<EdgeRecord>;
   externals: number;
@@ -61,6 +61,7 @@ export const topologyActor: Behavior<TopologyState, TopologyMessage, { readonly 
     learn: "refuse",
     forget: "refuse",
     retired: "refuse",
+    "calls-wanted": "refuse",
     tick: "refuse",
   },
   ticks: true,
@@ -72,7 +73,7 @@ export const topologyActor: Behavior<TopologyState, TopologyMessage, { readonly 
       edges: new Map(),
       ends: new Map(),
       services: new Set(),
-      pairs: new Set(),
+      pairs: new Map(),
       undecided: new Set(),
       externals: 0,
       foldedExternals: 0,
@@ -87,6 +88,10 @@ export const topologyActor: Behavior<TopologyState, TopologyMessage, { readonly 
         if (state.services.delete(message.service) && message.service.includes("/External/")) state.externals--;
         for (const owners of state.owners.values()) owners.delete(message.service);
         return [state, []];
+      case "calls-wanted": {
+        const message: Calls = { type: "calls", calls: [...state.pairs.values()] };
+        return [state, [send(INCIDENT_DESK, message)]];
+      }
       case "tick":
         return [state, settle(state, [...state.undecided], now)];
       case "forget":
@@ -102,7 +107,7 @@ export const topologyActor: Behavior<TopologyState, TopologyMessage, { readonly 
     services: state.services.size,
     leases: [...state.leases].slice(0, 500).map(([key, lease]) => ({ key, ...lease })),
     edges: Object.fromEntries([...state.edges].map(([agent, edges]) => [agent, edges.size])),
-    calls: [...state.pairs].slice(0, 500),
+    calls: [...state.pairs.keys()].slice(0, 500),
     connectionEnds: state.ends.size,
     externals: state.externals,
     foldedExternals: state.foldedExternals,
@@ -155,7 +160,7 @@ const discover = (state: TopologyState, service: ServiceId, kind: ServiceKind, s
 const called = (state: TopologyState, from: ServiceId, to: ServiceId): ActorEffect[] => {
   const key = `${from} → ${to}`;
   if (state.pairs.has(key)) return [];
-  state.pairs.add(key);
+  state.pairs.set(key, [from, to]);
   const graph: GraphEdge = { type: "graph", from, to };
   return [send(INCIDENT_DESK, graph)];
 };

@@ -63,7 +63,7 @@ export interface Retired extends Message {
   readonly service: ServiceId;
 }
 
-export type TopologyMessage = Learn | Forget | Retired | Tick;
+export type TopologyMessage = Learn | Forget | Retired | CallsWanted | Tick;
 
 /** Answer to every Learn that carries edges, and whenever one turns out to be somebody else. */
 export interface Resolved extends Message {
@@ -76,4 +76,17 @@ export interface GraphEdge extends Message {
   readonly type: "graph";
   readonly from: ServiceId;
   readonly to: ServiceId;
+  /** the call has not been seen for so long that it is over */
+  readonly gone?: boolean;
+}
+
+/** From a desk that started anew. */
+export interface CallsWanted extends Message {
+  readonly type: "calls-wanted";
+}
+
+/** The answer: every call that is known. */
+export interface Calls extends Message {
+  readonly type: "calls";
+  readonly calls: readonly (readonly [from: ServiceId, to: ServiceId])[];
 }

@@ -60,10 +60,10 @@ export type ActorEffect =
   | { readonly kind: "spawn"; readonly path: ActorPath; readonly behavior: string; readonly argument: unknown }
   | { readonly kind: "stop"; readonly path: ActorPath }
   /**
-   * remembers what a restart goes on from; must be a value of its own, not the living state. `then` is carried out once
+   * remembers what a restart goes on from; must be a value of its own, not the living state. `afterwards` is carried out once
    * the snapshot is as safe as it gets: written under a confirmed claim for behaviours with `owned` state, else at once.
    */
-  | { readonly kind: "snapshot"; readonly value: unknown; readonly then?: readonly ActorEffect[] };
+  | { readonly kind: "snapshot"; readonly value: unknown; readonly afterwards?: readonly ActorEffect[] };
 
 /** What happens to a message that finds the mailbox full; counted in any case. */
 export type Overflow<M> =

@@ -338,12 +338,12 @@ export class Kernel {
         return this.stop(effect.path);
       case "snapshot": {
         cell.snapshot = effect.value;
-        const then = (): void => {
-          for (const next of effect.then ?? []) this.#interpret(cell, next, 0, trace);
+        const afterwards = (): void => {
+          for (const next of effect.afterwards ?? []) this.#interpret(cell, next, 0, trace);
         };
         const { owned } = cell.behavior;
-        if (owned === undefined || this.outside.keeper === undefined) return then();
-        return this.outside.keeper.snapshot(cell.path, owned.version, effect.value, then);
+        if (owned === undefined || this.outside.keeper === undefined) return afterwards();
+        return this.outside.keeper.snapshot(cell.path, owned.version, effect.value, afterwards);
       }
     }
   }

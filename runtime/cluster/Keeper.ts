@@ -1,7 +1,7 @@
 /**
  * Writes what actors own to the state database: each part's snapshots together, as soon as the write before is done, and
  * only under the token of its claim. Owned by the cluster. While a claim is in doubt, or the database is away, the
- * newest snapshot of each actor waits here, and with it everything that was to follow it (`then` effects).
+ * newest snapshot of each actor waits here, and with it everything that was to follow it (`afterwards`).
  */
 import { Effect, Metric, Runtime, type Scope } from "effect";
 import type { ActorPath } from "../actor/Behavior.ts";

@@ -88,6 +88,8 @@ export const incidentOf = (shop: Shop): Incident | null => {
     suspectedAt: t + 2400,
     openedAt: t + 15_000,
     resolvedAt: null,
+    acknowledged: null,
+    silencedUntil: null,
     rca: {
       at: t + 3100,
       tookMs: 42,

@@ -5,7 +5,7 @@ import type { AlertPayload } from "../../../schemas/incident.ts";
 
 const payload = (key: string): AlertPayload =>
   ({ key, event: "incident.opened", at: 0, url: "http://127.0.0.1", incident: { id: key } }) as AlertPayload;
-const deliver = (key: string): SinkMessage => ({ type: "deliver", payload: payload(key) });
+const deliver = (key: string): SinkMessage => ({ type: "deliver", payload: payload(key), durable: `${key}@a` });
 const answer = (tag: string, status: number): Reply => ({
   type: "reply",
   tag,

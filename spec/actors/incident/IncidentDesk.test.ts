@@ -14,8 +14,12 @@ const desk = (snapshot?: unknown) => {
   const tell = (message: DeskMessage, now: number): readonly ActorEffect[] => {
     const [next, made] = incidentDesk.step(state, message, now);
     state = next;
-    effects.push(...made);
-    return made;
+    // What follows a snapshot happens once it is written, which it is at once here.
+    const all = made.flatMap((effect) =>
+      effect.kind === "snapshot" ? [effect, ...(effect.afterwards ?? [])] : [effect],
+    );
+    effects.push(...all);
+    return all;
   };
   const incidents = (): Incident[] => {
     const last = new Map<string, Incident>();
@@ -96,6 +100,10 @@ describe("incident desk", () => {
     told.confirm("cart", 16_000);
     const kept = told.effects.findLast((effect) => effect.kind === "snapshot");
     const again = desk(kept?.kind === "snapshot" ? kept.value : undefined);
+    expect(again.effects).toContainEqual(
+      expect.objectContaining({ to: "topology", message: { type: "calls-wanted" } }),
+    );
+    again.tell({ type: "calls", calls: [[id("front"), id("cart")]] }, 19_000);
     again.suspect("front", 20_000);
     expect(again.incidents().map((incident) => incident.status)).toEqual(["open"]);
     expect(again.incidents()[0]?.members.map(serviceName).toSorted()).toEqual(["cart", "front"]);

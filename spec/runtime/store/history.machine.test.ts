@@ -37,6 +37,8 @@ const incident = (id: string, version: number, at: number): Incident => ({
   openedAt: at + 15_000,
   resolvedAt: version > 1 ? at + minute : null,
   rca: null,
+  acknowledged: null,
+  silencedUntil: null,
   timeline: [],
   version,
 });
