@@ -33,7 +33,7 @@ const userOf = (passwd: string, name: string): User | null => {
   return uid === undefined || gid === undefined ? null : { uid: Number(uid), gid: Number(gid) };
 };
 
-const unprivilegedUser = async (): Promise<User | null> => {
+export const unprivilegedUser = async (): Promise<User | null> => {
   if (process.getuid?.() !== 0) return null;
   const passwd = await readFile("/etc/passwd", "utf8");
   return userOf(passwd, "postgres") ?? userOf(passwd, "nobody") ?? { uid: 65_534, gid: 65_534 };
