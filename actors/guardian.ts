@@ -4,6 +4,7 @@
  * stops with the actor system.
  */
 import type { ActorSystemShape } from "../runtime/actor/ActorSystem.ts";
+import type { AnyBehavior } from "../runtime/actor/Cell.ts";
 import type { ActorPath, Behavior, Message } from "../runtime/actor/Behavior.ts";
 import { MAIN, partitionOf, type PartOf } from "../runtime/cluster/places.ts";
 import type { ServiceId } from "../schemas/service.ts";
@@ -25,6 +26,10 @@ export interface ActorSettings {
 }
 
 const BEHAVIORS = [serviceActor, topologyActor, agentSession, incidentDesk, rcaCoordinator, webhookSink] as const;
+
+/** For the replay of a recording. */
+export const behaviorOf = (kind: string): AnyBehavior | undefined =>
+  BEHAVIORS.map((behavior) => behavior as unknown as AnyBehavior).find((behavior) => behavior.kind === kind);
 
 /** Makes every kind known; none starts yet. */
 export const registerActors = (system: ActorSystemShape): void => {

@@ -11,7 +11,10 @@ export type PermissionName =
   | "services:read"
   | "incidents:read"
   | "agents:read"
+  | "incidents:write"
+  | "silences:write"
   | "console:read"
+  | "console:admin"
   | "history:read";
 export class Permission extends Context.Tag("schemas/api/Permission")<Permission, PermissionName>() {}
 
@@ -37,6 +40,12 @@ export class Unavailable extends Schema.TaggedError<Unavailable>()(
   "Unavailable",
   { message: Schema.String },
   HttpApiSchema.annotations({ status: 503 }),
+) {}
+
+export class Forbidden extends Schema.TaggedError<Forbidden>()(
+  "Forbidden",
+  { message: Schema.String },
+  HttpApiSchema.annotations({ status: 403 }),
 ) {}
 
 /** At most this much history in one answer. */
@@ -85,6 +94,8 @@ export class ReadGroup extends HttpApiGroup.make("read")
   )
   .add(topic("agents", "/agents", "agents:read"))
   .add(topic("actors", "/actors", "console:read"))
+  .add(topic("deadLetters", "/actors/dead-letters", "console:read"))
+  .add(topic("trace", "/actors/trace", "console:read").setUrlParams(Schema.Struct({ id: Schema.NumberFromString })))
   .add(
     topic("actor", "/actor", "console:read")
       .setUrlParams(Schema.Struct({ path: Schema.String }))
@@ -102,4 +113,94 @@ export class ReadGroup extends HttpApiGroup.make("read")
       .annotate(Permission, "history:read"),
   ) {}
 
-export class Api extends HttpApi.make("coroot").add(ReadGroup).prefix("/api") {}
+const Done = Schema.Struct({ done: Schema.Literal(true) });
+const MAX_TEXT = 500;
+const shortText = Schema.String.pipe(Schema.maxLength(MAX_TEXT));
+/** At most this long: a silence that nobody remembers hides the next fault. */
+export const MAX_SILENCE_MINUTES = 30 * 24 * 60;
+
+/** What people decide about incidents. */
+export class IncidentGroup extends HttpApiGroup.make("decide")
+  .add(
+    HttpApiEndpoint.post("acknowledge")`/incidents/${id}/acknowledge`
+      .setPayload(Schema.Struct({ note: Schema.optionalWith(shortText, { default: () => "" }) }))
+      .addSuccess(Done)
+      .addError(NotFound)
+      .addError(Unavailable)
+      .annotate(Permission, "incidents:write"),
+  )
+  .add(
+    HttpApiEndpoint.del("unacknowledge")`/incidents/${id}/acknowledge`
+      .addSuccess(Done)
+      .addError(NotFound)
+      .addError(Unavailable)
+      .annotate(Permission, "incidents:write"),
+  )
+  .add(topic("silences", "/silences", "incidents:read"))
+  .add(
+    HttpApiEndpoint.post("silence", "/silences")
+      .setPayload(
+        Schema.Struct({
+          // a service id in which * stands for anything, or the id of an incident
+          match: shortText.pipe(Schema.minLength(1)),
+          minutes: Schema.Int.pipe(Schema.between(1, MAX_SILENCE_MINUTES)),
+          reason: shortText.pipe(Schema.minLength(1)),
+        }),
+      )
+      .addSuccess(Schema.Struct({ id: Schema.String, until: Schema.Number }))
+      .addError(Unavailable)
+      .annotate(Permission, "silences:write"),
+  )
+  .add(
+    HttpApiEndpoint.del("unsilence")`/silences/${id}`
+      .addSuccess(Done)
+      .addError(NotFound)
+      .addError(Unavailable)
+      .annotate(Permission, "silences:write"),
+  ) {}
+
+/** `Bearer <admin key>`, until access control exists: the key is admin.key in the data directory. */
+const AdminHeaders = Schema.Struct({ authorization: Schema.optional(Schema.String) });
+
+/** An operator's hand in the server. Every request is written to the audit log before it is carried out. */
+export class AdminGroup extends HttpApiGroup.make("admin")
+  .add(
+    HttpApiEndpoint.post("act", "/actors/action")
+      .setHeaders(AdminHeaders)
+      .setPayload(Schema.Struct({ path: Schema.String, action: Schema.Literal("pause", "resume", "drain", "restart") }))
+      .addSuccess(Schema.Struct({ node: Schema.String }))
+      .addError(NotFound)
+      .addError(Forbidden)
+      .addError(Unavailable)
+      .annotate(Permission, "console:admin"),
+  )
+  .add(
+    HttpApiEndpoint.get("dump", "/actors/dump")
+      .setHeaders(AdminHeaders)
+      .setUrlParams(Schema.Struct({ path: Schema.String }))
+      .addSuccess(Schema.Unknown)
+      .addError(NotFound)
+      .addError(Forbidden)
+      .addError(Unavailable)
+      .annotate(Permission, "console:admin"),
+  )
+  .add(
+    HttpApiEndpoint.get("audit", "/audit")
+      .setHeaders(AdminHeaders)
+      .addSuccess(
+        Schema.Array(
+          Schema.Struct({
+            at: Schema.Number,
+            who: Schema.String,
+            action: Schema.String,
+            target: Schema.String,
+            outcome: Schema.String,
+          }),
+        ),
+      )
+      .addError(Forbidden)
+      .addError(Unavailable)
+      .annotate(Permission, "console:admin"),
+  ) {}
+
+export class Api extends HttpApi.make("coroot").add(ReadGroup).add(IncidentGroup).add(AdminGroup).prefix("/api") {}

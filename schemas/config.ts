@@ -126,6 +126,13 @@ const Agent = Schema.Struct({
   traffic: field(flag, true),
 });
 
+const Recording = Schema.Struct({
+  /** paths of actors whose messages are recorded from their start, and * stands for anything */
+  actors: field(Schema.Array(named("expected the path of an actor, in which * stands for anything")), []),
+  maxBytesPerActor: field(whole(1024, 2 ** 40), 64 * 1024 * 1024),
+  maxBytes: field(whole(1024, 2 ** 40), 512 * 1024 * 1024),
+});
+
 const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
 
 export const Config = Schema.Struct({
@@ -146,6 +153,7 @@ export const Config = Schema.Struct({
   replica: Schema.optionalWith(Replica, { exact: true, default: () => Replica.make({}) }),
   alerts: Schema.optionalWith(Alerts, { exact: true, default: () => Alerts.make({}) }),
   slo: Schema.optionalWith(Slo, { exact: true, default: () => Slo.make({}) }),
+  recording: Schema.optionalWith(Recording, { exact: true, default: () => Recording.make({}) }),
   agent: Schema.optionalWith(Agent, { exact: true, default: () => Agent.make({}) }),
   log: field(Schema.Literal(...LOG_LEVELS).annotations(says(`expected one of ${LOG_LEVELS.join(", ")}`)), "info"),
 });

@@ -4,6 +4,7 @@
  */
 import { Clock, Effect } from "effect";
 import type { ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
+import type { Insides } from "../../runtime/cluster/Insides.ts";
 import type { Incident } from "../../schemas/incident.ts";
 import type { ServiceId } from "../../schemas/service.ts";
 import type { AgentView, IncidentCard, MapEdge, Overview, ServiceCard } from "../../schemas/wire/page.ts";
@@ -18,6 +19,10 @@ export interface TopicSources {
   readonly startedAt: number;
   readonly agents: Effect.Effect<readonly AgentView[]>;
   readonly store: Effect.Effect<Overview["store"]>;
+  /** the inside of all replicas */
+  readonly insides: Insides;
+  /** what a person must know about this replica and its database */
+  readonly notices: () => readonly string[];
 }
 
 export type Entries = Readonly<Record<string, unknown>>;
@@ -49,12 +54,15 @@ export const readTopic = (
     case "agents":
       return Effect.map(sources.agents, (agents) => Object.fromEntries(agents.map((agent) => [agent.id, agent])));
     case "console":
-      return Effect.sync(() => Object.fromEntries(system.views().map((view) => [view.path, view])));
+      return Effect.map(sources.insides.views, (views) => Object.fromEntries(views.map((view) => [view.path, view])));
     case "actor":
-      return Effect.sync(() => {
-        const inspected = system.inspect(argument);
-        return inspected === null ? null : { ...inspected };
-      });
+      return Effect.map(sources.insides.inspect(argument), (found) => (found === null ? null : { ...found }));
+    case "trace":
+      return Effect.map(sources.insides.trace(Number(argument)), (hops) => ({ hops }));
+    case "dead-letters":
+      return Effect.map(sources.insides.deadLetters, (letters) => ({ letters }));
+    case "silences":
+      return Effect.sync(() => Object.fromEntries(system.board.read("silences")));
     case "service":
       return system.ask(servicePath(argument as ServiceId), { type: "page" }, ASK_MS).pipe(
         Effect.map((entries) => withIncident(system, entries as Record<string, unknown>)),
@@ -129,7 +137,11 @@ const overview = (system: ActorSystemShape, sources: TopicSources): Effect.Effec
       openIncidents: open.filter((incident) => incident.status === "open").length,
       suspicions: open.filter((incident) => incident.status === "suspicion").length,
       store,
-      notices: notices(agents, store, now - sources.startedAt),
+      notices: [
+        ...sources.notices(),
+        ...system.failing().map(({ path, error }) => `${path} keeps failing: ${error}`),
+        ...notices(agents, store, now - sources.startedAt),
+      ],
     };
     return { overview: view };
   });

@@ -11,6 +11,7 @@ import { ActorSystem, type ActorSystemShape } from "../../runtime/actor/ActorSys
 import { BoardChanges, BOARDS_QUERY, type BoardsQuestion } from "../../runtime/cluster/BoardFeed.ts";
 import { Cluster, clusterLayer } from "../../runtime/cluster/Cluster.ts";
 import { replicatedEngine, singleEngine } from "../../runtime/cluster/Engine.ts";
+import { answerInsides } from "../../runtime/cluster/Insides.ts";
 import { MAIN, PARTITIONS } from "../../runtime/cluster/places.ts";
 import { OwnedState, ownedState } from "../../runtime/cluster/state/OwnedState.ts";
 import { stateDatabase } from "../../runtime/cluster/state/StateDatabase.ts";
@@ -19,7 +20,7 @@ import type { Settings } from "../../runtime/config/Config.ts";
 import { version } from "./version.ts";
 
 /** Boards that a page on another replica reads. */
-const SHARED_BOARDS = ["services", "edges", "incidents", "topology"] as const;
+const SHARED_BOARDS = ["services", "edges", "incidents", "silences", "topology"] as const;
 
 export const replicaName = ({ replica }: Settings): string => replica.name ?? hostname();
 
@@ -63,9 +64,13 @@ const cluster = (settings: Settings, actors: ActorSettings) =>
         },
         moved: (parts) => resend(system, parts),
         answer: (name, argument) =>
-          name === BOARDS_QUERY
-            ? Effect.sync(() => changes.answer(argument as BoardsQuestion))
-            : Effect.fail({ message: `nothing is called ${name} here` }),
+          Effect.suspend(() => {
+            if (name === BOARDS_QUERY) return Effect.succeed<unknown>(changes.answer(argument as BoardsQuestion));
+            const answer = answerInsides(system, replicaName(settings), name, argument);
+            return answer === null
+              ? Effect.fail({ message: `nothing is called ${name} here` })
+              : Effect.succeed(answer);
+          }),
       });
     }),
   );

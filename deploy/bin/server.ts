@@ -7,24 +7,31 @@ import { join } from "node:path";
 import { Clock, Effect, Layer, Logger, LogLevel, SubscriptionRef } from "effect";
 import type { ComeAgain } from "../../actors/agent-session/AgentSession.ts";
 import { registerActors, type ActorSettings } from "../../actors/guardian.ts";
-import type { Recovered } from "../../actors/incident/IncidentDesk.ts";
+import type { Acknowledge, AddSilence, Recovered, RemoveSilence } from "../../actors/incident/IncidentDesk.ts";
 import { INCIDENT_DESK } from "../../actors/service/messages.ts";
 import { readTopic } from "../../actors/ui-session/topics.ts";
 import { ActorSystem, make as makeActorSystem } from "../../runtime/actor/ActorSystem.ts";
 import { makeBoardFeed } from "../../runtime/cluster/BoardFeed.ts";
+import { makeInsides } from "../../runtime/cluster/Insides.ts";
 import type { ClusterShape } from "../../runtime/cluster/Cluster.ts";
-import { agentKeyPath, ensureAgentKey } from "../../runtime/config/AgentKey.ts";
+import { makeFileRecorder } from "../../runtime/actor/recording/FileRecorder.ts";
+import { adminKeyPath, agentKeyPath, ensureAgentKey } from "../../runtime/config/AgentKey.ts";
+import { sameKey } from "../../runtime/config/sameKey.ts";
+import { OwnedState } from "../../runtime/cluster/state/OwnedState.ts";
 import { loadConfig, type Settings } from "../../runtime/config/Config.ts";
 import { openDataDir } from "../../runtime/config/DataDir.ts";
 import { PageHubLive } from "../../runtime/http/PageHub.ts";
 import { HttpServer, HttpServerLive } from "../../runtime/http/Server.ts";
 import {
+  CommandError,
+  CommandsPort,
   HealthPort,
   HistoryError,
   HistoryPort,
   Topics,
   WatchersLive,
   type PartHealth,
+  type Verdict,
 } from "../../runtime/http/Topics.ts";
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
@@ -48,6 +55,7 @@ export interface ServerOptions {
 }
 
 const RECENT_INCIDENTS = 200;
+const AUDITS_SHOWN = 500;
 const HISTORY_POINTS = 1_000;
 
 const settingsOf = (options: ServerOptions) =>
@@ -86,15 +94,22 @@ const actorSettings = ({ slo, alerts, server }: Settings): ActorSettings => ({
   url: `http://${server.host}:${server.port}`,
 });
 
-const actors = Layer.scoped(
-  ActorSystem,
-  Effect.gen(function* () {
-    const system = yield* makeActorSystem;
-    yield* wirePorts(system, yield* Store, yield* Writer, yield* History);
-    registerActors(system);
-    return system;
-  }),
-);
+const actors = (settings: Settings) =>
+  Layer.scoped(
+    ActorSystem,
+    Effect.gen(function* () {
+      const { recording, data } = settings;
+      const recorder =
+        recording.actors.length === 0
+          ? null
+          : yield* makeFileRecorder({ ...recording, folder: join(data, "recordings"), version });
+      const system = yield* makeActorSystem;
+      if (recorder !== null) system.connect({ recorder });
+      yield* wirePorts(system, yield* Store, yield* Writer, yield* History);
+      registerActors(system);
+      return system;
+    }),
+  );
 
 /** A deployment from before it kept incidents itself has them in the store: they are taken up from there, once. */
 const recovery = Layer.scopedDiscard(
@@ -134,6 +149,48 @@ const agentPort = Layer.effectDiscard(
   }),
 );
 
+const ASK_MS = 3_000;
+
+const commands = (adminKey: string) =>
+  Layer.effect(
+    CommandsPort,
+    Effect.gen(function* () {
+      const system = yield* ActorSystem;
+      const { audit } = yield* OwnedState;
+      const insides = makeInsides(system, yield* Cluster);
+      const desk = (message: Acknowledge | AddSilence | RemoveSilence): Effect.Effect<Verdict, CommandError> =>
+        system.ask(INCIDENT_DESK, message, ASK_MS).pipe(
+          Effect.map((value) => (typeof value === "string" ? value : null)),
+          Effect.mapError((error) => new CommandError({ message: error.message })),
+        );
+      const failed = Effect.mapError((error: Error) => new CommandError({ message: error.message }));
+      return CommandsPort.of({
+        acknowledge: (incident, note, who) =>
+          Effect.flatMap(Clock.currentTimeMillis, (at) =>
+            desk({ type: "acknowledge", incident, by: { at, by: who, note } }),
+          ),
+        unacknowledge: (incident) => desk({ type: "acknowledge", incident, by: null }),
+        silence: (match, minutes, reason, who) =>
+          Effect.gen(function* () {
+            const from = yield* Clock.currentTimeMillis;
+            const until = from + minutes * 60_000;
+            const id = randomUUID().slice(0, 8);
+            yield* desk({ type: "silence", silence: { id, match, from, until, reason, by: who } });
+            return { id, until };
+          }),
+        unsilence: (id) => desk({ type: "unsilence", id }),
+        act: insides.act,
+        dump: insides.inspect,
+        audit: {
+          add: (who, action, target, outcome) =>
+            Effect.flatMap(Clock.currentTimeMillis, (at) => failed(audit.add({ at, who, action, target, outcome }))),
+          recent: failed(audit.recent(AUDITS_SHOWN)),
+        },
+        isAdmin: (key) => sameKey(key, adminKey),
+      });
+    }),
+  );
+
 const storeOverview = Effect.gen(function* () {
   const store = yield* Store;
   const writer = yield* Writer;
@@ -164,6 +221,8 @@ const topics = (settings: Settings) =>
         startedAt: yield* Clock.currentTimeMillis,
         agents,
         store: yield* storeOverview,
+        insides: makeInsides(system, cluster),
+        notices: () => replicaNotices(settings, cluster),
       };
       return Topics.of({
         read: (topic) => Effect.zipRight(fresh, readTopic(system, sources, topic)),
@@ -228,6 +287,20 @@ const replicaHealth = ({ claims, peers, waiting }: ClusterShape): PartHealth => 
   return { state: inDoubt > 0 || connected < peers().length ? "degraded" : "up", message: parts.join(", ") };
 };
 
+/** What is wrong with it, as a person must know it. */
+const replicaNotices = (settings: Settings, { claims, peers }: ClusterShape): string[] => {
+  const out: string[] = [];
+  const inDoubt = [...claims().values()].filter((claim) => claim === "in doubt").length;
+  if (inDoubt > 0)
+    out.push(
+      `The state database does not confirm ${inDoubt} parts that this server owns: detection goes on, incidents are not recorded and alerts wait.`,
+    );
+  for (const peer of peers()) if (!peer.connected) out.push(`Replica ${peer.replica.name} is not connected.`);
+  if (settings.state.url !== undefined && settings.clickhouse.url === undefined)
+    out.push("Several servers may run, each with a store of its own: history is split. Set clickhouse.url.");
+  return out;
+};
+
 /** The peers may come once this server listens. */
 const listening = (settings: Settings) =>
   Layer.scopedDiscard(
@@ -245,13 +318,14 @@ export const runServer = (options: ServerOptions) =>
     const settings = yield* settingsOf(options);
     yield* openDataDir(settings.data);
     const key = yield* ensureAgentKey(agentKeyPath(settings.data));
+    const adminKey = yield* ensureAgentKey(adminKeyPath(settings.data));
     const serverId = randomUUID();
     const { host, port } = settings.server;
-    const edges = Layer.mergeAll(topics(settings), historyPort, health, recovery, agentPort).pipe(
+    const edges = Layer.mergeAll(topics(settings), historyPort, health, recovery, agentPort, commands(adminKey)).pipe(
       Layer.provideMerge(AgentLinkLive({ key, serverId })),
       Layer.provide(handler),
       Layer.provideMerge(replicaLayer(settings, actorSettings(settings))),
-      Layer.provideMerge(actors),
+      Layer.provideMerge(actors(settings)),
       Layer.provideMerge(stores(settings)),
     );
     const page = PageHubLive({ serverId, version }).pipe(Layer.provide(WatchersLive));

@@ -57,7 +57,7 @@ export interface ClusterOptions {
   readonly replicated: { readonly key: string; readonly engine: Address } | null;
   /** argument of an actor that is taken up again, from the one that it was first started with */
   readonly argumentOf: (path: ActorPath, saved: unknown) => unknown;
-  /** once the part's actors are here, before messages reach them */
+  /** once the part's actors are here */
   readonly claimed: (part: string) => void;
   /** parts changed hands somewhere: what was under way to them may be lost */
   readonly moved: (parts: readonly string[]) => void;
@@ -164,10 +164,13 @@ const make = (options: ClusterOptions) =>
             router.left(part);
             evict(part);
           }
-          confirm(part, token, true);
+          held.set(part, { claim: "claiming", token, since: now() });
+          router.loading(part);
+          keeper.confirmed(part, token);
           yield* restorePart(system, owned, keeper, part, options.argumentOf);
-          options.claimed(part);
           router.settled(part);
+          options.claimed(part);
+          confirm(part, token, true);
         }).pipe(
           Effect.catchAllCause((cause) =>
             Effect.zipRight(

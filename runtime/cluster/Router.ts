@@ -113,6 +113,11 @@ export class Router implements ActorRouter {
 
   // ——— what the cluster says ———
 
+  /** The part is ours, and its actors are on their way: messages wait for them here. */
+  loading(part: string): void {
+    this.#owners.delete(part);
+  }
+
   /** The part's actors are here now, and take what waited for them. */
   settled(part: string): void {
     this.#here.add(part);

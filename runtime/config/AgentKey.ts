@@ -13,11 +13,13 @@ export class AgentKeyError extends Data.TaggedError("AgentKeyError")<{
   readonly reason: string;
 }> {
   override get message(): string {
-    return `The agent key ${this.path} cannot be used: ${this.reason}`;
+    return `The key ${this.path} cannot be used: ${this.reason}`;
   }
 }
 
 export const agentKeyPath = (dataDir: string): string => join(dataDir, "agent.key");
+/** Gives an operator's hand in the actors; kept and made in the same way. */
+export const adminKeyPath = (dataDir: string): string => join(dataDir, "admin.key");
 
 const MIN_KEY = 16;
 const failed = (path: string) => (cause: unknown) =>

@@ -3,11 +3,15 @@
  * server; holds nothing. What is unknown is 404, what cannot be read now is 503, both with a sentence.
  */
 import { HttpApiBuilder } from "@effect/platform";
-import { Clock, Effect } from "effect";
-import { Api, BadRequest, MAX_HISTORY_MS, NotFound, Unavailable } from "../../schemas/api.ts";
+import { Clock, Effect, Metric } from "effect";
+import { Api, BadRequest, Forbidden, MAX_HISTORY_MS, NotFound, Unavailable } from "../../schemas/api.ts";
 import type { TopicAnswer } from "../../schemas/api.ts";
-import { entriesOf, HistoryPort, Topics } from "./Topics.ts";
+import { CommandsPort, entriesOf, HistoryPort, Topics, type CommandError, type Verdict } from "./Topics.ts";
 
+const refusedTotal = Metric.counter("coroot_admin_refused_total", {
+  description: "requests for an operator's hand without the admin key",
+  incremental: true,
+});
 const READ_WITHIN = "3 seconds";
 
 /** Null when there is no such topic. */
@@ -65,6 +69,74 @@ export const ReadGroupLive = HttpApiBuilder.group(Api, "read", (handlers) =>
     .handle("incident", ({ path }) => one(`incident:${path.id}`, `incident ${path.id}`))
     .handle("agents", () => always("agents"))
     .handle("actors", () => always("console"))
+    .handle("deadLetters", () => always("dead-letters"))
+    .handle("trace", ({ urlParams }) => always(`trace:${urlParams.id}`))
     .handle("actor", ({ urlParams }) => one(`actor:${urlParams.path}`, `actor ${urlParams.path}`))
     .handle("history", ({ urlParams }) => history(urlParams.service, urlParams.from, urlParams.to)),
+);
+
+/** Who asks, as long as there are no accounts. */
+const OPERATOR = "operator";
+const done = { done: true } as const;
+
+const unavailable = Effect.mapError((error: CommandError) => new Unavailable({ message: error.message }));
+
+const verdict = (effect: Effect.Effect<Verdict, CommandError>) =>
+  effect.pipe(
+    unavailable,
+    Effect.flatMap((wrong) => (wrong === null ? Effect.succeed(done) : new NotFound({ message: wrong }))),
+  );
+
+export const IncidentGroupLive = HttpApiBuilder.group(Api, "decide", (handlers) =>
+  handlers
+    .handle("acknowledge", ({ path, payload }) =>
+      Effect.flatMap(CommandsPort, (port) => verdict(port.acknowledge(path.id, payload.note, OPERATOR))),
+    )
+    .handle("unacknowledge", ({ path }) => Effect.flatMap(CommandsPort, (port) => verdict(port.unacknowledge(path.id))))
+    .handle("silences", () => always("silences"))
+    .handle("silence", ({ payload: { match, minutes, reason } }) =>
+      Effect.flatMap(CommandsPort, (port) => unavailable(port.silence(match, minutes, reason, OPERATOR))),
+    )
+    .handle("unsilence", ({ path }) => Effect.flatMap(CommandsPort, (port) => verdict(port.unsilence(path.id)))),
+);
+
+/** First the right, then the log, then the deed: what cannot be audited is not done. */
+const asAdmin = <A, E>(
+  authorization: string | undefined,
+  action: string,
+  target: string,
+  deed: (port: CommandsPort) => Effect.Effect<A, E>,
+) =>
+  Effect.gen(function* () {
+    const port = yield* CommandsPort;
+    const key = /^Bearer (\S+)$/.exec(authorization ?? "")?.[1];
+    if (key === undefined || !port.isAdmin(key)) {
+      refusedTotal.unsafeUpdate(1, []);
+      yield* unavailable(port.audit.add("unknown", action, target, "refused: no admin key"));
+      return yield* new Forbidden({
+        message:
+          "authorization: expected Bearer and the admin key, which is in admin.key in the server's data directory",
+      });
+    }
+    yield* unavailable(port.audit.add("admin", action, target, "allowed"));
+    return yield* deed(port);
+  });
+
+const nobody = (path: string) => new NotFound({ message: `there is no actor ${path}` });
+
+export const AdminGroupLive = HttpApiBuilder.group(Api, "admin", (handlers) =>
+  handlers
+    .handle("act", ({ headers, payload: { action, path } }) =>
+      asAdmin(headers.authorization, action, path, (port) =>
+        Effect.flatMap(port.act(action, path), (node) => (node === null ? nobody(path) : Effect.succeed({ node }))),
+      ),
+    )
+    .handle("dump", ({ headers, urlParams: { path } }) =>
+      asAdmin(headers.authorization, "dump", path, (port) =>
+        Effect.flatMap(port.dump(path), (dump) => (dump === null ? nobody(path) : Effect.succeed(dump))),
+      ),
+    )
+    .handle("audit", ({ headers }) =>
+      asAdmin(headers.authorization, "read the audit log", "", (port) => unavailable(port.audit.recent)),
+    ),
 );

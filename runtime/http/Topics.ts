@@ -30,6 +30,37 @@ export interface HistoryPort {
 }
 export const HistoryPort = Context.GenericTag<HistoryPort>("runtime/http/HistoryPort");
 
+/** Null: it was done; else what is wrong with the request. */
+export type Verdict = string | null;
+
+export class CommandError extends Data.TaggedError("CommandError")<{ readonly message: string }> {}
+
+/** What may be told to the actors from outside. `who` is for timelines and the audit log. */
+export interface CommandsPort {
+  readonly acknowledge: (incident: string, note: string, who: string) => Effect.Effect<Verdict, CommandError>;
+  readonly unacknowledge: (incident: string) => Effect.Effect<Verdict, CommandError>;
+  readonly silence: (
+    match: string,
+    minutes: number,
+    reason: string,
+    who: string,
+  ) => Effect.Effect<{ readonly id: string; readonly until: number }, CommandError>;
+  readonly unsilence: (id: string) => Effect.Effect<Verdict, CommandError>;
+  /** name of the replica that did it; null: nobody has that path */
+  readonly act: (action: "pause" | "resume" | "drain" | "restart", path: string) => Effect.Effect<string | null>;
+  /** everything that the console knows of an actor, secrets masked */
+  readonly dump: (path: string) => Effect.Effect<unknown>;
+  readonly audit: {
+    readonly add: (who: string, action: string, target: string, outcome: string) => Effect.Effect<void, CommandError>;
+    readonly recent: Effect.Effect<
+      readonly { at: number; who: string; action: string; target: string; outcome: string }[],
+      CommandError
+    >;
+  };
+  readonly isAdmin: (key: string) => boolean;
+}
+export const CommandsPort = Context.GenericTag<CommandsPort>("runtime/http/CommandsPort");
+
 export interface PartHealth {
   readonly state: "up" | "starting" | "degraded" | "down";
   readonly message: string;

@@ -20,13 +20,38 @@ const why = (error: unknown): string => {
   return cause instanceof Error && "code" in cause ? String(cause.code) : error.message;
 };
 
-export const askJson = async (server: URL, path: string, timeoutMs = 10_000): Promise<unknown> => {
+export interface Asking {
+  readonly method?: "POST" | "DELETE";
+  readonly headers?: Readonly<Record<string, string>>;
+  /** sent as JSON */
+  readonly body?: object;
+  readonly timeoutMs?: number;
+}
+
+/** What the server says is wrong, in its own words. */
+const sentence = (text: string): string => {
+  try {
+    const answer: unknown = JSON.parse(text);
+    return isFields(answer) && typeof answer["message"] === "string" ? `: ${answer["message"]}` : "";
+  } catch {
+    return "";
+  }
+};
+
+export const askJson = async (server: URL, path: string, asking: Asking = {}): Promise<unknown> => {
+  const { method = "GET", headers = {}, body, timeoutMs = 10_000 } = asking;
   const address = new URL(path, server);
   let response: Response;
   try {
     response = await fetch(address, {
       signal: AbortSignal.timeout(timeoutMs),
-      headers: { accept: "application/json" },
+      method,
+      headers: {
+        accept: "application/json",
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...headers,
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
   } catch (error) {
     throw new CommandError(
@@ -36,7 +61,11 @@ export const askJson = async (server: URL, path: string, timeoutMs = 10_000): Pr
     );
   }
   if (!response.ok)
-    throw new CommandError(EXIT.failure, `${address.href} answered ${response.status} ${response.statusText}`, "");
+    throw new CommandError(
+      EXIT.failure,
+      `${address.href} answered ${response.status} ${response.statusText}${sentence(await response.text())}`,
+      "",
+    );
   try {
     return await response.json();
   } catch (error) {
@@ -61,7 +90,7 @@ export interface Answer {
 
 /** A topic of the server: its entries, without their keys. An answer of another shape is refused. */
 export const askRows = async (server: URL, path: string, timeoutMs?: number): Promise<Answer> => {
-  const answer = await askJson(server, path, timeoutMs);
+  const answer = await askJson(server, path, timeoutMs === undefined ? {} : { timeoutMs });
   if (isFields(answer) && isFields(answer["entries"]) && typeof answer["nowMs"] === "number") {
     const rows = Object.values(answer["entries"]);
     if (rows.every(isFields)) return { nowMs: answer["nowMs"], rows };

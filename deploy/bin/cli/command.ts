@@ -39,12 +39,18 @@ export interface Values {
   readonly text: (name: string) => string | undefined;
   readonly number: (name: string) => number | undefined;
   readonly on: (name: string) => boolean;
+  /** arguments that are no flags */
+  readonly operands: readonly string[];
 }
 
 export interface Command {
   readonly name: string;
   readonly summary: string;
   readonly flags: Readonly<Record<string, Flag>>;
+  /** what it takes beside flags, as help shows it; left out: nothing */
+  readonly operands?: string;
+  /** further lines of help */
+  readonly about?: readonly string[];
   readonly examples: readonly string[];
   /** left out of the list of commands */
   readonly internal?: boolean;
@@ -98,10 +104,15 @@ export const readArguments = (command: Command, args: readonly string[]): Values
   );
   const { tokens } = parseArgs({ args: [...args], options, strict: false, allowPositionals: true, tokens: true });
   const given = new Map<string, string | true>();
+  const operands: string[] = [];
   for (const token of tokens) {
     if (token.kind === "option-terminator") continue;
-    if (token.kind === "positional")
-      throw usageError(command.name, `${command.name} takes no argument "${token.value}"`);
+    if (token.kind === "positional") {
+      if (command.operands === undefined)
+        throw usageError(command.name, `${command.name} takes no argument "${token.value}"`);
+      operands.push(token.value);
+      continue;
+    }
     const flag = command.flags[token.name];
     if (flag === undefined) {
       const meant = nearest(token.name, Object.keys(command.flags));
@@ -131,6 +142,7 @@ export const readArguments = (command: Command, args: readonly string[]): Values
       return typeof value === "string" ? toNumber(command.name, name, value) : undefined;
     },
     on: (name) => given.get(name) === true,
+    operands,
   };
 };
 
@@ -145,7 +157,8 @@ export const commandHelp = (command: Command): string => {
   );
   return [
     `${command.summary}\n`,
-    `Usage: coroot ${command.name}${flags.length > 0 ? " [flags]" : ""}\n`,
+    `Usage: coroot ${command.name}${command.operands === undefined ? "" : ` ${command.operands}`}${flags.length > 0 ? " [flags]" : ""}\n`,
+    ...(command.about === undefined ? [] : [`${command.about.map((line) => `  ${line}`).join("\n")}\n`]),
     `Flags:\n${aligned([...flags, ["--help", "this text"]])}\n`,
     `Examples:\n${command.examples.map((line) => `  ${line}`).join("\n")}\n`,
     EXIT_HELP,

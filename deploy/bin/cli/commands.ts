@@ -135,6 +135,70 @@ const agents: Command = {
   run: async (values) => (await import("./lists.ts")).agents(values),
 };
 
+const ackCommand: Command = {
+  name: "ack",
+  summary: "say that somebody has an incident in hand: only its end is alerted then",
+  operands: "<incident>",
+  flags: {
+    server: askFlags.server,
+    note: text("TEXT", "for the timeline"),
+    undo: toggle("take the acknowledgement back"),
+  },
+  examples: ["coroot ack t0k3x81a2b --note 'rolling back'", "coroot ack t0k3x81a2b --undo"],
+  run: async (values) => (await import("./decide.ts")).ack(values),
+};
+
+const silenceCommand: Command = {
+  name: "silence",
+  summary: "keep the alerts of services back for a while",
+  operands: "[list | add <service or incident> | remove <id>]",
+  flags: {
+    ...askFlags,
+    minutes: whole("N", "how long, at most 43200 (with add)"),
+    reason: text("TEXT", "why, for whoever wonders (with add)"),
+  },
+  examples: [
+    "coroot silence",
+    "coroot silence add 'default/shop/*' --minutes 60 --reason 'load test'",
+    "coroot silence remove 1f0c2a9b",
+  ],
+  run: async (values) => (await import("./decide.ts")).silence(values),
+};
+
+const actorCommand: Command = {
+  name: "actor",
+  summary: "look into the server's actors, act on one, or replay a recording",
+  operands:
+    "[list | show | trace | dead-letters | pause | resume | drain | restart | dump | audit | replay] [argument]",
+  about: [
+    "list                     every actor of all replicas",
+    "show <path>              one actor: its figures, its state, its last messages",
+    "trace <number>           the way of one message through the actors",
+    "dead-letters             messages that nobody handled, and why",
+    "pause|resume <path>      hold its messages, let it go on      (admin key)",
+    "drain <path>             let it handle what waits, then end    (admin key)",
+    "restart <path>           from its last snapshot                (admin key)",
+    "dump <path>              everything about it as JSON           (admin key)",
+    "audit                    who did what                          (admin key)",
+    "replay <file>            a recording, offline, to the same states",
+  ],
+  flags: {
+    ...askFlags,
+    kind: text("KIND", "only actors of this kind (list)"),
+    "admin-key": text("FILE", "the admin key (default: admin.key in the data folder)"),
+    data: dataFlag,
+    config: serverFlags.config,
+    until: text("TIME", "replay no further than this"),
+    effects: toggle("one JSON line for each thing that the actor wanted done (replay)"),
+  },
+  examples: [
+    "coroot actor list --kind service",
+    "coroot actor restart incident-desk",
+    "coroot actor replay /var/lib/coroot/recordings/incident-desk-1700000000000.rec --effects",
+  ],
+  run: async (values) => (await import("./actor.ts")).actor(values),
+};
+
 const versionCommand: Command = {
   name: "version",
   summary: "print the version",
@@ -157,5 +221,8 @@ export const commands: readonly Command[] = [
   incidents,
   services,
   agents,
+  ackCommand,
+  silenceCommand,
+  actorCommand,
   versionCommand,
 ];

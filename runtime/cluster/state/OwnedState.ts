@@ -9,6 +9,8 @@ import { bounded, StateError } from "./StateDatabase.ts";
 
 /** Snapshots of one path that could not be read: so many are kept. */
 const ASIDE_KEPT = 20;
+/** Entries of the audit log: the newest are kept. */
+const AUDIT_KEPT = 10_000;
 /** A replica that was not seen for this long is not listed. */
 const REPLICA_GONE_MS = 60_000;
 
@@ -36,6 +38,15 @@ export interface ReplicaRow {
   readonly version: string;
 }
 
+/** What an operator did, or tried to do. */
+export interface AuditEntry {
+  readonly at: number;
+  readonly who: string;
+  readonly action: string;
+  readonly target: string;
+  readonly outcome: string;
+}
+
 export interface OwnedStateShape {
   /** Raises the part's fencing token and gives it: whoever holds an older one writes nothing any more. */
   readonly claim: (part: string, owner: string) => Effect.Effect<number, StateError>;
@@ -55,6 +66,11 @@ export interface OwnedStateShape {
     readonly heartbeat: (id: string) => Effect.Effect<void, StateError>;
     readonly list: Effect.Effect<readonly ReplicaRow[], StateError>;
     readonly remove: (id: string) => Effect.Effect<void, StateError>;
+  };
+  readonly audit: {
+    readonly add: (entry: AuditEntry) => Effect.Effect<void, StateError>;
+    /** newest first */
+    readonly recent: (limit: number) => Effect.Effect<readonly AuditEntry[], StateError>;
   };
   /** A secret that all replicas share; made by the first that asks. */
   readonly secret: (name: string) => Effect.Effect<string, StateError>;
@@ -210,6 +226,25 @@ const make = (partitions: number) =>
         }).pipe(bounded("list of replicas")),
         remove: (id) =>
           sql`DELETE FROM coroot_replicas WHERE id = ${id}`.pipe(Effect.asVoid, bounded("list of replicas")),
+      },
+
+      audit: {
+        add: ({ at, who, action, target, outcome }) =>
+          Effect.gen(function* () {
+            const id = `${at.toString(36)}-${randomBytes(6).toString("base64url")}`;
+            yield* sql`
+              INSERT INTO coroot_audit (id, at, who, action, target, outcome)
+              VALUES (${id}, ${at}, ${who}, ${action}, ${target}, ${outcome})`;
+            yield* sql`
+              DELETE FROM coroot_audit WHERE id IN (
+                SELECT id FROM coroot_audit ORDER BY at DESC LIMIT 100 OFFSET ${AUDIT_KEPT})`;
+          }).pipe(bounded("audit log")),
+        recent: (limit) =>
+          sql<Omit<AuditEntry, "at"> & { readonly at: number | bigint | string }>`
+            SELECT at, who, action, target, outcome FROM coroot_audit ORDER BY at DESC LIMIT ${limit}`.pipe(
+            Effect.map((rows) => rows.map((row): AuditEntry => ({ ...row, at: Number(row.at) }))),
+            bounded("audit log"),
+          ),
       },
 
       secret: (name) => recorded(`secret:${name}`, randomBytes(32).toString("base64url")),

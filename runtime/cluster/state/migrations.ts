@@ -31,6 +31,10 @@ const STEPS: readonly Step[] = [
       `CREATE TABLE coroot_replicas (
         id TEXT PRIMARY KEY, name TEXT NOT NULL, link_url TEXT NOT NULL, engine_host TEXT NOT NULL,
         engine_port INTEGER NOT NULL, version TEXT NOT NULL, started_at BIGINT NOT NULL, seen_at BIGINT NOT NULL)`,
+      `CREATE TABLE coroot_audit (
+        id TEXT PRIMARY KEY, at BIGINT NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL, target TEXT NOT NULL,
+        outcome TEXT NOT NULL)`,
+      "CREATE INDEX coroot_audit_at ON coroot_audit (at)",
     ],
   },
 ];

@@ -7,7 +7,15 @@ import { Context, Effect, Exit, Layer, Logger, PubSub, Scope, Stream } from "eff
 import { WebSocket } from "ws";
 import { HttpServer, HttpServerLive } from "../../../runtime/http/Server.ts";
 import { PageHub, PageHubLive } from "../../../runtime/http/PageHub.ts";
-import { HealthPort, HistoryError, HistoryPort, Topics, Watchers, WatchersLive } from "../../../runtime/http/Topics.ts";
+import {
+  CommandsPort,
+  HealthPort,
+  HistoryError,
+  HistoryPort,
+  Topics,
+  Watchers,
+  WatchersLive,
+} from "../../../runtime/http/Topics.ts";
 import type { PartHealth } from "../../../runtime/http/Topics.ts";
 import { AgentHandler } from "../../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../../runtime/ingest/AgentLink.ts";
@@ -20,6 +28,9 @@ export interface World {
   readonly topics: Map<string, Map<string, unknown>>;
   readonly reads: string[];
   readonly failing: Set<string>;
+  readonly commands: CommandsPort;
+  /** what was asked of the commands, and the audit log */
+  readonly told: string[];
   health: Record<string, PartHealth>;
   history: (from: number, to: number) => Effect.Effect<readonly SliPointRow[], HistoryError>;
 }
@@ -61,6 +72,7 @@ export const serverLayer = (world: World, changed: PubSub.PubSub<void>, port: nu
       }),
     ),
     Layer.succeed(HistoryPort, { sliPoints: (_, from, to) => world.history(from, to) }),
+    Layer.succeed(CommandsPort, CommandsPort.of(world.commands)),
     Layer.succeed(HealthPort, { parts: Effect.sync(() => world.health) }),
     WatchersLive,
   );
@@ -73,12 +85,38 @@ export const serverLayer = (world: World, changed: PubSub.PubSub<void>, port: nu
   );
 };
 
-export const makeWorld = (): World => ({
-  topics: new Map([["overview", new Map([["overview", { services: 0 }]])]]),
-  reads: [],
-  failing: new Set(),
-  health: { store: { state: "up", message: "" } },
-  history: () => Effect.succeed([]),
+export const ADMIN_KEY = "the-admin-key-of-this-test";
+
+export const makeWorld = (): World => {
+  const told: string[] = [];
+  const note = (text: string): null => {
+    told.push(text);
+    return null;
+  };
+  const commands: CommandsPort = {
+    acknowledge: (id, text, who) =>
+      Effect.sync(() => (id === "known" ? note(`ack ${id} ${text} ${who}`) : `there is no open incident ${id}`)),
+    unacknowledge: (id) => Effect.sync(() => note(`unack ${id}`)),
+    silence: (match, minutes) => Effect.sync(() => (note(`silence ${match} ${minutes}`), { id: "s1", until: 1 })),
+    unsilence: (id) => Effect.sync(() => (id === "s1" ? note("unsilence") : `there is no silence ${id}`)),
+    act: (action, path) => Effect.sync(() => (path === "a" ? (note(`${action} ${path}`), "n1") : null)),
+    dump: (path) => Effect.succeed(path === "a" ? { state: 1 } : null),
+    audit: {
+      add: (who, action, target, outcome) =>
+        Effect.sync(() => void told.push(`audit ${who} ${action} ${target} ${outcome}`)),
+      recent: Effect.succeed([]),
+    },
+    isAdmin: (key) => key === ADMIN_KEY,
+  };
+  return { ...plainWorld(), commands, told };
+};
+
+const plainWorld = () => ({
+  topics: new Map([["overview", new Map<string, unknown>([["overview", { services: 0 }]])]]),
+  reads: [] as string[],
+  failing: new Set<string>(),
+  health: { store: { state: "up", message: "" } } as Record<string, PartHealth>,
+  history: (): Effect.Effect<readonly SliPointRow[], HistoryError> => Effect.succeed([]),
 });
 
 export const makePage = (): string => {

@@ -1,0 +1,178 @@
+/**
+ * Three servers on one PostgreSQL, with the real agent link reporting to them: what a dead, a stopping and a cut-off
+ * server must not lose. Alerts are counted as a receiver does that de-duplicates by key.
+ */
+import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import type { IncidentCard, Overview } from "../../schemas/wire/page.ts";
+import { describeWith } from "../capabilities.ts";
+import { Deployment, type Replica } from "./Deployment.ts";
+import { FleetAgent } from "./FleetAgent.ts";
+import { until } from "./until.ts";
+
+const SERVICES = 40;
+
+let deployment: Deployment;
+let agent: FleetAgent;
+
+/** Keys of the transitions that arrived, each once, in order. */
+const transitions = (): string[] => [...new Set(deployment.alerts.map(({ key }) => key))];
+const nameOf = (i: number): string => `svc-${i}`;
+
+const incidentOf = async (replica: Replica, service: string): Promise<IncidentCard | undefined> =>
+  (await replica.incidents()).find((card) => card.service.endsWith(`/${service}`) && card.status !== "blip");
+
+const whenOpen = (replica: Replica, service: string, withinMs = 40_000): Promise<IncidentCard> =>
+  until(`an open incident of ${service} on ${replica.name}`, withinMs, async () => {
+    const card = await incidentOf(replica, service);
+    return card?.status === "open" ? card : undefined;
+  });
+const whenResolved = (replica: Replica, id: string, withinMs = 90_000): Promise<true> =>
+  until(`the end of ${id}`, withinMs, async () =>
+    (await replica.incidents()).some((card) => card.id === id && card.status === "resolved") ? true : undefined,
+  );
+const whenSeen = (replica: Replica, withinMs = 40_000): Promise<true> =>
+  until(`all services on ${replica.name}`, withinMs, async () =>
+    Object.keys(await replica.entries("/api/services")).length > SERVICES ? true : undefined,
+  );
+const replica = (i: number): Replica => {
+  const found = deployment.replicas[i];
+  if (found === undefined) throw new Error(`no replica ${i}`);
+  return found;
+};
+/** The replica that has the incident desk. */
+const withMain = async (): Promise<Replica> => {
+  for (const one of deployment.living)
+    if ((await one.actors("incident-desk")).some((actor) => actor.node === one.name)) return one;
+  throw new Error("nobody has the incident desk");
+};
+
+/** Counted minutes of all services: requests and bad ones, as the store has them in the end. */
+const ledger = async (): Promise<{ total: number; bad: number }> => {
+  const [row] = await deployment.query<{ total: string; bad: string }>(
+    `SELECT sum(t) AS total, sum(b) AS bad FROM (
+       SELECT argMax(total, version) AS t, argMax(bad, version) AS b FROM coroot.sli_minutes GROUP BY service, minute)`,
+  );
+  return { total: Number(row?.total ?? 0), bad: Number(row?.bad ?? 0) };
+};
+
+describeWith(["postgres", "chdb"], "three servers", () => {
+  beforeAll(async () => {
+    deployment = await Deployment.start();
+    await deployment.settled();
+    agent = await FleetAgent.start({ id: "n1", key: deployment.key, urls: deployment.agentUrls, services: SERVICES });
+    for (const one of deployment.living) await whenSeen(one);
+  }, 120_000);
+  afterAll(async () => {
+    await agent?.close();
+    await deployment?.stop();
+  }, 60_000);
+  afterEach(({ task }) => {
+    if (task.result?.state !== "fail") return;
+    for (const { name, log } of deployment.replicas) process.stderr.write(`=== ${name}\n${log}\n`);
+  });
+
+  it("share the services, and each of them shows all and reaches every actor", async () => {
+    const owned = await Promise.all(deployment.living.map((one) => one.owned()));
+    expect(owned.every((n) => n > 20)).toBe(true);
+    for (const one of deployment.living) {
+      const services = Object.keys(await one.entries("/api/services"));
+      const pages = await Promise.all(
+        services.slice(0, 12).map((id) => one.entries(`/api/service?id=${encodeURIComponent(id)}`)),
+      );
+      for (const page of pages) expect(page["card"]).toBeDefined();
+      const nodes = new Set((await one.actors("service")).map((actor) => actor.node));
+      expect([...nodes].toSorted()).toEqual(["r1", "r2", "r3"]);
+    }
+  });
+
+  it("lose nothing when the one with the incident desk is killed in the middle of an incident", async () => {
+    agent.failing.add(3);
+    const victim = await withMain();
+    const before = await whenOpen(victim, nameOf(3));
+    await until("the alert", 15_000, () => (transitions().includes(`${before.id}:opened`) ? true : undefined));
+    agent.failing.add(7);
+    await victim.end("SIGKILL");
+    const [witness] = deployment.living;
+    if (witness === undefined) throw new Error("nobody is left");
+    await deployment.settled(30_000);
+    await whenSeen(witness);
+    const again = await whenOpen(witness, nameOf(3));
+    expect(again.id).toBe(before.id);
+    const other = await whenOpen(witness, nameOf(7));
+    // Both are called by the same client, so they may be one incident; either way each is alerted once.
+    await until("the alert of the second", 20_000, () =>
+      transitions().includes(`${other.id}:opened`) ? true : undefined,
+    );
+    agent.failing.clear();
+    for (const id of new Set([before.id, other.id])) {
+      await whenResolved(witness, id);
+      await until("the last alert", 20_000, () => (transitions().includes(`${id}:resolved`) ? true : undefined));
+    }
+    const opened = transitions().filter((key) => key.endsWith(":opened"));
+    const cards = (await witness.incidents()).filter((card) => card.openedAt !== null);
+    expect(opened.toSorted()).toEqual(cards.map((card) => `${card.id}:opened`).toSorted());
+    await victim.start();
+    await deployment.settled();
+  }, 240_000);
+
+  it("hand over before one stops", async () => {
+    const leaver = replica(1);
+    const took = await leaver.end("SIGTERM");
+    const [witness] = deployment.living;
+    if (witness === undefined) throw new Error("nobody is left");
+    await deployment.settled(10_000);
+    expect(took).toBeLessThan(8_000);
+    await whenSeen(witness);
+    await leaver.start();
+    await deployment.settled();
+  }, 120_000);
+
+  it("go on without the database: suspected in time, and exactly one alert once it is back", async () => {
+    const desk = await withMain();
+    const known = transitions().length;
+    await deployment.postgres.kill();
+    await until("claims in doubt", 45_000, async () => {
+      const { parts } = await desk.get<{ parts: Record<string, { message: string }> }>("/health");
+      return parts["replica"]?.message.includes("in doubt") === true ? true : undefined;
+    });
+    agent.failing.add(11);
+    const began = performance.now();
+    await until("the suspicion", 15_000, async () => await incidentOf(desk, nameOf(11)));
+    expect(performance.now() - began).toBeLessThan(10_000);
+    const { overview } = await desk.entries<Overview>("/api/overview");
+    expect(overview?.notices.join("\n")).toContain("state database");
+    // The incident opens after its hold time, and must stay silent.
+    await whenOpen(desk, nameOf(11));
+    expect(transitions()).toHaveLength(known);
+    await deployment.postgres.up();
+    const opened = await until("the alert", 60_000, () =>
+      transitions()
+        .slice(known)
+        .find((key) => key.endsWith(":opened")),
+    );
+    agent.failing.clear();
+    await until("the last alert", 90_000, () =>
+      transitions().includes(opened.replace(":opened", ":resolved")) ? true : undefined,
+    );
+    expect(
+      transitions()
+        .slice(known)
+        .filter((key) => key.endsWith(":opened")),
+    ).toEqual([opened]);
+    await deployment.settled();
+  }, 300_000);
+
+  it("count every request, whoever died", async () => {
+    agent.pause();
+    const sent = { total: 0, bad: 0 };
+    for (const { total, bad } of agent.sent.values()) {
+      sent.total += total;
+      sent.bad += bad;
+    }
+    const counted = await until("the last minute in the store", 150_000, async () => {
+      const now = await ledger();
+      return now.total >= sent.total ? now : undefined;
+    });
+    expect(counted).toEqual(sent);
+  }, 180_000);
+});
