@@ -15,12 +15,14 @@ import { incidentDesk, type DeskArgument } from "./incident/IncidentDesk.ts";
 import { rcaCoordinator } from "./rca/RcaCoordinator.ts";
 import { INCIDENT_DESK, servicePath, type ServiceArgument, type SloSettings } from "./service/messages.ts";
 import { serviceActor } from "./service/ServiceActor.ts";
+import type { Grouping } from "./topology/grouping.ts";
 import { TOPOLOGY } from "./topology/messages.ts";
-import { topologyActor } from "./topology/TopologyActor.ts";
+import { topologyActor, type TopologyArgument } from "./topology/TopologyActor.ts";
 
 export interface ActorSettings {
   readonly slo: SloSettings;
   readonly webhooks: readonly WebhookArgument[];
+  readonly grouping: Grouping;
   /** where the page is, for links in alerts */
   readonly url: string;
 }
@@ -41,8 +43,10 @@ export const registerActors = (system: ActorSystemShape): void => {
 export const startMain = (system: ActorSystemShape, settings: ActorSettings): void => {
   for (const webhook of settings.webhooks) system.spawn(sinkPath(webhook.name), webhookSink.kind, webhook);
   system.spawn(INCIDENT_DESK, incidentDesk.kind, deskArgument(settings));
-  system.spawn(TOPOLOGY, topologyActor.kind, { slo: settings.slo });
+  system.spawn(TOPOLOGY, topologyActor.kind, topologyArgument(settings));
 };
+
+const topologyArgument = ({ slo, grouping }: ActorSettings): TopologyArgument => ({ slo, grouping });
 
 const deskArgument = ({ webhooks, url }: ActorSettings): DeskArgument => ({
   sinks: webhooks.map((webhook) => sinkPath(webhook.name)),
@@ -54,7 +58,7 @@ export const argumentNow =
   (settings: ActorSettings) =>
   (path: ActorPath, saved: unknown): unknown => {
     if (path === INCIDENT_DESK) return deskArgument(settings);
-    if (path === TOPOLOGY) return { slo: settings.slo };
+    if (path === TOPOLOGY) return topologyArgument(settings);
     return path.startsWith(SERVICES) ? { ...(saved as ServiceArgument), slo: settings.slo } : saved;
   };
 

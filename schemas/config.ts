@@ -133,6 +133,27 @@ const Recording = Schema.Struct({
   maxBytes: field(whole(1024, 2 ** 40), 512 * 1024 * 1024),
 });
 
+const Services = Schema.Struct({
+  /** several services that are one, by globs over their ids (cluster/namespace/Kind/name, * stands for anything) */
+  custom: field(
+    Schema.Array(
+      Schema.Struct({
+        name: named("expected a name"),
+        match: Schema.NonEmptyArray(named("expected a service id in which * stands for anything")),
+      }),
+    ),
+    [],
+  ),
+  /** globs by category, beside the built-in ones of control-plane and monitoring */
+  categories: field(
+    Schema.Record({
+      key: Schema.String,
+      value: Schema.Array(named("expected a service id in which * stands for anything")),
+    }),
+    {},
+  ),
+});
+
 const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
 
 export const Config = Schema.Struct({
@@ -153,6 +174,7 @@ export const Config = Schema.Struct({
   replica: Schema.optionalWith(Replica, { exact: true, default: () => Replica.make({}) }),
   alerts: Schema.optionalWith(Alerts, { exact: true, default: () => Alerts.make({}) }),
   slo: Schema.optionalWith(Slo, { exact: true, default: () => Slo.make({}) }),
+  services: Schema.optionalWith(Services, { exact: true, default: () => Services.make({}) }),
   recording: Schema.optionalWith(Recording, { exact: true, default: () => Recording.make({}) }),
   agent: Schema.optionalWith(Agent, { exact: true, default: () => Agent.make({}) }),
   log: field(Schema.Literal(...LOG_LEVELS).annotations(says(`expected one of ${LOG_LEVELS.join(", ")}`)), "info"),

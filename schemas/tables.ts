@@ -154,11 +154,27 @@ export const TABLES = {
     ttlFrom: "ts",
     ttlDays: 7,
   },
+  map_edges: {
+    name: "map_edges",
+    columns: [
+      text("source"),
+      text("target"),
+      // never changes in the life of a call, so all its versions share a partition
+      instant("first"),
+      instant("last"),
+      { name: "version", type: "UInt64", codec: "ZSTD(1)" },
+    ],
+    engine: "ReplacingMergeTree(version)",
+    orderBy: "(source, target, first)",
+    day: "first",
+    ttlFrom: "toDateTime(last)",
+    ttlDays: 35,
+  },
 } as const satisfies Record<string, TableDefinition>;
 
 export type TableName = keyof typeof TABLES;
 /** Tables whose rows the server makes itself; they may be lost under pressure, with a count. */
-export type DerivedTable = "incidents" | "events" | "sli_minutes" | "sli_points";
+export type DerivedTable = "incidents" | "events" | "sli_minutes" | "sli_points" | "map_edges";
 
 export interface IncidentRow {
   readonly id: string;
@@ -207,7 +223,17 @@ export interface SliPointRow {
   readonly memory: number | null;
 }
 
+/** A call from its first evidence to its last. Written again, with the last as version, while it goes on. */
+export interface MapEdgeRow {
+  readonly source: string;
+  readonly target: string;
+  readonly first: number;
+  readonly last: number;
+  readonly version: number;
+}
+
 export interface DerivedRow {
+  readonly map_edges: MapEdgeRow;
   readonly incidents: IncidentRow;
   readonly events: EventRow;
   readonly sli_minutes: SliMinuteRow;

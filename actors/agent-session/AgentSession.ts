@@ -12,6 +12,7 @@ import {
   type Message,
   type Reply,
   type Tick,
+  type Undelivered,
 } from "../../runtime/actor/Behavior.ts";
 import { serviceId, type ServiceId } from "../../schemas/service.ts";
 import { addressText, ADDRESS_BYTES } from "../../schemas/wire/address.ts";
@@ -21,20 +22,33 @@ import {
   type EdgeDefinition,
   type InstanceDefinition,
   type InstanceEvent,
+  type VipDefinition,
 } from "../../schemas/wire/observe.ts";
 import type { DecodedObserve } from "../../schemas/wire/codec.ts";
 import type { EdgeWindow, InstanceWindow, Observe, RequestWindow, ServiceEvent, Side } from "../service/messages.ts";
 import { servicePath } from "../service/messages.ts";
-import { TOPOLOGY, type Forget, type KnownListen, type Learn, type Resolved } from "../topology/messages.ts";
+import { grouped, type Grouped, type Grouping } from "../topology/grouping.ts";
+import {
+  TOPOLOGY,
+  type Forget,
+  type KnownInstance,
+  type KnownListen,
+  type Learn,
+  type Missing,
+  type Resolved,
+} from "../topology/messages.ts";
 
 const LOST_AFTER_MS = 30_000;
 const MAX_WAITING = 30;
+const MISSED_EVERY_MS = 3_000;
+const IN_USE_EVERY_MS = 10_000;
 /** Parts of one replica are taken over one after the other: the agent comes again once for all of them. */
 const REWIND_AFTER_MS = 1_500;
 const rewindNow: RewindNow = { type: "rewind-now" };
 
 export interface SessionArgument {
   readonly agent: string;
+  readonly grouping: Grouping;
 }
 
 /** A connection was accepted: its dictionary starts anew. */
@@ -77,6 +91,7 @@ export type SessionMessage =
   | Rewind
   | RewindNow
   | Relearn
+  | Undelivered
   | Reply
   | Tick;
 
@@ -94,6 +109,7 @@ interface SessionEdge {
 
 interface SessionState {
   readonly agent: string;
+  readonly groups: Grouped;
   epoch: number;
   node: string;
   cluster: string;
@@ -102,11 +118,19 @@ interface SessionState {
   lastWindow: number;
   /** server second of window 0, so that a window's second follows from its number and not from the jitter of its end */
   base: number | null;
-  readonly instances: Map<number, { readonly definition: InstanceDefinition; readonly service: ServiceId }>;
+  readonly instances: Map<number, KnownInstance & { readonly definition: InstanceDefinition }>;
   readonly edges: Map<number, SessionEdge>;
   unresolved: number;
   /** the agent's complete list of listening sockets, as it was last told */
   listens: readonly KnownListen[] | null;
+  vips: readonly VipDefinition[];
+  /** newest window whose dictionary was taken */
+  toldWindow: number;
+  /** edges in use that the topology was not told of yet, and when it was told last */
+  readonly inUse: Set<number>;
+  inUseToldAt: number;
+  /** services that nobody had, and when that was said */
+  readonly missed: Map<ServiceId, number>;
   /** everything that the agent keeps has been sent to this session since it started or was told to rewind */
   complete: boolean;
   readonly waiting: Window[];
@@ -130,13 +154,15 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
     rewind: "refuse",
     "rewind-now": "refuse",
     relearn: "refuse",
+    undelivered: "refuse",
     reply: "refuse",
     tick: "refuse",
   },
   ticks: true,
-  initial: (_path, { agent }, now) => [
+  initial: (_path, { agent, grouping }, now) => [
     {
       agent,
+      groups: grouped(grouping),
       epoch: 0,
       node: "",
       cluster: "default",
@@ -148,6 +174,11 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
       edges: new Map(),
       unresolved: 0,
       listens: null,
+      vips: [],
+      toldWindow: -1,
+      inUse: new Set(),
+      inUseToldAt: 0,
+      missed: new Map(),
       complete: false,
       waiting: [],
       active: new Map(),
@@ -167,7 +198,7 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
         state.disconnectedAt = now;
         return [state, []];
       case "window":
-        return [state, window(state, message)];
+        return [state, window(state, message, now)];
       case "resolved":
         return [state, resolved(state, message)];
       case "have":
@@ -180,7 +211,9 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
         return [state, state.connected ? [{ kind: "perform", port: "agent-link", request, tag: null }] : []];
       }
       case "relearn":
-        return [state, [send(TOPOLOGY, everything(state))]];
+        return [state, [send(TOPOLOGY, everything(state, now))]];
+      case "undelivered":
+        return [state, missing(state, message.to, now)];
       case "reply":
         return [state, []];
       case "tick":
@@ -217,6 +250,7 @@ const connected = (state: SessionState, message: Connected): ActorEffect[] => {
   state.instances.clear();
   state.edges.clear();
   state.active.clear();
+  state.toldWindow = -1;
   state.waiting.length = 0;
   state.unresolved = 0;
   const forget: Forget = { type: "forget", agent: state.agent, lost: false };
@@ -226,20 +260,46 @@ const connected = (state: SessionState, message: Connected): ActorEffect[] => {
 const have = (state: SessionState): { epoch: number; window: number } | null =>
   state.complete && state.lastWindow >= 0 ? { epoch: state.epoch, window: state.lastWindow } : null;
 
-const everything = (state: SessionState): Learn => ({
-  type: "learn",
+/** Nobody has a service that is observed here: the topology starts it. Said once in a while, not with each window. */
+const missing = (state: SessionState, path: string, now: number): ActorEffect[] => {
+  for (const { service, kind, serviceType } of state.instances.values()) {
+    if (servicePath(service) !== path) continue;
+    if (now - (state.missed.get(service) ?? Number.NEGATIVE_INFINITY) < MISSED_EVERY_MS) return [];
+    state.missed.set(service, now);
+    const message: Missing = { type: "missing", service, kind, serviceType };
+    return [send(TOPOLOGY, message)];
+  }
+  return [];
+};
+
+/** What a Learn says beside what it is about. */
+const about = (state: SessionState, at: number) => ({
+  type: "learn" as const,
   agent: state.agent,
   node: state.node,
   cluster: state.cluster,
-  instances: [...state.instances].map(([id, { definition, service }]) => ({
-    instance: id,
-    service,
-    kind: definition.kind,
-    serviceType: definition.type,
-  })),
+  epoch: state.epoch,
+  window: Math.max(0, state.toldWindow),
+  at,
+});
+
+const everything = (state: SessionState, now: number): Learn => ({
+  ...about(state, now),
+  instances: [...state.instances.values()].map(told),
   listens: state.listens,
   edges: [...state.edges.values()].map(({ definition, service }) => ({ ...definition, service })),
   ends: [],
+  active: [],
+  names: [],
+  nat: [],
+  vips: state.vips,
+});
+
+const told = ({ instance, service, kind, serviceType }: KnownInstance): KnownInstance => ({
+  instance,
+  service,
+  kind,
+  serviceType,
 });
 
 const lostIfSilent = (state: SessionState, now: number): ActorEffect[] => {
@@ -253,10 +313,10 @@ const lostIfSilent = (state: SessionState, now: number): ActorEffect[] => {
   return [send(TOPOLOGY, forget), ...effects];
 };
 
-const window = (state: SessionState, message: Window): ActorEffect[] => {
+const window = (state: SessionState, message: Window, now: number): ActorEffect[] => {
   const { body } = message;
   const effects: ActorEffect[] = [];
-  const learn = define(state, body);
+  const learn = define(state, body, message.at, now);
   if (learn !== null) effects.push(send(TOPOLOGY, learn));
   if (state.waiting.length >= MAX_WAITING) {
     state.waiting.shift();
@@ -285,11 +345,14 @@ const release = (state: SessionState): ActorEffect[] => {
 };
 
 /** Takes the new entries of the dictionary; what of it the topology must know, or null. */
-const define = (state: SessionState, body: DecodedObserve): Learn | null => {
-  for (const definition of body.instances) {
-    const service = serviceId(state.cluster, definition.namespace, definition.kind, definition.name);
-    state.instances.set(definition.id, { definition, service });
-  }
+const define = (state: SessionState, body: DecodedObserve, at: number, now: number): Learn | null => {
+  const instances = body.instances.map((definition) => {
+    const { namespace, kind, name } = definition;
+    const grouping = state.groups.of(serviceId(state.cluster, namespace, kind, name), kind);
+    const known = { instance: definition.id, ...grouping, serviceType: definition.type };
+    state.instances.set(definition.id, { ...known, definition });
+    return known;
+  });
   const edges = body.edges.flatMap((definition) => {
     const instance = state.instances.get(definition.instance);
     if (instance === undefined) return [];
@@ -311,22 +374,26 @@ const define = (state: SessionState, body: DecodedObserve): Learn | null => {
           return service === undefined ? [] : [{ ...listen, service }];
         });
   if (listens !== null) state.listens = listens;
-  if (body.instances.length === 0 && edges.length === 0 && ends.length === 0 && listens === null) return null;
-  return {
-    type: "learn",
-    agent: state.agent,
-    node: state.node,
-    cluster: state.cluster,
-    instances: body.instances.map((definition) => ({
-      instance: definition.id,
-      service: serviceId(state.cluster, definition.namespace, definition.kind, definition.name),
-      kind: definition.kind,
-      serviceType: definition.type,
-    })),
-    listens,
-    edges,
-    ends,
-  };
+  if (body.vips.length > 0) state.vips = body.vips;
+  state.toldWindow = Math.max(state.toldWindow, body.window);
+  const active = inUse(state, body, now);
+  const { names, nat, vips } = body;
+  const nothing = [instances, edges, ends, active, names, nat, vips].every((list) => list.length === 0);
+  if (nothing && listens === null) return null;
+  return { ...about(state, at), window: body.window, instances, listens, edges, ends, active, names, nat, vips };
+};
+
+/** Edges in use, every ten seconds: what the map says must rest on evidence that is not older. */
+const inUse = (state: SessionState, body: DecodedObserve, now: number): readonly number[] => {
+  const { tcp, l7 } = body;
+  for (let i = 0; i < tcp.rows; i++)
+    if ((tcp.active[i] ?? 0) + (tcp.opens[i] ?? 0) + (tcp.failed[i] ?? 0) > 0) state.inUse.add(tcp.edge[i] ?? 0);
+  for (let i = 0; i < l7.rows; i++) state.inUse.add(l7.edge[i] ?? 0);
+  if (state.inUse.size === 0 || now - state.inUseToldAt < IN_USE_EVERY_MS) return [];
+  state.inUseToldAt = now;
+  const active = [...state.inUse];
+  state.inUse.clear();
+  return active;
 };
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };

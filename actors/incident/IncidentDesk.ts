@@ -20,7 +20,7 @@ import type { Acknowledgement, AlertPayload, Incident, Silence } from "../../sch
 import { parseServiceId, serviceName, type ServiceId } from "../../schemas/service.ts";
 import { rcaPath, type Explanation } from "../rca/RcaCoordinator.ts";
 import { servicePath, type DeskReport, type Resume } from "../service/messages.ts";
-import { TOPOLOGY, type Calls, type CallsWanted, type GraphEdge } from "../topology/messages.ts";
+import { TOPOLOGY, type CallsTold, type CallsWanted, type GraphEdge } from "../topology/messages.ts";
 import { alert, silenceOf } from "./alerts.ts";
 import { clearerThan, newCase, viewOf, type Case, type Member } from "./case.ts";
 import {
@@ -90,7 +90,7 @@ export interface RemoveSilence extends Message {
 export type DeskMessage =
   | DeskReport
   | GraphEdge
-  | Calls
+  | CallsTold
   | Acknowledge
   | AddSilence
   | RemoveSilence

@@ -108,6 +108,8 @@ export interface ServiceArgument {
   readonly id: ServiceId;
   readonly kind: ServiceKind;
   readonly serviceType: string;
+  /** "application", or what the configuration or the built-in globs say: "monitoring", "control-plane", … */
+  readonly category: string;
   readonly slo: SloSettings;
 }
 

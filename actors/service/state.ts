@@ -1,6 +1,6 @@
 /** What a service actor owns. Changed only by its `step`; derived parts are lost on a restart, see each class. */
 import { partitionOf } from "../../runtime/cluster/places.ts";
-import { serviceName, type ServiceId } from "../../schemas/service.ts";
+import type { ServiceId } from "../../schemas/service.ts";
 import { Ledger } from "./ledger.ts";
 import { LiveRing } from "./LiveRing.ts";
 import type { InstanceWindow, ServiceArgument, ServiceEvent, Side } from "./messages.ts";
@@ -202,14 +202,13 @@ export const isShown = (state: ServiceState, now: number): boolean => {
   return state.edges.size > 0 && (instancesUp(state) > 0 || isWanted(state, now));
 };
 
-/** Our own parts answer bulk work: they get the longer threshold of auxiliary services. */
-const isOurs = (state: ServiceState): boolean =>
-  state.argument.kind === "Process" && /^coroot-(start|server|store|node-agent)$/.test(serviceName(state.id));
+/** What runs or watches the machine answers bulk work: it gets a longer threshold than what users call. */
 export const AUXILIARY_LATENCY_MS = 5_000;
-export const latencyThreshold = (state: ServiceState): number =>
-  isOurs(state) && state.argument.slo.latencyThresholdMs < AUXILIARY_LATENCY_MS
-    ? AUXILIARY_LATENCY_MS
-    : state.argument.slo.latencyThresholdMs;
+const AUXILIARY: readonly string[] = ["monitoring", "control-plane"];
+export const latencyThreshold = ({ argument }: ServiceState): number =>
+  AUXILIARY.includes(argument.category)
+    ? Math.max(argument.slo.latencyThresholdMs, AUXILIARY_LATENCY_MS)
+    : argument.slo.latencyThresholdMs;
 
 export const instancesUp = (state: ServiceState): number => {
   let up = 0;

@@ -38,6 +38,7 @@ export const card = (state: ServiceState, inspections: readonly Inspection[], no
     kind,
     namespace,
     type: serviceType,
+    category: state.argument.category,
     status,
     reason: phase === "ok" || phase === "none" ? (concerned[0]?.message ?? "") : state.suspectText,
     inbound: state.traffic.traffic(secondOf(now)),

@@ -1,7 +1,7 @@
 /** What the topology actor is told by agent sessions, and what it tells them. */
 import type { Message, Tick } from "../../runtime/actor/Behavior.ts";
 import type { ServiceId } from "../../schemas/service.ts";
-import type { Role, ServiceKind } from "../../schemas/wire/observe.ts";
+import type { NameDefinition, NatDefinition, Role, ServiceKind, VipDefinition } from "../../schemas/wire/observe.ts";
 
 export const TOPOLOGY = "topology";
 
@@ -28,6 +28,8 @@ export interface OpenEdge {
   readonly port: number;
   readonly local: string;
   readonly netns: number;
+  /** Host header or server name (SNI) of its requests, where all had the same */
+  readonly host?: string;
 }
 
 /** A connection as one end saw it: the client's address and ephemeral port. */
@@ -42,11 +44,23 @@ export interface Learn extends Message {
   readonly agent: string;
   readonly node: string;
   readonly cluster: string;
+  /** life of the agent and number of the window that this follows from, and its end by server time */
+  readonly epoch: number;
+  readonly window: number;
+  readonly at: number;
   readonly instances: readonly KnownInstance[];
   /** the agent's complete list, or null when it did not change */
   readonly listens: readonly KnownListen[] | null;
   readonly edges: readonly OpenEdge[];
   readonly ends: readonly ConnectionEnd[];
+  /** edges that were in use since the last one told of them */
+  readonly active: readonly number[];
+  /** names that the node looked up */
+  readonly names: readonly NameDefinition[];
+  /** where connections to an address really went */
+  readonly nat: readonly NatDefinition[];
+  /** addresses that stand for several others */
+  readonly vips: readonly VipDefinition[];
 }
 
 /** The session's dictionary starts anew: its edges are forgotten. */
@@ -63,7 +77,7 @@ export interface Retired extends Message {
   readonly service: ServiceId;
 }
 
-export type TopologyMessage = Learn | Forget | Retired | CallsWanted | Tick;
+export type TopologyMessage = Learn | Forget | Retired | Missing | CallsWanted | Tick;
 
 /** Answer to every Learn that carries edges, and whenever one turns out to be somebody else. */
 export interface Resolved extends Message {
@@ -80,13 +94,21 @@ export interface GraphEdge extends Message {
   readonly gone?: boolean;
 }
 
+/** A service is observed and has no actor where it should live. */
+export interface Missing extends Message {
+  readonly type: "missing";
+  readonly service: ServiceId;
+  readonly kind: ServiceKind;
+  readonly serviceType: string;
+}
+
 /** From a desk that started anew. */
 export interface CallsWanted extends Message {
   readonly type: "calls-wanted";
 }
 
 /** The answer: every call that is known. */
-export interface Calls extends Message {
+export interface CallsTold extends Message {
   readonly type: "calls";
   readonly calls: readonly (readonly [from: ServiceId, to: ServiceId])[];
 }

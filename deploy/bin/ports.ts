@@ -6,7 +6,8 @@ import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { Clock, Deferred, Effect, Queue, Stream, type Scope } from "effect";
 import type { HttpAnswer, HttpPost } from "../../actors/alert-sink/WebhookSink.ts";
-import type { SessionMessage } from "../../actors/agent-session/AgentSession.ts";
+import type { Grouping } from "../../actors/topology/grouping.ts";
+import type { SessionArgument, SessionMessage } from "../../actors/agent-session/AgentSession.ts";
 import { ROWS_PORT, type RowsRequest } from "../../actors/rows.ts";
 import type { LedgerMinute } from "../../actors/service/ServiceActor.ts";
 import type { ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
@@ -106,6 +107,7 @@ export const sessionPath = (agentId: string): string => `agent/${agentId}`;
 export const agentHandler = (
   system: ActorSystemShape,
   writer: WriterShape,
+  grouping: Grouping,
   /** the session of an agent lives here from now on */
   sessionHere: (path: string) => void,
 ): AgentHandler => {
@@ -121,7 +123,7 @@ export const agentHandler = (
         known.set(peer.agentId, { instances: 0, edges: 0 });
         const path = sessionPath(peer.agentId);
         sessionHere(path);
-        system.spawn(path, "agent-session", { agent: peer.agentId });
+        system.spawn(path, "agent-session", { agent: peer.agentId, grouping } satisfies SessionArgument);
         const have = yield* system.ask(path, { type: "have" }, HAVE_WITHIN_MS).pipe(
           // It answers when it can; until then everything that comes again is recognised by the services.
           Effect.catchAll((error) => Effect.as(Effect.logDebug(error.message), null)),

@@ -88,9 +88,10 @@ const stores = (settings: Settings) => {
   return Layer.mergeAll(writerLayer(), historyLayer).pipe(Layer.provideMerge(store));
 };
 
-const actorSettings = ({ slo, alerts, server }: Settings): ActorSettings => ({
+const actorSettings = ({ slo, alerts, server, services }: Settings): ActorSettings => ({
   slo: { ...slo, holdMs: slo.holdSeconds * 1000 },
   webhooks: alerts.webhooks,
+  grouping: services,
   url: `http://${server.host}:${server.port}`,
 });
 
@@ -134,12 +135,13 @@ const recovery = Layer.scopedDiscard(
   }),
 );
 
-const handler = Layer.effect(
-  AgentHandler,
-  Effect.gen(function* () {
-    return agentHandler(yield* ActorSystem, yield* Writer, (yield* Cluster).sessionHere);
-  }),
-);
+const handler = ({ services }: Settings) =>
+  Layer.effect(
+    AgentHandler,
+    Effect.gen(function* () {
+      return agentHandler(yield* ActorSystem, yield* Writer, services, (yield* Cluster).sessionHere);
+    }),
+  );
 
 const agentPort = Layer.effectDiscard(
   Effect.gen(function* () {
@@ -323,7 +325,7 @@ export const runServer = (options: ServerOptions) =>
     const { host, port } = settings.server;
     const edges = Layer.mergeAll(topics(settings), historyPort, health, recovery, agentPort, commands(adminKey)).pipe(
       Layer.provideMerge(AgentLinkLive({ key, serverId })),
-      Layer.provide(handler),
+      Layer.provide(handler(settings)),
       Layer.provideMerge(replicaLayer(settings, actorSettings(settings))),
       Layer.provideMerge(actors(settings)),
       Layer.provideMerge(stores(settings)),

@@ -32,6 +32,12 @@ export interface ChildFailed extends Message {
   readonly error: string;
 }
 
+/** Told to the sender, if it knows this message, when nobody had the path that it sent something to. */
+export interface Undelivered extends Message {
+  readonly type: "undelivered";
+  readonly to: ActorPath;
+}
+
 export type ActorEffect =
   /**
    * with `durable`: kept until the receiver says `done` to that key, across crashes and moves, and handed over once per

@@ -9,7 +9,7 @@
  */
 import { Effect, Metric, Runtime, type Clock, type Fiber } from "effect";
 import { Asks, type Answer } from "./Asks.ts";
-import type { ActorEffect, ActorPath, Message, Reply } from "./Behavior.ts";
+import type { ActorEffect, ActorPath, Message, Reply, Undelivered } from "./Behavior.ts";
 import { Board } from "./Board.ts";
 import { newCell, type AnyBehavior, type Cell } from "./Cell.ts";
 import { DeadLetters } from "./DeadLetters.ts";
@@ -115,6 +115,7 @@ export class Kernel {
       return false;
     }
     if (cell.behavior.messages[message.type] === undefined) {
+      if (message.type === "undelivered") return false;
       // From a newer replica, most likely: it must know that we cannot read this, and we must not fall over it.
       count(unknownTotal);
       cell.deadLetters++;
@@ -162,6 +163,11 @@ export class Kernel {
       return router.forward({ to: path, message, from, trace, ask, timeoutMs: 0 });
     const reason = this.#closing ? "the system is stopping" : "nobody has this path";
     this.#deadLetter(path, { message, from, ask, trace, at: 0 }, reason);
+    // Who sent it may know how to start whoever should have had it.
+    if (from !== null && ask === 0 && !this.#closing && message.type !== "undelivered") {
+      const undelivered: Undelivered = { type: "undelivered", to: path };
+      this.#send({ to: from, message: undelivered, from: null, trace, ask: 0, timeoutMs: 0 });
+    }
     return false;
   }
 

@@ -17,7 +17,16 @@ import {
   TCP_SHAPE,
   USAGE_SHAPE,
 } from "./observe.ts";
-import type { EdgeDefinition, InstanceDefinition, InstanceEvent, ListenDefinition, ServiceKind } from "./observe.ts";
+import type {
+  EdgeDefinition,
+  InstanceDefinition,
+  InstanceEvent,
+  ListenDefinition,
+  NameDefinition,
+  NatDefinition,
+  ServiceKind,
+  VipDefinition,
+} from "./observe.ts";
 
 export const OBSERVE_LIMITS = {
   instances: 50_000,
@@ -30,7 +39,12 @@ export const OBSERVE_LIMITS = {
   pending: 200_000,
   pairs: 200_000,
   usage: 50_000,
+  names: 50_000,
+  nat: 50_000,
+  vips: 20_000,
 } as const;
+const MOST_BACKENDS = 1_000;
+const MAX_NAME = 255;
 
 const KINDS: readonly string[] = [
   "SystemdUnit",
@@ -38,6 +52,7 @@ const KINDS: readonly string[] = [
   "Pod",
   "Process",
   "External",
+  "Custom",
 ] satisfies readonly ServiceKind[];
 const isKind = (kind: string): kind is ServiceKind => KINDS.includes(kind);
 const PORT_MAX = 65_535;
@@ -61,6 +76,9 @@ export interface DecodedObserve {
   readonly listens: readonly ListenDefinition[] | null;
   readonly gone: readonly number[];
   readonly events: readonly InstanceEvent[];
+  readonly names: readonly NameDefinition[];
+  readonly nat: readonly NatDefinition[];
+  readonly vips: readonly VipDefinition[];
   readonly tcp: Table<typeof TCP_SHAPE>;
   readonly l7: Table<typeof L7_SHAPE>;
   readonly hist: Table<typeof HIST_SHAPE>;
@@ -73,7 +91,9 @@ export interface DecodedObserve {
 }
 
 const KNOWN = new Set(
-  "window monoMs wallMs instances edges listens gone events tcp l7 hist pending pairs pairIps usage".split(" "),
+  "window monoMs wallMs instances edges listens gone events names nat vips tcp l7 hist pending pairs pairIps usage".split(
+    " ",
+  ),
 );
 
 /** Every f64 column is an amount: finite and not negative. */
@@ -116,6 +136,43 @@ const edgeDefinition = (path: string, value: unknown): EdgeDefinition => {
     port: whole(`${path}.port`, e["port"], PORT_MAX),
     local: text(`${path}.local`, e["local"], 64),
     netns: whole(`${path}.netns`, e["netns"]),
+    ...(e["host"] === undefined ? {} : { host: nonEmpty(`${path}.host`, e["host"], MAX_NAME) }),
+  };
+};
+
+const endpoint = (path: string, value: unknown): { address: string; port: number } => {
+  const e = map(path, value);
+  return {
+    address: nonEmpty(`${path}.address`, e["address"], 64),
+    port: whole(`${path}.port`, e["port"], PORT_MAX),
+  };
+};
+
+const nameDefinition = (path: string, value: unknown): NameDefinition => {
+  const n = map(path, value);
+  return {
+    address: nonEmpty(`${path}.address`, n["address"], 64),
+    name: nonEmpty(`${path}.name`, n["name"], MAX_NAME),
+  };
+};
+
+const natDefinition = (path: string, value: unknown): NatDefinition => {
+  const n = map(path, value);
+  return {
+    ...endpoint(path, n),
+    actualAddress: nonEmpty(`${path}.actualAddress`, n["actualAddress"], 64),
+    actualPort: whole(`${path}.actualPort`, n["actualPort"], PORT_MAX),
+  };
+};
+
+const vipDefinition = (path: string, value: unknown): VipDefinition => {
+  const v = map(path, value);
+  return {
+    ...endpoint(path, v),
+    name: nonEmpty(`${path}.name`, v["name"], MAX_NAME),
+    backends: list(`${path}.backends`, v["backends"], MOST_BACKENDS).map((one, i) =>
+      endpoint(`${path}.backends[${i}]`, one),
+    ),
   };
 };
 
@@ -165,7 +222,7 @@ export const checkObserve = (body: unknown): DecodedObserve => {
     amounts(path, shape, decoded.table);
     return decoded.table;
   };
-  const entries = (name: "instances" | "edges" | "listens" | "events"): readonly unknown[] =>
+  const entries = (name: "instances" | "edges" | "listens" | "events" | "names" | "nat" | "vips"): readonly unknown[] =>
     list(`observe.${name}`, b[name], OBSERVE_LIMITS[name]);
 
   const instances = entries("instances").map((value, i): InstanceDefinition => {
@@ -218,6 +275,9 @@ export const checkObserve = (body: unknown): DecodedObserve => {
       whole(`observe.gone[${i}]`, id, U32_MAX),
     ),
     events,
+    names: entries("names").map((one, n) => nameDefinition(`observe.names[${n}]`, one)),
+    nat: entries("nat").map((one, n) => natDefinition(`observe.nat[${n}]`, one)),
+    vips: entries("vips").map((one, n) => vipDefinition(`observe.vips[${n}]`, one)),
     tcp: read("tcp", TCP_SHAPE),
     l7,
     hist,

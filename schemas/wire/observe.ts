@@ -86,7 +86,7 @@ export const USAGE_SHAPE = {
 } as const satisfies TableShape;
 
 /** Kind of a service, the third part of its id. */
-export type ServiceKind = "SystemdUnit" | "Container" | "Pod" | "Process" | "External";
+export type ServiceKind = "SystemdUnit" | "Container" | "Pod" | "Process" | "External" | "Custom";
 
 /** A new entry of the connection's dictionary: something that runs on the node. */
 export interface InstanceDefinition {
@@ -118,6 +118,8 @@ export interface EdgeDefinition {
   /** own address (server role: the address that was dialled); "" when it varies */
   readonly local: string;
   readonly netns: number;
+  /** Host header or server name (SNI) of its requests, where all had the same */
+  readonly host?: string;
 }
 
 export interface ListenDefinition {
@@ -150,6 +152,26 @@ export type InstanceEvent =
     };
 
 /** Body of an `observe` frame. Tables are WireTable of the shapes above. Times are milliseconds. */
+/** A name that the node looked up, and an address that it got for it. */
+export interface NameDefinition {
+  readonly address: string;
+  readonly name: string;
+}
+/** Where connections to an address really went, as the node's translation has it. */
+export interface NatDefinition {
+  readonly address: string;
+  readonly port: number;
+  readonly actualAddress: string;
+  readonly actualPort: number;
+}
+/** An address that stands for several others, such as that of a Kubernetes service or a load balancer. */
+export interface VipDefinition {
+  readonly address: string;
+  readonly port: number;
+  readonly name: string;
+  readonly backends: readonly { readonly address: string; readonly port: number }[];
+}
+
 export interface ObserveBody {
   /** window number: seconds of the agent's monotonic clock since its epoch */
   readonly window: number;
@@ -164,6 +186,9 @@ export interface ObserveBody {
   /** instances that are gone */
   readonly gone?: readonly number[];
   readonly events?: readonly InstanceEvent[];
+  readonly names?: readonly NameDefinition[];
+  readonly nat?: readonly NatDefinition[];
+  readonly vips?: readonly VipDefinition[];
   readonly tcp?: WireTable;
   readonly l7?: WireTable;
   readonly hist?: WireTable;

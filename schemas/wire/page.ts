@@ -77,6 +77,8 @@ export interface ServiceCard {
   readonly kind: string;
   readonly namespace: string;
   readonly type: string;
+  /** "application", "monitoring", "control-plane", or one of the configuration's own */
+  readonly category: string;
   readonly status: HealthStatus;
   /** why the status is not ok, shortest form */
   readonly reason: string;

@@ -5,6 +5,7 @@ import { Effect, type Scope } from "effect";
 import { describe, expect, it } from "vitest";
 import { make, type ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
 import { type SessionArgument, type SessionMessage } from "../../actors/agent-session/AgentSession.ts";
+import { noGrouping } from "../../actors/topology/grouping.ts";
 import type { HttpPost } from "../../actors/alert-sink/WebhookSink.ts";
 import type { Recovered } from "../../actors/incident/IncidentDesk.ts";
 import { INCIDENT_DESK } from "../../actors/service/messages.ts";
@@ -49,10 +50,11 @@ const run = (time: ManualClock, scenario: Scenario, seconds: number, recovered: 
     startActors(system, {
       slo: SLO,
       webhooks: [{ name: "hook", url: "http://127.0.0.1:1/hook", headers: {} }],
+      grouping: noGrouping,
       url: "http://127.0.0.1:8080",
     });
     system.tell(INCIDENT_DESK, { type: "recovered", incidents: recovered } as Recovered);
-    const argument: SessionArgument = { agent: "agent-1" };
+    const argument: SessionArgument = { agent: "agent-1", grouping: noGrouping };
     system.spawn("agent/agent-1", "agent-session", argument);
     const tell = (message: SessionMessage): void => void system.tell("agent/agent-1", message);
     tell({ type: "connected", epoch: 1, node: "node-1", cluster: "default" });

@@ -122,6 +122,7 @@ export class Shop {
       name: service.name,
       kind: service.kind,
       namespace: service.namespace,
+      category: "application",
       type: service.type,
       status: pain.status,
       reason: pain.reason,

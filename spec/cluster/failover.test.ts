@@ -162,6 +162,32 @@ describeWith(["postgres", "chdb"], "three servers", () => {
     await deployment.settled();
   }, 300_000);
 
+  it("go on when one is cut from the database: its actors decide, another records, one alert leaves", async () => {
+    const cut = await withMain();
+    const known = transitions().length;
+    cut.proxy.cut();
+    agent.failing.add(19);
+    const began = performance.now();
+    await until("the suspicion", 15_000, async () => await incidentOf(cut, nameOf(19)));
+    expect(performance.now() - began).toBeLessThan(10_000);
+    const opened = await until("the alert", 100_000, () =>
+      transitions()
+        .slice(known)
+        .find((key) => key.endsWith(":opened")),
+    );
+    cut.proxy.mend();
+    agent.failing.clear();
+    await until("the last alert", 90_000, () =>
+      transitions().includes(opened.replace(":opened", ":resolved")) ? true : undefined,
+    );
+    expect(
+      transitions()
+        .slice(known)
+        .filter((key) => key.endsWith(":opened")),
+    ).toEqual([opened]);
+    await deployment.settled();
+  }, 300_000);
+
   it("count every request, whoever died", async () => {
     agent.pause();
     const sent = { total: 0, bad: 0 };

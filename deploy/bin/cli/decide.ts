@@ -25,10 +25,11 @@ const columns: readonly Column<Fields>[] = [
   { title: "REASON", cell: (row) => textOf(row, "reason") },
 ];
 
+const usage = (message: string): CommandError => new CommandError(EXIT.usage, message, "see: coroot silence --help");
+
 export const silence = async (values: Values): Promise<number> => {
   const [what = "list", operand] = values.operands;
   const server = serverAddress(values.text("server"));
-  const usage = (message: string): CommandError => new CommandError(EXIT.usage, message, "see: coroot silence --help");
   switch (what) {
     case "list": {
       const { rows } = await askRows(server, "/api/silences");

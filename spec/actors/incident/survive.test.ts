@@ -110,7 +110,7 @@ const world = () => {
       const [next, effects] = incidentDesk.initial("incident-desk", argument, now, written);
       desk = next;
       [sink] = webhookSink.initial("alert-sink/hook", { name: "hook", url: "http://x", headers: {} }, now, undefined);
-      for (const key of [...kept.keys()]) handOver(key);
+      for (const key of kept.keys()) handOver(key);
       take(effects, "desk");
     },
     received,

@@ -25,6 +25,7 @@ const argument: ServiceArgument = {
   id: serviceId("default", "n", "SystemdUnit", "shop"),
   kind: "SystemdUnit",
   serviceType: "nodejs",
+  category: "application",
   slo: { availabilityObjective: 0.99, latencyObjective: 0.99, latencyThresholdMs: 500, holdMs: 15_000 },
 };
 

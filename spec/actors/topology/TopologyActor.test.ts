@@ -7,6 +7,7 @@ import type {
   Resolved,
   TopologyMessage,
 } from "../../../actors/topology/messages.ts";
+import { noGrouping } from "../../../actors/topology/grouping.ts";
 import { topologyActor } from "../../../actors/topology/TopologyActor.ts";
 import type { ActorEffect } from "../../../runtime/actor/Behavior.ts";
 import { serviceId, type ServiceId } from "../../../schemas/service.ts";
@@ -16,7 +17,7 @@ const id = (name: string): ServiceId => serviceId("default", "n", "SystemdUnit",
 const slo = { availabilityObjective: 0.99, latencyObjective: 0.99, latencyThresholdMs: 500, holdMs: 15_000 };
 
 const topology = () => {
-  let [state] = topologyActor.initial("topology", { slo }, 0, undefined);
+  let [state] = topologyActor.initial("topology", { slo, grouping: noGrouping }, 0, undefined);
   const known = new Map<number, ServiceId | null>();
   const step = (message: TopologyMessage, now: number): readonly ActorEffect[] => {
     const [next, effects] = topologyActor.step(state, message, now);
@@ -33,6 +34,13 @@ const topology = () => {
         agent: "a",
         node: "n",
         cluster: "default",
+        epoch: 1,
+        window: now,
+        at: now,
+        active: [],
+        names: [],
+        nat: [],
+        vips: [],
         instances: [],
         listens: null,
         edges: [],

@@ -23,6 +23,10 @@ describe("configuration", () => {
       clickhouse: { user: "default", password: "", database: "coroot" },
       alerts: { webhooks: [] },
       slo: { availabilityObjective: 0.99, latencyObjective: 0.99, latencyThresholdMs: 500, holdSeconds: 15 },
+      state: { connections: 8 },
+      replica: { host: "127.0.0.1", port: 34_431 },
+      services: { custom: [], categories: {} },
+      recording: { actors: [], maxBytesPerActor: 67_108_864, maxBytes: 536_870_912 },
       agent: { server: "http://127.0.0.1:8080", spoolMaxBytes: 268_435_456, traffic: true },
       log: "info",
     });
