@@ -83,7 +83,11 @@ export class ReadGroup extends HttpApiGroup.make("read")
       .setUrlParams(Schema.Struct({ id: Schema.String }))
       .addError(NotFound),
   )
-  .add(topic("map", "/map", "services:read"))
+  .add(
+    topic("map", "/map", "services:read")
+      // milliseconds since the epoch: the map of that moment, without figures; left out: the map of now
+      .setUrlParams(Schema.Struct({ at: Schema.optional(Schema.NumberFromString) })),
+  )
   .add(topic("incidents", "/incidents", "incidents:read"))
   .add(
     HttpApiEndpoint.get("incident")`/incidents/${id}`

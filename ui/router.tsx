@@ -37,6 +37,7 @@ const map = createRoute({
     ns: text(search, "ns"),
     kind: text(search, "kind"),
     find: text(search, "find"),
+    ago: text(search, "ago"),
   }),
 });
 
@@ -104,6 +105,18 @@ const actor = createRoute({
   component: lazyRouteComponent(() => import("./console/actor.tsx"), "ActorPage"),
 });
 
+const trace = createRoute({
+  getParentRoute: () => root,
+  path: "/trace/$id",
+  component: lazyRouteComponent(() => import("./console/trace.tsx"), "TracePage"),
+});
+
+const deadLetters = createRoute({
+  getParentRoute: () => root,
+  path: "/dead-letters",
+  component: lazyRouteComponent(() => import("./console/trace.tsx"), "DeadLettersPage"),
+});
+
 export const router = createRouter({
   routeTree: root.addChildren([
     map,
@@ -111,6 +124,8 @@ export const router = createRouter({
     service,
     incidents,
     incident,
+    trace,
+    deadLetters,
     agents,
     console.addChildren([actors, actor]),
   ]),

@@ -6,8 +6,8 @@ import { Clock, Effect } from "effect";
 import type { ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
 import type { Insides } from "../../runtime/cluster/Insides.ts";
 import type { Incident } from "../../schemas/incident.ts";
-import type { ServiceId } from "../../schemas/service.ts";
-import type { AgentView, IncidentCard, MapEdge, Overview, ServiceCard } from "../../schemas/wire/page.ts";
+import { parseServiceId, serviceName, type ServiceId } from "../../schemas/service.ts";
+import type { AgentView, IncidentCard, MapEdge, Overview, ServiceCard, Traffic } from "../../schemas/wire/page.ts";
 import { servicePath } from "../service/messages.ts";
 
 const ASK_MS = 1_000;
@@ -19,10 +19,17 @@ export interface TopicSources {
   readonly startedAt: number;
   readonly agents: Effect.Effect<readonly AgentView[]>;
   readonly store: Effect.Effect<Overview["store"]>;
+  /** calls between services that went on at a moment of the past, ms; null: it is not known */
+  readonly callsAt: (at: number) => Effect.Effect<readonly PastCall[] | null>;
   /** the inside of all replicas */
   readonly insides: Insides;
   /** what a person must know about this replica and its database */
   readonly notices: () => readonly string[];
+}
+
+export interface PastCall {
+  readonly from: ServiceId;
+  readonly to: ServiceId;
 }
 
 export type Entries = Readonly<Record<string, unknown>>;
@@ -41,7 +48,7 @@ export const readTopic = (
     case "services":
       return Effect.sync(() => Object.fromEntries(cards(system).map((card) => [card.id, card])));
     case "map":
-      return Effect.sync(() => map(system));
+      return argument === "" ? Effect.sync(() => map(system)) : pastMap(sources, Number(argument));
     case "incidents":
       return Effect.sync(() =>
         Object.fromEntries(incidents(system).map((incident) => [incident.id, cardOf(incident)])),
@@ -120,6 +127,58 @@ const map = (system: ActorSystemShape): Entries => {
   for (const edges of system.board.read("edges").values() as Iterable<readonly MapEdge[]>)
     for (const edge of edges) entries[`edge:${edge.from}>${edge.to}`] = edge;
   return entries;
+};
+
+const NOTHING: Traffic = {
+  requestsPerSecond: 0,
+  errorRatio: 0,
+  p50Ms: null,
+  p95Ms: null,
+  p99Ms: null,
+  pending: 0,
+  oldestPendingMs: 0,
+};
+
+/** Who called whom then. Figures of that moment are on each service's page. */
+const pastMap = (sources: TopicSources, at: number): Effect.Effect<Entries | null> =>
+  Effect.map(sources.callsAt(at), (calls) => {
+    if (calls === null) return null;
+    const entries: Record<string, unknown> = {};
+    for (const { from, to } of calls) {
+      for (const id of [from, to]) entries[`node:${id}`] ??= pastCard(id, at);
+      const edge: MapEdge = {
+        from,
+        to,
+        protocols: [],
+        traffic: NOTHING,
+        failedConnectsPerSecond: 0,
+        bytesPerSecond: 0,
+        status: "unknown",
+      };
+      entries[`edge:${from}>${to}`] = edge;
+    }
+    return entries;
+  });
+
+const pastCard = (id: ServiceId, at: number): ServiceCard => {
+  const parts = parseServiceId(id);
+  return {
+    id,
+    name: serviceName(id),
+    kind: parts?.kind ?? "",
+    namespace: parts?.namespace ?? "",
+    type: "",
+    category: "",
+    status: "unknown",
+    reason: "",
+    inbound: NOTHING,
+    instances: 0,
+    cpuCores: null,
+    memoryBytes: null,
+    hasSlo: false,
+    lastSeen: at,
+    incident: null,
+  };
 };
 
 const overview = (system: ActorSystemShape, sources: TopicSources): Effect.Effect<Entries> =>

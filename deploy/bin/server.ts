@@ -9,7 +9,7 @@ import type { ComeAgain } from "../../actors/agent-session/AgentSession.ts";
 import { registerActors, type ActorSettings } from "../../actors/guardian.ts";
 import type { Acknowledge, AddSilence, Recovered, RemoveSilence } from "../../actors/incident/IncidentDesk.ts";
 import { INCIDENT_DESK } from "../../actors/service/messages.ts";
-import { readTopic } from "../../actors/ui-session/topics.ts";
+import { readTopic, type PastCall, type TopicSources } from "../../actors/ui-session/topics.ts";
 import { ActorSystem, make as makeActorSystem } from "../../runtime/actor/ActorSystem.ts";
 import { makeBoardFeed } from "../../runtime/cluster/BoardFeed.ts";
 import { makeInsides } from "../../runtime/cluster/Insides.ts";
@@ -35,10 +35,11 @@ import {
 } from "../../runtime/http/Topics.ts";
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
-import { History, layer as historyLayer } from "../../runtime/store/History.ts";
+import { History, layer as historyLayer, type HistoryShape } from "../../runtime/store/History.ts";
 import { Store, layer as storeLayer } from "../../runtime/store/Store.ts";
 import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts";
 import { Writer, layer as writerLayer } from "../../runtime/store/Writer.ts";
+import type { ServiceId } from "../../schemas/service.ts";
 import type { SliPointRow } from "../../schemas/tables.ts";
 import type { Overview } from "../../schemas/wire/page.ts";
 import { distDir } from "./dist.ts";
@@ -209,6 +210,29 @@ const storeOverview = Effect.gen(function* () {
   });
 });
 
+const PAST_MAPS = 20;
+
+/** The past does not change: what was read once is remembered, for the few moments that people look at. */
+const pastCalls = (history: HistoryShape): TopicSources["callsAt"] => {
+  const known = new Map<number, readonly PastCall[]>();
+  return (at) =>
+    Effect.suspend(() => {
+      const found = known.get(at);
+      if (found !== undefined) return Effect.succeed(found);
+      if (!Number.isFinite(at) || at <= 0) return Effect.succeed(null);
+      return history.mapAt(at).pipe(
+        Effect.map((calls) => {
+          const past = calls.map(({ source, target }) => ({ from: source as ServiceId, to: target as ServiceId }));
+          known.set(at, past);
+          const [oldest] = known.keys();
+          if (known.size > PAST_MAPS && oldest !== undefined) known.delete(oldest);
+          return past;
+        }),
+        Effect.catchAll((error) => Effect.as(Effect.logWarning(`the map of the past: ${error.message}`), null)),
+      );
+    });
+};
+
 const topics = (settings: Settings) =>
   Layer.effect(
     Topics,
@@ -223,6 +247,7 @@ const topics = (settings: Settings) =>
         startedAt: yield* Clock.currentTimeMillis,
         agents,
         store: yield* storeOverview,
+        callsAt: pastCalls(yield* History),
         insides: makeInsides(system, cluster),
         notices: () => replicaNotices(settings, cluster),
       };

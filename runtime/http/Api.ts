@@ -64,7 +64,7 @@ export const ReadGroupLive = HttpApiBuilder.group(Api, "read", (handlers) =>
     .handle("overview", () => always("overview"))
     .handle("services", () => always("services"))
     .handle("service", ({ urlParams }) => one(`service:${urlParams.id}`, `service ${urlParams.id}`))
-    .handle("map", () => always("map"))
+    .handle("map", ({ urlParams: { at } }) => always(at === undefined ? "map" : `map:${at}`))
     .handle("incidents", () => always("incidents"))
     .handle("incident", ({ path }) => one(`incident:${path.id}`, `incident ${path.id}`))
     .handle("agents", () => always("agents"))

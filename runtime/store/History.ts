@@ -40,6 +40,13 @@ export interface StoredEvent {
   readonly json: string;
 }
 
+export interface StoredCall {
+  readonly source: string;
+  readonly target: string;
+  readonly first: number;
+  readonly last: number;
+}
+
 export interface HistoryShape {
   readonly sliPoints: (
     service: string,
@@ -54,6 +61,8 @@ export interface HistoryShape {
     services: readonly string[],
     sinceMs: number,
   ) => Effect.Effect<ReadonlyMap<string, SliMinutes>, StoreError>;
+  /** Calls between services that went on at that moment. */
+  readonly mapAt: (atMs: number) => Effect.Effect<readonly StoredCall[], StoreError>;
   /** Oldest first, at most `limit` of the newest. `service` null: all. */
   readonly events: (
     service: string | null,
@@ -70,6 +79,9 @@ const MAX_POINTS = 5_000;
 const MAX_INCIDENTS = 1_000;
 const MAX_EVENTS = 10_000;
 const MAX_SERVICES = 5_000;
+const MAX_CALLS = 50_000;
+/** A call that goes on is written down at least this often, by the topology actor. */
+const CALL_WRITTEN_MS = 5 * 60_000 + 30_000;
 const MIB = 1024 * 1024;
 
 const seconds = (ms: number): number => Math.floor(ms / 1000);
@@ -185,7 +197,17 @@ export const make = Effect.gen(function* () {
       { rows: MAX_EVENTS, seconds: 10 },
     );
 
-  return { sliPoints, recentIncidents, sliMinutes, events } satisfies HistoryShape;
+  const mapAt: HistoryShape["mapAt"] = (atMs) =>
+    store.query<StoredCall>(
+      `SELECT source, target, toUnixTimestamp64Milli(min(first)) AS first, toUnixTimestamp64Milli(max(last)) AS last
+       FROM ${table("map_edges")} FINAL
+       WHERE first <= fromUnixTimestamp64Milli({at:Int64}, 'UTC') AND last >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
+       GROUP BY source, target ORDER BY source, target LIMIT {limit:UInt32}`,
+      { at: Math.floor(atMs), since: Math.floor(atMs - CALL_WRITTEN_MS), limit: MAX_CALLS },
+      { rows: MAX_CALLS, seconds: 10 },
+    );
+
+  return { sliPoints, recentIncidents, sliMinutes, events, mapAt } satisfies HistoryShape;
 });
 
 export const layer: Layer.Layer<History, never, Store> = Layer.effect(History, make);

@@ -9,6 +9,8 @@ import { DataTable, type Column } from "../kit/table.tsx";
 import { isActorMessages, isActorView } from "../live/entries.ts";
 import { entryOf, useNow, useTopic } from "../live/hooks.ts";
 import { fromSplat } from "../names.ts";
+import { changesOf, MOST_CHANGES } from "./changes.ts";
+import { Hand } from "./hand.tsx";
 import { ACTOR_STATUS } from "./page.tsx";
 
 const COLUMNS: readonly Column<ActorMessageView>[] = [
@@ -48,6 +50,17 @@ const COLUMNS: readonly Column<ActorMessageView>[] = [
     cell: (row) => formatMs(row.handleMs),
   },
   {
+    id: "trace",
+    title: "Trace",
+    width: "64px",
+    sort: (row) => row.trace,
+    cell: (row) => (
+      <Link to="/trace/$id" params={{ id: String(row.trace) }} className="link" title="its way through the actors">
+        follow
+      </Link>
+    ),
+  },
+  {
     id: "error",
     title: "Error",
     sort: (row) => row.error ?? "",
@@ -66,7 +79,9 @@ export const ActorPage = () => {
   const row = entryOf(topic, "row", isActorView);
   const recent = entryOf(topic, "recent", isActorMessages);
   const [held, setHeld] = useState<unknown>(undefined);
+  const [compared, setCompared] = useState(false);
   const current = topic.entries.get("state");
+  const before = beforeOf(topic.entries.get("before"));
   const now = useNow(1000);
   const messages = useMemo(() => {
     const seen = new Map<string, number>();
@@ -109,8 +124,9 @@ export const ActorPage = () => {
           </Link>
         </div>
         <div className="page-sub quiet">
-          {row.kind} · started {formatAgo(row.startedAt, now)}
+          {row.kind} on {row.node} · started {formatAgo(row.startedAt, now)}
         </div>
+        <Hand path={row.path} paused={row.state === "paused"} />
         <div className="figures figures-row">
           <Figure label="Mailbox" tone={row.mailbox > row.mailboxBound / 2 ? "critical" : undefined}>
             {formatCount(row.mailbox)} <small>of {formatCount(row.mailboxBound)}</small>
@@ -138,17 +154,30 @@ export const ActorPage = () => {
         <Section
           title="State"
           aside={
-            <button
-              type="button"
-              className={held === undefined ? "choice" : "choice choice-on"}
-              onClick={() => setHeld(held === undefined ? current : undefined)}
-            >
-              {held === undefined ? "Hold" : "Held; follow again"}
-            </button>
+            <>
+              <button
+                type="button"
+                className={compared ? "choice choice-on" : "choice"}
+                disabled={before === null}
+                title={before === null ? "known once it was watched for a minute" : "what changed in the last minute"}
+                onClick={() => setCompared(!compared)}
+              >
+                Changes
+              </button>
+              <button
+                type="button"
+                className={held === undefined ? "choice" : "choice choice-on"}
+                onClick={() => setHeld(held === undefined ? current : undefined)}
+              >
+                {held === undefined ? "Hold" : "Held; follow again"}
+              </button>
+            </>
           }
         >
           <div className="json">
-            {current === undefined ? (
+            {compared && before !== null ? (
+              <Changes before={before.state} after={held ?? current} since={before.at} />
+            ) : current === undefined ? (
               <p className="quiet section-none">No state was sent.</p>
             ) : (
               <JsonTree value={held ?? current} />
@@ -170,5 +199,44 @@ export const ActorPage = () => {
         </Section>
       </div>
     </div>
+  );
+};
+
+const beforeOf = (value: unknown): { readonly at: number; readonly state: unknown } | null =>
+  typeof value === "object" && value !== null && "at" in value && "state" in value && typeof value.at === "number"
+    ? { at: value.at, state: value.state }
+    : null;
+
+const text = (value: unknown): string => {
+  const json = JSON.stringify(value) ?? "–";
+  return json.length > 80 ? `${json.slice(0, 77)}…` : json;
+};
+
+const Changes = ({
+  before,
+  after,
+  since,
+}: {
+  readonly before: unknown;
+  readonly after: unknown;
+  readonly since: number;
+}) => {
+  const changes = changesOf(before, after);
+  return (
+    <>
+      <p className="quiet section-none">
+        {changes.length === 0
+          ? "Nothing changed"
+          : `${changes.length}${changes.length === MOST_CHANGES ? "+" : ""} changes`}{" "}
+        since {formatClock(since)}.
+      </p>
+      {changes.map((change) => (
+        <div key={change.path} className="json-line json-change">
+          <span className="json-key">{change.path}</span>
+          <del>{text(change.before)}</del>
+          <ins>{text(change.after)}</ins>
+        </div>
+      ))}
+    </>
   );
 };

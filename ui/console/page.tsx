@@ -1,15 +1,15 @@
 /** The actor console: the server's own inside. The tree chooses a part, the table shows its actors. Sampled only while open. */
-import { useNavigate, useSearch } from "@tanstack/react-router";
+import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import type { HealthStatus } from "../../schemas/service.ts";
 import type { ActorView } from "../../schemas/wire/page.ts";
-import { formatBytes, formatCount, formatMs, formatRate } from "../format.ts";
+import { formatBytes, formatCount, formatDuration, formatMs, formatRate } from "../format.ts";
 import { FindBox } from "../kit/find-box.tsx";
 import { ActorLink, Empty, StatusBadge, StatusSign } from "../kit/signs.tsx";
 import { sortFrom, sortTo } from "../kit/sort-search.ts";
 import { DataTable, type Column } from "../kit/table.tsx";
 import { isActorView } from "../live/entries.ts";
-import { useEntries, useTopic } from "../live/hooks.ts";
+import { useEntries, useNow, useTopic } from "../live/hooks.ts";
 import { plural, toSplat } from "../names.ts";
 import { pathsUnder, shortName, treeOf, type Branch } from "./tree.ts";
 
@@ -24,6 +24,10 @@ export const ACTOR_STATUS: Readonly<Record<ActorView["state"], HealthStatus>> = 
 const zeroQuiet = (value: number, text: string, tone = ""): React.JSX.Element => (
   <span className={value === 0 ? "quiet" : tone}>{text}</span>
 );
+
+const AGE_EVERY_MS = 5_000;
+
+const Age = ({ since }: { readonly since: number }) => formatDuration(Math.max(0, useNow(AGE_EVERY_MS) - since));
 
 export const COLUMNS: readonly Column<ActorView>[] = [
   {
@@ -47,6 +51,22 @@ export const COLUMNS: readonly Column<ActorView>[] = [
     width: "96px",
     sort: (row) => row.kind,
     cell: (row) => <span className="quiet cut">{row.kind}</span>,
+  },
+  {
+    id: "node",
+    title: "Node",
+    hint: "replica that it lives on",
+    width: "84px",
+    sort: (row) => row.node,
+    cell: (row) => <span className="quiet cut">{row.node}</span>,
+  },
+  {
+    id: "age",
+    title: "Age",
+    align: "right",
+    width: "64px",
+    sort: (row) => -row.startedAt,
+    cell: (row) => <Age since={row.startedAt} />,
   },
   {
     id: "mailbox",
@@ -141,6 +161,16 @@ export const COLUMNS: readonly Column<ActorView>[] = [
     cell: (row) => zeroQuiet(row.restarts, formatCount(row.restarts), "tone-warning"),
   },
   {
+    id: "dead",
+    title: "dead",
+    hint: "messages that it fell over or does not know",
+    group: "Since its start",
+    align: "right",
+    width: "54px",
+    sort: (row) => row.deadLetters,
+    cell: (row) => zeroQuiet(row.deadLetters, formatCount(row.deadLetters), "tone-warning"),
+  },
+  {
     id: "state",
     title: "State",
     hint: "size of its state",
@@ -185,6 +215,9 @@ export const ConsolePage = () => {
     [actors, under, find],
   );
   const [paused, setPaused] = useState(false);
+  // One server needs no column that says which.
+  const several = useMemo(() => new Set([...actors.values()].map((actor) => actor.node)).size > 1, [actors]);
+  const columns = useMemo(() => COLUMNS.filter(({ id }) => several || id !== "node"), [several]);
   const setSearch = (change: typeof search): void =>
     void navigate({ to: "/console", search: (before) => ({ ...before, ...change }), replace: true });
   if (!state.ready) return <Empty title={state.error ?? "Asking the actors…"} />;
@@ -219,6 +252,10 @@ export const ConsolePage = () => {
           {plural(actors.size, "actor")} · {formatRate(totals.rate)} messages · {formatCount(totals.mailbox)} waiting ·{" "}
           {formatCount(totals.shed)} shed · state {formatBytes(totals.bytes)}
         </span>
+        <span className="spacer" />
+        <Link to="/dead-letters" className="link">
+          Dead letters
+        </Link>
       </div>
       <div className="console">
         <nav className="console-tree" aria-label="Actor tree">
@@ -246,14 +283,14 @@ export const ConsolePage = () => {
           <DataTable
             label="Actors"
             rows={rows}
-            columns={COLUMNS}
+            columns={columns}
             initialSort={{ column: "in", down: true }}
             sort={sortFrom(search.sort, { column: "in", down: true })}
             onSort={(sort) => setSearch({ sort: sortTo(sort) })}
             onOpen={(path) => void navigate({ to: "/console/$", params: { _splat: toSplat(path) } })}
             paused={paused}
             fill
-            minWidth={1120}
+            minWidth={1240}
           />
         )}
       </div>

@@ -10,6 +10,7 @@ import { DataTable, type Column } from "../kit/table.tsx";
 import { isIncidentCard } from "../live/entries.ts";
 import { useEntries, useNow, useTopic } from "../live/hooks.ts";
 import { nameOf } from "../names.ts";
+import { Silences } from "./decide.tsx";
 import { STATUS_NAME, statusOf } from "./words.ts";
 
 const FILTERS = [
@@ -146,6 +147,7 @@ export const IncidentsPage = () => {
           onChange={(text) => setSearch({ find: text === "" ? undefined : text })}
         />
       </div>
+      <Silences />
       {!state.ready ? (
         <Empty title={state.error ?? "Loading…"} />
       ) : rows.size === 0 ? (

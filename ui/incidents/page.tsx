@@ -7,6 +7,7 @@ import { isIncident } from "../live/entries.ts";
 import { entryOf, useNow, useTopic } from "../live/hooks.ts";
 import { plural } from "../names.ts";
 import { CauseCard } from "./cause.tsx";
+import { Decide } from "./decide.tsx";
 import { MOMENT, STATUS_NAME, statusOf } from "./words.ts";
 
 export const IncidentPage = () => {
@@ -42,6 +43,7 @@ const IncidentView = ({ incident }: { readonly incident: Incident }) => {
           <h1>{incident.headline}</h1>
           <StatusBadge status={status} text={STATUS_NAME[incident.status]} />
         </div>
+        {goesOn ? <Decide incident={incident} /> : null}
         <div className="figures figures-row">
           <Figure label="Service">
             <ServiceLink id={incident.service} />

@@ -3,10 +3,12 @@
  * over, not at every field: the page and the server may be a version apart, and an additive change must pass.
  * A value that fails is refused by the store and counted; the page says so in the notices.
  */
+import type { Silence } from "../../schemas/incident.ts";
 import type {
   ActorMessageView,
   ActorView,
   AgentView,
+  DeadLetterView,
   EdgeView,
   Incident,
   IncidentCard,
@@ -18,6 +20,7 @@ import type {
   PageMessage,
   ServiceCard,
   SloView,
+  TraceHop,
   Traffic,
 } from "../../schemas/wire/page.ts";
 
@@ -160,6 +163,16 @@ export const isActorMessages: Guard<readonly ActorMessageView[]> = (value): valu
   Array.isArray(value) &&
   value.every((each) => has(each, { at: "number", type: "string", waitMs: "number", handleMs: "number" }));
 
+export const isTraceHops: Guard<readonly TraceHop[]> = (value): value is readonly TraceHop[] =>
+  Array.isArray(value) &&
+  value.every((each) => has(each, { at: "number", path: "string", type: "string", node: "string", waitMs: "number" }));
+
+export const isDeadLetters: Guard<readonly DeadLetterView[]> = (value): value is readonly DeadLetterView[] =>
+  Array.isArray(value) && value.every((each) => has(each, { at: "number", to: "string", type: "string" }));
+
+export const isSilence: Guard<Silence> = (value): value is Silence =>
+  has(value, { id: "string", match: "string", until: "number", reason: "string", by: "string" });
+
 const isAnything: Guard<unknown> = (value): value is unknown => value !== undefined;
 
 /** Whole minutes of a service's live columns, sent apart from the running one. */
@@ -168,10 +181,13 @@ export const LIVE_PAST = "live:past";
 const guardOf = (topic: string, key: string): Guard<unknown> => {
   if (topic === "overview") return isOverview;
   if (topic === "services") return isServiceCard;
-  if (topic === "map") return key.startsWith("edge:") ? isMapEdge : isServiceCard;
+  if (topic === "map" || topic.startsWith("map:")) return key.startsWith("edge:") ? isMapEdge : isServiceCard;
   if (topic === "incidents") return isIncidentCard;
   if (topic === "agents") return isAgentView;
   if (topic === "console") return isActorView;
+  if (topic === "silences") return isSilence;
+  if (topic === "dead-letters") return isDeadLetters;
+  if (topic.startsWith("trace:")) return isTraceHops;
   if (topic.startsWith("incident:")) return isIncident;
   if (topic.startsWith("actor:")) return key === "row" ? isActorView : key === "recent" ? isActorMessages : isAnything;
   if (key === "card") return isServiceCard;

@@ -56,7 +56,7 @@ const MOST_ZOOM = 2.5;
 /** while nobody touched a fresh map, services that are just being discovered may still rearrange it */
 const SETTLING_MS = 20_000;
 
-export const makeMapCanvas = (canvas: HTMLCanvasElement, live: Live, events: MapEvents): MapCanvas => {
+export const makeMapCanvas = (canvas: HTMLCanvasElement, live: Live, topic: string, events: MapEvents): MapCanvas => {
   const context = canvas.getContext("2d");
   if (context === null) throw new Error("The map needs a 2D canvas, which this browser does not give.");
   let filter: MapFilter = NO_FILTER;
@@ -146,7 +146,7 @@ export const makeMapCanvas = (canvas: HTMLCanvasElement, live: Live, events: Map
   };
 
   const takeData = (): void => {
-    const state = live.read("map");
+    const state = live.read(topic);
     if (!state.ready) return;
     scene = buildScene(state.entries, filter);
     arrange();
@@ -323,14 +323,14 @@ export const makeMapCanvas = (canvas: HTMLCanvasElement, live: Live, events: Map
     draw();
   });
   observer.observe(canvas);
-  const unsubscribe = live.subscribe("map", takeData);
+  const unsubscribe = live.subscribe(topic, takeData);
   takeData();
 
   return {
     setFilter: (next) => {
       if (next.find !== filter.find) matchIndex = -1;
       filter = next;
-      const state = live.read("map");
+      const state = live.read(topic);
       scene = buildScene(state.entries, filter);
       arrange();
       schedule();

@@ -26,17 +26,30 @@ export interface MapSearch {
   readonly ns?: string | undefined;
   readonly kind?: string | undefined;
   readonly find?: string | undefined;
+  /** minutes ago: the map of then */
+  readonly ago?: string | undefined;
 }
 
 const setOf = (list: string | undefined): ReadonlySet<string> =>
   new Set(list === undefined || list === "" ? [] : list.split(","));
+
+const MINUTE_MS = 60_000;
+
+/** The topic of the map so many minutes ago; the moment stays the same while it is looked at. */
+const usePastTopic = (ago: string | undefined): string =>
+  useMemo(() => {
+    const minutes = Number(ago);
+    if (!(minutes > 0)) return "map";
+    return `map:${(Math.floor(Date.now() / MINUTE_MS) - minutes) * MINUTE_MS}`;
+  }, [ago]);
 
 export const MapPage = () => {
   const live = useLive();
   const search: MapSearch = useSearch({ from: "/" });
   const navigate = useNavigate();
   const scheme = useComputedColorScheme("light");
-  const state = useTopic("map");
+  const topic = usePastTopic(search.ago);
+  const state = useTopic(topic);
   const canvasElement = useRef<HTMLCanvasElement>(null);
   const map = useRef<MapCanvas | null>(null);
   const [hover, setHover] = useState<{ readonly target: Target | null; readonly told: boolean }>({
@@ -75,7 +88,7 @@ export const MapPage = () => {
   useEffect(() => {
     const element = canvasElement.current;
     if (element === null) return;
-    const made = makeMapCanvas(element, live, {
+    const made = makeMapCanvas(element, live, topic, {
       onSelect: (next) => handlers.current.choose(next),
       onOpen: (id) => void handlers.current.navigate({ to: "/service/$", params: { _splat: toSplat(id) } }),
       onHover: (next, told) => setHover({ target: next, told }),
@@ -85,8 +98,8 @@ export const MapPage = () => {
       map.current = null;
       made.destroy();
     };
-  }, [live]);
-  useEffect(() => map.current?.setFilter(filter), [filter]);
+  }, [live, topic]);
+  useEffect(() => map.current?.setFilter(filter), [filter, topic]);
   useEffect(() => map.current?.select(target, true), [target]);
   useEffect(() => map.current?.setTheme(scheme), [scheme]);
 
@@ -107,6 +120,8 @@ export const MapPage = () => {
         onZoom={(factor) => map.current?.zoomBy(factor)}
         onFit={() => map.current?.fit()}
         onTidy={() => map.current?.tidy()}
+        ago={search.ago}
+        onAgo={(ago) => setSearch({ ago })}
       />
       <div className="map-body">
         <div className="map-stage">

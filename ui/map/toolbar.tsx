@@ -15,7 +15,18 @@ interface ToolbarProps {
   readonly onZoom: (factor: number) => void;
   readonly onFit: () => void;
   readonly onTidy: () => void;
+  /** minutes ago that the map shows, undefined: now */
+  readonly ago: string | undefined;
+  readonly onAgo: (ago: string | undefined) => void;
 }
+
+const MOMENTS = [
+  [undefined, "Now"],
+  ["15", "15 min ago"],
+  ["60", "1 h ago"],
+  ["120", "2 h ago"],
+  ["360", "6 h ago"],
+] as const;
 
 export const Toolbar = (props: ToolbarProps) => {
   const { scene, filter } = props;
@@ -39,6 +50,19 @@ export const Toolbar = (props: ToolbarProps) => {
         {scene.hidden > 0 ? `, ${scene.hidden} hidden by filter` : ""}
       </span>
       <span className="spacer" />
+      <select
+        className={props.ago === undefined ? "choice" : "choice choice-on"}
+        aria-label="Moment that the map shows"
+        title="who called whom then, without figures"
+        value={props.ago ?? ""}
+        onChange={(event) => props.onAgo(event.target.value === "" ? undefined : event.target.value)}
+      >
+        {MOMENTS.map(([minutes, title]) => (
+          <option key={title} value={minutes ?? ""}>
+            {title}
+          </option>
+        ))}
+      </select>
       <Button label="Tidy: arrange all services anew" onClick={props.onTidy}>
         <path d="M2.5 3.5h4v3h-4zM2.5 9.5h4v3h-4zM9.5 6.5h4v3h-4zM6.5 5h1.5v6H6.5M8 8h1.5" />
       </Button>

@@ -7,7 +7,7 @@ import type {
   Resolved,
   TopologyMessage,
 } from "../../../actors/topology/messages.ts";
-import { noGrouping } from "../../../actors/topology/grouping.ts";
+import { grouped, noGrouping } from "../../../actors/topology/grouping.ts";
 import { topologyActor } from "../../../actors/topology/TopologyActor.ts";
 import type { ActorEffect } from "../../../runtime/actor/Behavior.ts";
 import { serviceId, type ServiceId } from "../../../schemas/service.ts";
@@ -153,5 +153,114 @@ describe("who an address is", () => {
         .length;
     expect([of(first, "spawn"), of(first, "graph")]).toEqual([1, 1]);
     expect([of(again, "spawn"), of(again, "graph")]).toEqual([0, 0]);
+  });
+});
+
+describe("when addresses change hands", () => {
+  it("draws no edge to who took over the address of a dead service", () => {
+    const { learn, peer } = topology();
+    learn({ listens: [listen("a", "10.0.0.5", 80)], at: 1_000, window: 1 });
+    learn({ edges: [client(1, "web", "10.0.0.5", 80)], at: 2_000, window: 2 });
+    learn({ listens: [listen("b", "10.0.0.5", 80)], at: 60_000, window: 60 }, 60_000);
+    expect(peer(1)).toBe(id("a"));
+    // Used again, it is the new one's.
+    learn({ active: [1], at: 70_000, window: 70 }, 70_000);
+    expect(peer(1)).toBe(id("b"));
+  });
+
+  it("follows where packets went, and sees services behind a virtual address", () => {
+    const { learn, peer } = topology();
+    learn({ listens: [listen("db", "10.0.0.2", 5432), listen("api", "10.0.0.3", 80), listen("api", "10.0.0.4", 80)] });
+    learn({
+      edges: [
+        client(1, "web", "10.96.0.1", 5432),
+        client(2, "web", "10.96.0.2", 80),
+        client(3, "web", "10.96.0.3", 80),
+      ],
+      nat: [{ address: "10.96.0.1", port: 5432, actualAddress: "10.0.0.2", actualPort: 5432 }],
+      vips: [
+        {
+          address: "10.96.0.2",
+          port: 80,
+          name: "api",
+          backends: [
+            { address: "10.0.0.3", port: 80 },
+            { address: "10.0.0.4", port: 80 },
+          ],
+        },
+        {
+          address: "10.96.0.3",
+          port: 80,
+          name: "mixed",
+          backends: [
+            { address: "10.0.0.3", port: 80 },
+            { address: "10.0.0.2", port: 5432 },
+          ],
+        },
+      ],
+    });
+    expect([peer(1), peer(2)]).toEqual([id("db"), id("api")]);
+    expect(peer(3)).toBe("default/external/External/mixed");
+  });
+
+  it("names what is outside by what was asked for: one name over many addresses, one address with many names", () => {
+    const { learn, tick, peer } = topology();
+    learn({
+      names: [
+        { address: "203.0.113.1", name: "api.example.org" },
+        { address: "203.0.113.2", name: "api.example.org" },
+      ],
+      edges: [
+        client(1, "web", "203.0.113.1", 443),
+        client(2, "web", "203.0.113.2", 443),
+        { ...client(3, "web", "203.0.113.9", 443), host: "a.example.org" },
+        { ...client(4, "web", "203.0.113.9", 443), host: "b.example.org" },
+      ],
+    });
+    tick(10_000);
+    const outside = (name: string): string => `default/external/External/${name}:443`;
+    expect([1, 2, 3, 4].map(peer)).toEqual(
+      ["api.example.org", "api.example.org", "a.example.org", "b.example.org"].map(outside),
+    );
+  });
+
+  it("forgets a call that nothing speaks for any more, and says so", () => {
+    const { learn, tick } = topology();
+    learn({ listens: [listen("db", "10.0.0.2", 1)], edges: [client(1, "web", "10.0.0.2", 1)] });
+    expect(tick(9 * 60_000)).toEqual([]);
+    const gone = tick(10 * 60_000 + 1_000);
+    expect(gone).toContainEqual(
+      expect.objectContaining({ kind: "send", message: { type: "graph", from: id("web"), to: id("db"), gone: true } }),
+    );
+    expect(gone).toContainEqual({ kind: "publish", board: "topology", key: `${id("web")}>${id("db")}`, value: null });
+  });
+
+  it("asks its agents for everything after a move", () => {
+    const [, effects] = topologyActor.initial("topology", { slo, grouping: noGrouping }, 0, ["a", "b"]);
+    expect(effects.map((effect) => effect.kind === "send" && effect.to)).toEqual(["agent/a", "agent/b"]);
+  });
+});
+
+describe("custom services and categories", () => {
+  it("make one service of several, on any node, and tell what watches from what is used", () => {
+    const groups = grouped({
+      custom: [{ name: "web", match: ["default/*/SystemdUnit/web-*"] }],
+      categories: { batch: ["*/*/*/nightly-*"] },
+    });
+    const unit = (node: string, name: string): ServiceId => serviceId("default", node, "SystemdUnit", name);
+    for (const [node, name] of [
+      ["n1", "web-1"],
+      ["n2", "web-2"],
+    ] as const)
+      expect(groups.of(unit(node, name), "SystemdUnit")).toEqual({
+        service: "default/custom/Custom/web",
+        kind: "Custom",
+      });
+    expect(groups.of(unit("n1", "db"), "SystemdUnit").service).toBe(unit("n1", "db"));
+    expect([unit("n", "nightly-report"), unit("n", "prometheus"), unit("n", "shop")].map(groups.category)).toEqual([
+      "batch",
+      "monitoring",
+      "application",
+    ]);
   });
 });
