@@ -37,7 +37,7 @@ const map = createRoute({
     ns: text(search, "ns"),
     kind: text(search, "kind"),
     find: text(search, "find"),
-    ago: text(search, "ago"),
+    at: text(search, "at"),
   }),
 });
 

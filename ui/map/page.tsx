@@ -26,29 +26,19 @@ export interface MapSearch {
   readonly ns?: string | undefined;
   readonly kind?: string | undefined;
   readonly find?: string | undefined;
-  /** minutes ago: the map of then */
-  readonly ago?: string | undefined;
+  /** ms since the epoch: the map of then */
+  readonly at?: string | undefined;
 }
 
 const setOf = (list: string | undefined): ReadonlySet<string> =>
   new Set(list === undefined || list === "" ? [] : list.split(","));
-
-const MINUTE_MS = 60_000;
-
-/** The topic of the map so many minutes ago; the moment stays the same while it is looked at. */
-const usePastTopic = (ago: string | undefined): string =>
-  useMemo(() => {
-    const minutes = Number(ago);
-    if (!(minutes > 0)) return "map";
-    return `map:${(Math.floor(Date.now() / MINUTE_MS) - minutes) * MINUTE_MS}`;
-  }, [ago]);
 
 export const MapPage = () => {
   const live = useLive();
   const search: MapSearch = useSearch({ from: "/" });
   const navigate = useNavigate();
   const scheme = useComputedColorScheme("light");
-  const topic = usePastTopic(search.ago);
+  const topic = search.at === undefined ? "map" : `map:${search.at}`;
   const state = useTopic(topic);
   const canvasElement = useRef<HTMLCanvasElement>(null);
   const map = useRef<MapCanvas | null>(null);
@@ -80,9 +70,9 @@ export const MapPage = () => {
       select: next?.kind === "node" ? next.id : undefined,
       edge: next?.kind === "edge" ? next.key : undefined,
     });
-  const handlers = useRef({ choose, navigate });
+  const handlers = useRef({ choose, navigate, filter });
   useEffect(() => {
-    handlers.current = { choose, navigate };
+    handlers.current = { choose, navigate, filter };
   });
 
   useEffect(() => {
@@ -93,13 +83,14 @@ export const MapPage = () => {
       onOpen: (id) => void handlers.current.navigate({ to: "/service/$", params: { _splat: toSplat(id) } }),
       onHover: (next, told) => setHover({ target: next, told }),
     });
+    made.setFilter(handlers.current.filter);
     map.current = made;
     return () => {
       map.current = null;
       made.destroy();
     };
   }, [live, topic]);
-  useEffect(() => map.current?.setFilter(filter), [filter, topic]);
+  useEffect(() => map.current?.setFilter(filter), [filter]);
   useEffect(() => map.current?.select(target, true), [target]);
   useEffect(() => map.current?.setTheme(scheme), [scheme]);
 
@@ -120,8 +111,8 @@ export const MapPage = () => {
         onZoom={(factor) => map.current?.zoomBy(factor)}
         onFit={() => map.current?.fit()}
         onTidy={() => map.current?.tidy()}
-        ago={search.ago}
-        onAgo={(ago) => setSearch({ ago })}
+        at={search.at === undefined ? null : Number(search.at)}
+        onAt={(at) => setSearch({ at: at === null ? undefined : String(at) })}
       />
       <div className="map-body">
         <div className="map-stage">

@@ -1,6 +1,7 @@
 /** Search, filters and view buttons above the map. */
 import { ActionIcon, Checkbox, Popover, Tooltip } from "@mantine/core";
 import type { ReactNode } from "react";
+import { formatClock } from "../format.ts";
 import { FindBox } from "../kit/find-box.tsx";
 import { plural } from "../names.ts";
 import type { MapFilter, Scene } from "./scene.ts";
@@ -15,18 +16,22 @@ interface ToolbarProps {
   readonly onZoom: (factor: number) => void;
   readonly onFit: () => void;
   readonly onTidy: () => void;
-  /** minutes ago that the map shows, undefined: now */
-  readonly ago: string | undefined;
-  readonly onAgo: (ago: string | undefined) => void;
+  /** moment that the map shows, ms; null: now */
+  readonly at: number | null;
+  readonly onAt: (at: number | null) => void;
 }
 
+const MINUTE_MS = 60_000;
 const MOMENTS = [
-  [undefined, "Now"],
-  ["15", "15 min ago"],
-  ["60", "1 h ago"],
-  ["120", "2 h ago"],
-  ["360", "6 h ago"],
+  [15, "15 min ago"],
+  [60, "1 h ago"],
+  [120, "2 h ago"],
+  [360, "6 h ago"],
 ] as const;
+
+/** The address keeps the moment itself, so that it can be shared. */
+const momentOf = (minutes: string): number | null =>
+  minutes === "" ? null : (Math.floor(Date.now() / MINUTE_MS) - Number(minutes)) * MINUTE_MS;
 
 export const Toolbar = (props: ToolbarProps) => {
   const { scene, filter } = props;
@@ -51,14 +56,16 @@ export const Toolbar = (props: ToolbarProps) => {
       </span>
       <span className="spacer" />
       <select
-        className={props.ago === undefined ? "choice" : "choice choice-on"}
+        className={props.at === null ? "choice" : "choice choice-on"}
         aria-label="Moment that the map shows"
         title="who called whom then, without figures"
-        value={props.ago ?? ""}
-        onChange={(event) => props.onAgo(event.target.value === "" ? undefined : event.target.value)}
+        value={props.at === null ? "" : "then"}
+        onChange={(event) => props.onAt(momentOf(event.target.value))}
       >
+        <option value="">Now</option>
+        {props.at === null ? null : <option value="then">{formatClock(props.at)}</option>}
         {MOMENTS.map(([minutes, title]) => (
-          <option key={title} value={minutes ?? ""}>
+          <option key={title} value={minutes}>
             {title}
           </option>
         ))}
