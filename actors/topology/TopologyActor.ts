@@ -127,7 +127,7 @@ export const topologyActor: Behavior<TopologyState, TopologyMessage, TopologyArg
     services: state.services.size,
     leases: state.leases.size,
     addresses: state.leases.addresses,
-    someLeases: [...take(state.leases.entries(), 200)].map(([key, lease]) => ({ key, ...lease })),
+    someLeases: [...take(state.leases.entries(), 200)].map(([at, lease]) => ({ at, ...lease })),
     agents: Object.fromEntries([...state.agents].map(([agent, { edges }]) => [agent, edges.size])),
     calls: state.calls.view(500),
     connectionEnds: state.ends.size,

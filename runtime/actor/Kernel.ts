@@ -13,6 +13,7 @@ import type { ActorEffect, ActorPath, Message, Reply, Undelivered } from "./Beha
 import { Board } from "./Board.ts";
 import { newCell, type AnyBehavior, type Cell } from "./Cell.ts";
 import { DeadLetters } from "./DeadLetters.ts";
+import { describe } from "./describe.ts";
 import type { Envelope } from "./Mailbox.ts";
 import type { Outside, Parcel, Port, Settled } from "./Outside.ts";
 import { makeRoom } from "./overflow.ts";
@@ -36,9 +37,6 @@ const escalationsTotal = Metric.counter("actor_escalations_total", { incremental
 const count = (metric: Metric.Metric.Counter<number>): void => {
   metric.unsafeUpdate(1, []);
 };
-
-const describe = (error: unknown): string =>
-  error instanceof Error ? `${error.name}: ${error.message}` : String(error);
 
 export class Kernel {
   readonly board: Board;
@@ -103,8 +101,6 @@ export class Kernel {
   newTrace(): number {
     return this.#nextTrace++;
   }
-
-  // ——— telling ———
 
   tell(path: ActorPath, message: Message, from: ActorPath | null, ask: number, trace: number): boolean {
     const cell = this.cells.get(path);
@@ -175,8 +171,6 @@ export class Kernel {
     this.dead.add(this.now(), to, envelope, reason);
     if (envelope.ask !== 0) this.asks.answer(envelope.ask, { ok: false, error: reason });
   }
-
-  // ——— running ———
 
   #wake(cell: Cell): void {
     if (cell.running || cell.stopped || cell.paused || cell.mailbox.length === 0) return;
@@ -296,8 +290,6 @@ export class Kernel {
     }
   }
 
-  // ——— effects ———
-
   #interpret(cell: Cell, effect: ActorEffect, ask: number, trace: number): void {
     switch (effect.kind) {
       case "send": {
@@ -381,8 +373,6 @@ export class Kernel {
     fiber.addObserver(() => this.#working.delete(fiber));
   }
 
-  // ——— coming and going ———
-
   spawn(path: ActorPath, kind: string, argument: unknown, parent: ActorPath | null): boolean {
     if (this.cells.has(path) || this.#closing) return false;
     const { router, keeper } = this.outside;
@@ -462,8 +452,6 @@ export class Kernel {
     cell.tape?.stopped();
   }
 
-  // ——— an operator's hand ———
-
   pause(cell: Cell, paused: boolean): void {
     cell.paused = paused;
     this.#wake(cell);
@@ -476,8 +464,6 @@ export class Kernel {
     this.#restart(cell, this.now());
     this.#wake(cell);
   }
-
-  // ——— time ———
 
   /** Every 100 ms: what is due, and a tenth of the ticks. */
   beat(): void {

@@ -6,8 +6,8 @@ import { Clock, Duration, Effect } from "effect";
 
 export interface ManualClock {
   readonly clock: Clock.Clock;
-  /** moves on by `ms` in steps of at most `stepMs`, letting fibers run after each */
-  readonly advance: (ms: number) => Effect.Effect<void>;
+  /** moves on by `ms` in steps of at most `stepMs` (100), letting fibers run after each */
+  readonly advance: (ms: number, stepMs?: number) => Effect.Effect<void>;
   readonly now: () => number;
 }
 
@@ -31,10 +31,10 @@ export const manualClock = (startMs: number): ManualClock => {
       }),
   };
   const turns = Effect.repeatN(Effect.yieldNow(), TURNS);
-  const advance = (ms: number): Effect.Effect<void> =>
+  const advance = (ms: number, stepMs: number = STEP_MS): Effect.Effect<void> =>
     Effect.gen(function* () {
-      for (let left = ms; left > 0; left -= STEP_MS) {
-        now += Math.min(STEP_MS, left);
+      for (let left = ms; left > 0; left -= stepMs) {
+        now += Math.min(stepMs, left);
         for (const entry of [...sleeping].filter(({ due }) => due <= now).sort((a, b) => a.due - b.due)) {
           sleeping.delete(entry);
           entry.wake();

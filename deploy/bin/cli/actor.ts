@@ -88,6 +88,7 @@ const asAdmin = async (values: Values, path: string, body?: object): Promise<unk
 const replayFile = async (values: Values, file: string): Promise<number> => {
   const { parse, RecordingError } = await import("../../../runtime/actor/recording/format.ts");
   const { replay } = await import("../../../runtime/actor/recording/replay.ts");
+  const { maskSecrets } = await import("../../../runtime/actor/mask.ts");
   const { behaviorOf } = await import("../../../actors/guardian.ts");
   const bytes = await readFile(file).catch((error: unknown) => {
     throw new CommandError(EXIT.failure, error instanceof Error ? error.message : String(error), "");
@@ -107,16 +108,17 @@ const replayFile = async (values: Values, file: string): Promise<number> => {
         ? {
             onStep: (at, type, effects, failed) => {
               for (const effect of effects)
-                print(JSON.stringify({ at: new Date(at).toISOString(), told: type, effect }));
+                print(JSON.stringify({ at: new Date(at).toISOString(), told: type, effect: maskSecrets(effect) }));
               if (failed) print(JSON.stringify({ at: new Date(at).toISOString(), told: type, failed }));
             },
           }
         : {}),
     });
     const { path, kind, version } = recording.header;
-    if (values.on("json")) print(JSON.stringify({ path, kind, version, ...replayed }));
+    const state = maskSecrets(replayed.state);
+    if (values.on("json")) print(JSON.stringify({ path, kind, version, ...replayed, state }));
     else {
-      print(JSON.stringify(replayed.state, null, 2));
+      print(JSON.stringify(state, null, 2));
       print(`${path} (${kind}, recorded by ${version}): ${replayed.messages} messages, ${replayed.restarts} restarts`);
       print(
         replayed.differsAt === null
