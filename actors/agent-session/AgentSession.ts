@@ -3,7 +3,8 @@
  * the topology actor, and hands each service its part of a window as one message, so a service never sees a sample.
  *
  * Spawned by the link when an agent first connects; survives its connections. Windows wait (bounded) until their new
- * edges are resolved. After 30 s without a connection the agent counts as lost and its services are told.
+ * edges are resolved. What it could not pass on, the agent sends again: it is asked to come again, and then told which
+ * window was the last. After 30 s without a connection the agent counts as lost and its services are told.
  */
 import {
   send,
@@ -44,6 +45,9 @@ const MISSED_EVERY_MS = 3_000;
 const IN_USE_EVERY_MS = 10_000;
 /** Parts of one replica are taken over one after the other: the agent comes again once for all of them. */
 const REWIND_AFTER_MS = 1_500;
+/** The link had no connection of the agent to end, or is not done with it: it is asked again. */
+const ASK_AGAIN_MS = 500;
+const AGAIN = "again";
 const rewindNow: RewindNow = { type: "rewind-now" };
 
 export interface SessionArgument {
@@ -51,7 +55,10 @@ export interface SessionArgument {
   readonly grouping: Grouping;
 }
 
-/** A connection was accepted: its dictionary starts anew. */
+/**
+ * A connection was accepted: its dictionary starts anew. Answered with the last window that need not be sent again, or
+ * null, in the same step: nothing can come between what the agent is told and what is expected of it.
+ */
 export interface Connected extends Message {
   readonly type: "connected";
   readonly epoch: number;
@@ -66,10 +73,6 @@ export interface Window extends Message {
   readonly type: "window";
   readonly at: number;
   readonly body: DecodedObserve;
-}
-/** Asked when its agent connects; answered with the last window that need not be sent again, or null. */
-export interface Have extends Message {
-  readonly type: "have";
 }
 /** Services moved to another replica: windows that were on their way are lost, and must be sent again. */
 export interface Rewind extends Message {
@@ -87,7 +90,6 @@ export type SessionMessage =
   | Disconnected
   | Window
   | Resolved
-  | Have
   | Rewind
   | RewindNow
   | Relearn
@@ -133,12 +135,15 @@ interface SessionState {
   readonly missed: Map<ServiceId, number>;
   /** everything that the agent keeps has been sent to this session since it started or was told to rewind */
   complete: boolean;
+  /** more windows waited than fit: what comes now is left to the agent, which sends it again after those that wait */
+  behind: boolean;
   readonly waiting: Window[];
   /** open connections per service, side and peer, over all edges that fold into it */
   readonly active: Map<string, number>;
   readonly services: Set<ServiceId>;
   lost: boolean;
-  dropped: number;
+  /** windows that were left to be sent again */
+  deferred: number;
   unknownRows: number;
 }
 
@@ -150,7 +155,6 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
     disconnected: "refuse",
     window: "refuse",
     resolved: "refuse",
-    have: "refuse",
     rewind: "refuse",
     "rewind-now": "refuse",
     relearn: "refuse",
@@ -180,11 +184,12 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
       inUseToldAt: 0,
       missed: new Map(),
       complete: false,
+      behind: false,
       waiting: [],
       active: new Map(),
       services: new Set(),
       lost: true,
-      dropped: 0,
+      deferred: 0,
       unknownRows: 0,
     },
     [],
@@ -201,21 +206,17 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
         return [state, window(state, message, now)];
       case "resolved":
         return [state, resolved(state, message)];
-      case "have":
-        return [state, [{ kind: "reply", value: have(state) }]];
       case "rewind":
-        return [state, [{ kind: "schedule", key: "rewind", afterMs: REWIND_AFTER_MS, message: rewindNow }]];
-      case "rewind-now": {
-        state.complete = false;
-        const request: ComeAgain = { agent: state.agent };
-        return [state, state.connected ? [{ kind: "perform", port: "agent-link", request, tag: null }] : []];
-      }
+        return [state, rewind(state, REWIND_AFTER_MS)];
+      case "rewind-now":
+        // It may have come by itself in between.
+        return [state, lacking(state) ? [comeAgain(state)] : []];
       case "relearn":
         return [state, [send(TOPOLOGY, everything(state, now))]];
       case "undelivered":
         return [state, missing(state, message.to, now)];
       case "reply":
-        return [state, []];
+        return [state, askedAgain(state, message)];
       case "tick":
         return [state, lostIfSilent(state, now)];
     }
@@ -232,19 +233,21 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
       .slice(0, 500)
       .map(({ definition, service, peer }) => ({ ...definition, service, peer })),
     waiting: state.waiting.length,
-    dropped: state.dropped,
+    deferred: state.deferred,
     unknownRows: state.unknownRows,
   }),
 };
 
 const connected = (state: SessionState, message: Connected): ActorEffect[] => {
-  // What comes next is all that the agent keeps, unless it was told what it need not send.
+  // What comes next is all that the agent keeps, unless it is told what it need not send.
   if (!state.complete || state.epoch !== message.epoch) state.lastWindow = -1;
+  const have = state.lastWindow < 0 ? null : { epoch: message.epoch, window: state.lastWindow };
   state.epoch = message.epoch;
   state.node = message.node;
   state.cluster = message.cluster;
   state.connected = true;
   state.complete = true;
+  state.behind = false;
   state.base = null;
   state.lost = false;
   state.instances.clear();
@@ -254,11 +257,26 @@ const connected = (state: SessionState, message: Connected): ActorEffect[] => {
   state.waiting.length = 0;
   state.unresolved = 0;
   const forget: Forget = { type: "forget", agent: state.agent, lost: false };
-  return [send(TOPOLOGY, forget)];
+  return [{ kind: "reply", value: have }, send(TOPOLOGY, forget)];
 };
 
-const have = (state: SessionState): { epoch: number; window: number } | null =>
-  state.complete && state.lastWindow >= 0 ? { epoch: state.epoch, window: state.lastWindow } : null;
+const comeAgain = (state: SessionState): ActorEffect => {
+  const request: ComeAgain = { agent: state.agent };
+  return { kind: "perform", port: "agent-link", request, tag: AGAIN };
+};
+
+const lacking = (state: SessionState): boolean => !state.complete || state.behind;
+
+const rewind = (state: SessionState, afterMs: number): ActorEffect[] => {
+  state.complete = false;
+  return [{ kind: "schedule", key: "rewind", afterMs, message: rewindNow }];
+};
+
+/** The link may not have taken the connection over yet, and then there was nothing to end. */
+const askedAgain = (state: SessionState, { tag, result }: Reply): ActorEffect[] => {
+  if (tag !== AGAIN || !state.connected || !lacking(state) || (result.ok && result.value === true)) return [];
+  return [{ kind: "schedule", key: "rewind", afterMs: ASK_AGAIN_MS, message: rewindNow }];
+};
 
 /** Nobody has a service that is observed here: the topology starts it. Said once in a while, not with each window. */
 const missing = (state: SessionState, path: string, now: number): ActorEffect[] => {
@@ -314,14 +332,17 @@ const lostIfSilent = (state: SessionState, now: number): ActorEffect[] => {
 };
 
 const window = (state: SessionState, message: Window, now: number): ActorEffect[] => {
+  // A session that started anew in the middle of a connection knows nothing of its dictionary.
+  if (!state.connected) return rewind(state, ASK_AGAIN_MS);
+  if (state.behind || state.waiting.length >= MAX_WAITING) {
+    state.behind = true;
+    state.deferred++;
+    return [];
+  }
   const { body } = message;
   const effects: ActorEffect[] = [];
   const learn = define(state, body, message.at, now);
   if (learn !== null) effects.push(send(TOPOLOGY, learn));
-  if (state.waiting.length >= MAX_WAITING) {
-    state.waiting.shift();
-    state.dropped++;
-  }
   state.waiting.push(message);
   return [...effects, ...release(state)];
 };
@@ -341,7 +362,7 @@ const release = (state: SessionState): ActorEffect[] => {
   if (state.unresolved > 0) return [];
   const effects = state.waiting.flatMap((waiting) => dispatch(state, waiting));
   state.waiting.length = 0;
-  return effects;
+  return state.behind ? [...effects, comeAgain(state)] : effects;
 };
 
 /** Takes the new entries of the dictionary; what of it the topology must know, or null. */

@@ -124,11 +124,12 @@ export const agentHandler = (
         const path = sessionPath(peer.agentId);
         sessionHere(path);
         system.spawn(path, "agent-session", { agent: peer.agentId, grouping } satisfies SessionArgument);
-        const have = yield* system.ask(path, { type: "have" }, HAVE_WITHIN_MS).pipe(
+        const { epoch, node, cluster } = peer;
+        const connected: SessionMessage = { type: "connected", epoch, node, cluster };
+        const have = yield* system.ask(path, connected, HAVE_WITHIN_MS).pipe(
           // It answers when it can; until then everything that comes again is recognised by the services.
           Effect.catchAll((error) => Effect.as(Effect.logDebug(error.message), null)),
         );
-        tell(peer, { type: "connected", epoch: peer.epoch, node: peer.node, cluster: peer.cluster });
         return have as ServerHelloBody["have"];
       }),
     observe: (peer, body) =>
