@@ -17,10 +17,7 @@ export type LiveColumn = (typeof COLUMNS)[number];
 const PERCENTILES: ReadonlySet<string> = new Set(["p50Ms", "p95Ms", "p99Ms"]);
 
 export class LiveRing {
-  readonly #data = Object.fromEntries(COLUMNS.map((c) => [c, new Float32Array(SECONDS)])) as Record<
-    LiveColumn,
-    Float32Array
-  >;
+  #data: Readonly<Record<LiveColumn, Float32Array>> | null = null;
   #latest = 0;
   #first = 0;
 
@@ -31,21 +28,24 @@ export class LiveRing {
       this.#first = second;
       this.#latest = second - 1;
     }
-    for (let s = Math.max(this.#latest + 1, second - SECONDS + 1); s <= second; s++)
-      for (const column of COLUMNS)
-        this.#data[column][s % SECONDS] =
-          column === "memoryBytes" && s > this.#first ? (this.#data[column][(s - 1) % SECONDS] ?? 0) : 0;
+    const data = this.#data;
+    if (data !== null)
+      for (let s = Math.max(this.#latest + 1, second - SECONDS + 1); s <= second; s++) {
+        const at = s % SECONDS;
+        for (const column of COLUMNS) data[column][at] = 0;
+        if (s > this.#first) data.memoryBytes[at] = data.memoryBytes[(s - 1) % SECONDS] ?? 0;
+      }
     this.#latest = second;
   }
 
   add(second: number, column: LiveColumn, value: number): void {
-    if (!this.#holds(second)) return;
-    const data = this.#data[column];
+    if (value === 0 || !this.#holds(second)) return;
+    const data = this.#columns()[column];
     data[second % SECONDS] = (data[second % SECONDS] ?? 0) + value;
   }
 
   set(second: number, column: LiveColumn, value: number): void {
-    if (this.#holds(second)) this.#data[column][second % SECONDS] = value;
+    if ((value !== 0 || this.#data !== null) && this.#holds(second)) this.#columns()[column][second % SECONDS] = value;
   }
 
   get latest(): number {
@@ -58,7 +58,7 @@ export class LiveRing {
     const time: number[] = [];
     for (let s = first; s <= Math.min(to, this.#latest) && s > 0; s++) time.push(s * 1000);
     const column = (name: LiveColumn): number[] =>
-      time.map((at) => Math.round((this.#data[name][(at / 1000) % SECONDS] ?? 0) * 1000) / 1000);
+      time.map((at) => Math.round((this.#data?.[name][(at / 1000) % SECONDS] ?? 0) * 1000) / 1000);
     const percentile = (name: LiveColumn): (number | null)[] =>
       column(name).map((value) => (PERCENTILES.has(name) && value === 0 ? null : value));
     return {
@@ -73,6 +73,14 @@ export class LiveRing {
       memoryBytes: column("memoryBytes"),
       pending: column("pending"),
     };
+  }
+
+  #columns(): Readonly<Record<LiveColumn, Float32Array>> {
+    this.#data ??= Object.fromEntries(COLUMNS.map((column) => [column, new Float32Array(SECONDS)])) as Record<
+      LiveColumn,
+      Float32Array
+    >;
+    return this.#data;
   }
 
   #holds(second: number): boolean {

@@ -33,9 +33,12 @@ const IS_GAUGE = FIELDS.map((field) => GAUGES.has(field));
 /** Totals over a span; gauges are the highest value seen. */
 export type Totals = Readonly<Record<Field, number>> & { readonly seconds: number };
 
+const NONE = new Float32Array(0);
+
 export class Series {
-  readonly #fine = new Float32Array(FINE_SLOTS * WIDTH);
-  readonly #coarse = new Float32Array(COARSE_SLOTS * WIDTH);
+  // Made with the first figure: most edges of most services carry none.
+  #fine = NONE;
+  #coarse = NONE;
   #latest = 0;
   #first = 0;
 
@@ -55,6 +58,10 @@ export class Series {
       this.#first = second;
       this.#latest = second - 1;
     }
+    if (this.#fine === NONE) {
+      this.#latest = second;
+      return;
+    }
     const fineFrom = Math.max(this.#latest + 1, second - FINE_SLOTS + 1);
     for (let s = fineFrom; s <= second; s++) {
       const at = (s % FINE_SLOTS) * WIDTH;
@@ -72,6 +79,10 @@ export class Series {
   /** Adds to a counter, or raises a gauge, at `second`. What is older than a minute is too late and left out. */
   add(second: number, field: Field, value: number): void {
     if (value === 0 || second <= this.#latest - FINE_SLOTS || second > this.#latest) return;
+    if (this.#fine === NONE) {
+      this.#fine = new Float32Array(FINE_SLOTS * WIDTH);
+      this.#coarse = new Float32Array(COARSE_SLOTS * WIDTH);
+    }
     const column = INDEX[field];
     const fine = (second % FINE_SLOTS) * WIDTH + column;
     const coarse = (Math.floor(second / COARSE_SECONDS) % COARSE_SLOTS) * WIDTH + column;
@@ -89,21 +100,34 @@ export class Series {
     return this.#fine[(second % FINE_SLOTS) * WIDTH + INDEX[field]] ?? 0;
   }
 
-  /** Totals of the seconds from..to (both included), as far as the last minute reaches. */
-  totals(from: number, to: number): Totals {
-    const start = Math.max(from, this.#latest - FINE_SLOTS + 1, this.#first);
+  /** One figure over the seconds from..to (both included), as far as the last minute reaches. */
+  total(field: Field, from: number, to: number): number {
+    const column = INDEX[field];
+    const gauge = IS_GAUGE[column] === true;
+    const fine = this.#fine;
     const end = Math.min(to, this.#latest);
-    const out = Object.fromEntries(FIELDS.map((field) => [field, 0])) as Record<Field, number>;
-    for (let s = start; s <= end; s++) {
-      const at = (s % FINE_SLOTS) * WIDTH;
-      for (let i = 0; i < WIDTH; i++) {
-        const field = FIELDS[i];
-        if (field === undefined) continue;
-        const value = this.#fine[at + i] ?? 0;
-        out[field] = IS_GAUGE[i] ? Math.max(out[field], value) : out[field] + value;
-      }
+    let out = 0;
+    if (fine === NONE) return out;
+    for (let s = Math.max(from, this.#latest - FINE_SLOTS + 1, this.#first); s <= end; s++) {
+      const value = fine[(s % FINE_SLOTS) * WIDTH + column] ?? 0;
+      if (!gauge) out += value;
+      else if (value > out) out = value;
     }
-    return { ...out, seconds: Math.max(0, end - start + 1) };
+    return out;
+  }
+
+  /** Seconds of from..to that the last minute reaches. */
+  span(from: number, to: number): number {
+    return Math.max(0, Math.min(to, this.#latest) - Math.max(from, this.#latest - FINE_SLOTS + 1, this.#first) + 1);
+  }
+
+  /** All figures over the seconds from..to (both included), as far as the last minute reaches. */
+  totals(from: number, to: number): Totals {
+    const out = Object.fromEntries(FIELDS.map((field) => [field, this.total(field, from, to)])) as Record<
+      Field,
+      number
+    >;
+    return { ...out, seconds: this.span(from, to) };
   }
 
   /** Whole ten-second slots that ended before second `before`, oldest first: what a baseline is made of. */

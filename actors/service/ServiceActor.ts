@@ -10,7 +10,7 @@ import { send, type ActorEffect, type Behavior } from "../../runtime/actor/Behav
 import { rows } from "../rows.ts";
 import { TOPOLOGY, type Retired } from "../topology/messages.ts";
 import { anomalyReport } from "./anomaly.ts";
-import { inspect } from "./inspections/inspect.ts";
+import { inspect, watch } from "./inspections/inspect.ts";
 import {
   INCIDENT_DESK,
   servicePath,
@@ -99,6 +99,10 @@ export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgumen
       throw new Error(`a service's snapshot of version ${version}, expected ${SNAPSHOT_VERSION}`);
     },
   },
+  shows: {
+    services: (state, now) => (isShown(state, now) ? card(state, inspect(state, now), now) : null),
+    edges: (state, now) => (isShown(state, now) ? mapEdges(state, now) : null),
+  },
   inspect: consoleView,
 };
 
@@ -114,7 +118,7 @@ const observed = (state: ServiceState, message: Observe, now: number): ActorEffe
     effects.push(rows("events", [row]));
     if (event.kind !== "start" || state.phase !== "ok") effects.push(send(INCIDENT_DESK, noticed(state, event)));
   }
-  return [...effects, ...published(state, now)];
+  return effects;
 };
 
 const retired = (state: ServiceState): Retired => ({ type: "retired", service: state.id });
@@ -126,14 +130,6 @@ const noticed = (state: ServiceState, event: ServiceEvent): Noticed => ({
   text: event.text,
 });
 
-const published = (state: ServiceState, now: number): ActorEffect[] => {
-  const shown = isShown(state, now);
-  return [
-    { kind: "publish", board: "services", key: state.id, value: shown ? card(state, inspect(state, now), now) : null },
-    { kind: "publish", board: "edges", key: state.id, value: shown ? mapEdges(state, now) : null },
-  ];
-};
-
 const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   const second = Math.floor(now / 1000) - 1;
   state.series.advance(second);
@@ -144,17 +140,14 @@ const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   if (state.changed && second % SNAPSHOT_EVERY_S === state.slot) effects.push(keep(state, now));
   if (Math.floor(now / 10_000) > state.pointAt) effects.push(...closePoint(state, now));
   expire(state, now);
+  // Looked at each second, whoever looks: a condition must have lasted before it is told.
+  watch(state, now);
   const lastSeen = Math.max(state.since, ...[...state.instances.values()].map((i) => i.seenAt), state.lastRequestAt);
   const passing = state.argument.kind === "Process" || state.argument.kind === "External";
   const retireAfter = passing ? RETIRE_AFTER_MS.passing : RETIRE_AFTER_MS.lasting;
   if (state.edges.size === 0 && state.instances.size === 0 && now - lastSeen > retireAfter)
-    return [
-      send(TOPOLOGY, retired(state)),
-      { kind: "publish", board: "services", key: state.id, value: null },
-      { kind: "publish", board: "edges", key: state.id, value: null },
-      { kind: "stop", path: servicePath(state.id) },
-    ];
-  return [...effects, ...published(state, now)];
+    return [send(TOPOLOGY, retired(state)), { kind: "stop", path: servicePath(state.id) }];
+  return effects;
 };
 
 /** A decision that an actor elsewhere must go on from is kept with it. */

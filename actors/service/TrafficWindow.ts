@@ -7,6 +7,8 @@ import type { Traffic } from "../../schemas/wire/page.ts";
 import type { RequestWindow } from "./messages.ts";
 
 const HALF_SECONDS = 5;
+/** Used by one reading at a time. */
+const both = new Uint32Array(HISTOGRAM_BUCKETS);
 
 interface Half {
   start: number;
@@ -59,7 +61,7 @@ export class TrafficWindow {
     const seconds = Math.max(1, second - (this.#previous.start || this.#current.start) + 1);
     const requests = this.#current.requests + this.#previous.requests;
     const bad = this.#current.bad + this.#previous.bad;
-    const histogram = new Uint32Array(HISTOGRAM_BUCKETS);
+    const histogram = both;
     for (let i = 0; i < HISTOGRAM_BUCKETS; i++)
       histogram[i] = (this.#current.histogram[i] ?? 0) + (this.#previous.histogram[i] ?? 0);
     const fresh = second - this.#gaugesAt <= 2;

@@ -27,7 +27,7 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
   const late = message.at < now - LATE_MS;
   const at = Math.min(now + 1_000, message.at);
   const second = Math.floor(at / 1000);
-  const sli: Indicator = { total: 0, bad: 0, slow: 0, histogram: new Uint32Array(HISTOGRAM_BUCKETS) };
+  const sli: Indicator = { total: 0, bad: 0, slow: 0, histogram: indicatorBuffer.fill(0) };
   const serverSeen = message.edges.some(
     (edge) => edge.side === "inbound-server" && (edge.protocols.length > 0 || edge.pending > 0),
   );
@@ -51,6 +51,9 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
   for (const window of message.edges) takeEdge(state, message, window, second, now, useClients, sli);
   judge(state, message, sli, second, at, now);
 };
+
+/** One window is counted at a time, and nothing keeps it. */
+const indicatorBuffer = new Uint32Array(HISTOGRAM_BUCKETS);
 
 interface Indicator {
   total: number;
@@ -125,12 +128,19 @@ const takeEdge = (
   const edge = edgeFor(state, window, now);
   const { series } = edge;
   series.advance(second);
-  const requests = window.protocols.reduce((n, p) => n + p.ok + p.rejected + p.failed + p.unanswered, 0);
-  const bad = window.protocols.reduce((n, p) => n + p.failed + p.unanswered, 0);
+  let requests = 0;
+  let bad = 0;
+  for (const { ok, rejected, failed, unanswered } of window.protocols) {
+    requests += ok + rejected + failed + unanswered;
+    bad += failed + unanswered;
+  }
   if (requests + window.opens + window.failedConnects + window.bytesIn + window.bytesOut + window.active > 0)
     edge.lastSeen = now;
-  edge.activeByAgent.set(message.agent, window.active);
-  edge.active = [...edge.activeByAgent.values()].reduce((n, active) => n + active, 0);
+  const activeBefore = edge.activeByAgent.get(message.agent) ?? 0;
+  if (activeBefore !== window.active) {
+    edge.activeByAgent.set(message.agent, window.active);
+    edge.active += window.active - activeBefore;
+  }
   const seconds = Math.max(0.001, message.seconds);
   edge.connects = window.opens / seconds;
   edge.failedConnects = window.failedConnects / seconds;
@@ -259,7 +269,8 @@ const judge = (
   }
   const start = at - message.seconds * 1000;
   const { slo } = state.argument;
-  const stuck = [...state.edges.values()].some((edge) => edge.side !== "outbound" && edge.stuck > 0);
+  let stuck = false;
+  for (const edge of state.edges.values()) stuck ||= edge.side !== "outbound" && edge.stuck > 0;
   const { byBurn } = state;
   state.availability = advance(state.availability, slo.availabilityObjective, sli.total, sli.bad, start, false, byBurn);
   state.latency = advance(state.latency, slo.latencyObjective, sli.total, sli.slow, start, stuck, byBurn);

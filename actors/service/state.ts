@@ -185,8 +185,8 @@ export const isWanted = (state: ServiceState, now: number): boolean => {
   const second = Math.floor(now / 1000);
   for (const edge of state.edges.values()) {
     if (edge.side === "outbound" || edge.peer === state.id) continue;
-    const tried = edge.series.totals(second - WANTED_WITHIN_SECONDS, second);
-    if (tried.count + tried.failedConnects + tried.opens + tried.pending > 0) return true;
+    for (const field of ["count", "failedConnects", "opens", "pending"] as const)
+      if (edge.series.total(field, second - WANTED_WITHIN_SECONDS, second) > 0) return true;
   }
   return false;
 };

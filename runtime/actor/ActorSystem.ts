@@ -91,7 +91,7 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
   );
 
   const idle: Effect.Effect<void> = Effect.suspend(() =>
-    kernel.idle ? Effect.void : Effect.zipRight(Effect.sleep(1), idle),
+    kernel.idle ? Effect.void : Effect.zipRight(Effect.yieldNow(), idle),
   );
   yield* Effect.addFinalizer(() =>
     idle.pipe(

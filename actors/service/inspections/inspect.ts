@@ -5,12 +5,13 @@
 import type { Evidence, Inspection } from "../../../schemas/incident.ts";
 import type { HealthStatus } from "../../../schemas/service.ts";
 import { describePhase } from "../phases.ts";
-import { hasSlo, isWanted, latencyThreshold, type ServiceState } from "../state.ts";
+import type { ServiceEvent } from "../messages.ts";
+import type { Field } from "../Series.ts";
+import { hasSlo, instancesUp, isWanted, latencyThreshold, type InstanceState, type ServiceState } from "../state.ts";
 
 interface Finding {
   /** null: nothing to judge by */
   readonly value: number | null;
-  readonly exceeded: boolean;
   readonly message: string;
   readonly evidence?: Omit<Evidence, "id" | "service" | "from" | "to" | "z">;
 }
@@ -25,16 +26,45 @@ interface Check {
   readonly holdMs: number;
   /** how far back the figures reach, s */
   readonly spanSeconds: number;
+  /** whether the condition is there; asked each second, so it makes nothing */
+  readonly exceeds: (state: ServiceState, threshold: number, now: number) => boolean;
+  /** what is told to whoever looks */
   readonly find: (state: ServiceState, threshold: number, now: number) => Finding;
 }
 
-const noData = (message: string): Finding => ({ value: null, exceeded: false, message });
+const noData = (message: string): Finding => ({ value: null, message });
 const percent = (ratio: number): string => `${(ratio * 100).toFixed(ratio < 0.1 ? 1 : 0)} %`;
 const within = (at: number, now: number, ms: number): boolean => at >= now - ms;
 const TEN_MINUTES = 600_000;
 
-const recent = (state: ServiceState, seconds: number) =>
-  state.series.totals(state.series.latest - seconds + 1, state.series.latest);
+const recent = ({ series }: ServiceState, field: Field, seconds: number): number =>
+  series.total(field, series.latest - seconds + 1, series.latest);
+
+const exceedsShare = (state: ServiceState, field: "failed" | "slow", allowed: number): boolean => {
+  const bad = recent(state, field, 60);
+  return bad > 0 && hasSlo(state) && bad / recent(state, "count", 60) > allowed;
+};
+
+const throttled = (state: ServiceState): number => {
+  const { series } = state;
+  const seconds = Math.max(1, series.span(series.latest - 9, series.latest));
+  return recent(state, "throttledMs", 10) / 1000 / seconds;
+};
+
+/** Events of one kind in the last ten minutes. */
+const eventsOf = (state: ServiceState, kind: ServiceEvent["kind"], now: number): number => {
+  let n = 0;
+  for (const event of state.events) if (event.kind === kind && within(event.at, now, TEN_MINUTES)) n++;
+  return n;
+};
+
+const share = (state: ServiceState, of: (instance: InstanceState) => number): number => {
+  let most = 0;
+  for (const instance of state.instances.values()) if (instance.up) most = Math.max(most, of(instance));
+  return most;
+};
+const cpuShare = ({ cpuCores, last }: InstanceState): number => (last.cpuLimit > 0 ? cpuCores / last.cpuLimit : 0);
+const memoryShare = ({ last }: InstanceState): number => (last.memoryLimit > 0 ? last.memory / last.memoryLimit : 0);
 
 const sloFinding = (state: ServiceState, bad: number, total: number, allowed: number, what: string): Finding => {
   if (!hasSlo(state)) return noData("no callers, no objective");
@@ -42,7 +72,6 @@ const sloFinding = (state: ServiceState, bad: number, total: number, allowed: nu
   const ratio = bad / total;
   return {
     value: ratio,
-    exceeded: ratio > allowed,
     message: `${percent(ratio)} of requests ${what}; ${percent(allowed)} is allowed`,
     evidence: { series: what, normal: allowed, value: ratio, unit: "ratio", text: `${percent(ratio)} ${what}` },
   };
@@ -57,10 +86,9 @@ const CHECKS: readonly Check[] = [
     threshold: (state) => 1 - state.argument.slo.availabilityObjective,
     holdMs: 0,
     spanSeconds: 60,
-    find: (state, allowed) => {
-      const totals = recent(state, 60);
-      return sloFinding(state, totals.failed, totals.count, allowed, "fail");
-    },
+    exceeds: (state, allowed) => exceedsShare(state, "failed", allowed),
+    find: (state, allowed) =>
+      sloFinding(state, recent(state, "failed", 60), recent(state, "count", 60), allowed, "fail"),
   },
   {
     id: "latency",
@@ -70,9 +98,10 @@ const CHECKS: readonly Check[] = [
     threshold: (state) => 1 - state.argument.slo.latencyObjective,
     holdMs: 0,
     spanSeconds: 60,
+    exceeds: (state, allowed) => exceedsShare(state, "slow", allowed),
     find: (state, allowed) => {
-      const totals = recent(state, 60);
-      return sloFinding(state, totals.slow, totals.count, allowed, `are slower than ${latencyThreshold(state)} ms`);
+      const what = `are slower than ${latencyThreshold(state)} ms`;
+      return sloFinding(state, recent(state, "slow", 60), recent(state, "count", 60), allowed, what);
     },
   },
   {
@@ -83,6 +112,11 @@ const CHECKS: readonly Check[] = [
     threshold: () => 0,
     holdMs: 2_000,
     spanSeconds: 10,
+    exceeds: (state, threshold, now) => {
+      for (const edge of state.edges.values())
+        if (edge.failedConnects > threshold && edge.side === "outbound" && within(edge.rateAt, now, 5_000)) return true;
+      return false;
+    },
     find: (state, threshold, now) => {
       const outbound = [...state.edges.values()].filter((edge) => edge.side === "outbound");
       if (outbound.length === 0) return noData("no outbound connections");
@@ -91,7 +125,6 @@ const CHECKS: readonly Check[] = [
       const names = failing.map((edge) => edge.peer ?? "unknown").join(", ");
       return {
         value: total,
-        exceeded: failing.length > 0,
         message: failing.length > 0 ? `connects to ${names} fail` : "connects succeed",
         evidence: {
           series: "failed connects",
@@ -111,7 +144,12 @@ const CHECKS: readonly Check[] = [
     threshold: () => 1,
     holdMs: 0,
     spanSeconds: 600,
-    find: (state, threshold, now) => {
+    exceeds: (state, threshold, now) => {
+      if (state.instances.size === 0) return false;
+      if (instancesUp(state) === 0) return state.argument.kind !== "Process" || isWanted(state, now);
+      return eventsOf(state, "exit", now) > threshold;
+    },
+    find: (state, _threshold, now) => {
       if (state.instances.size === 0) return noData("no instance is observed");
       const up = [...state.instances.values()].filter((instance) => instance.up).length;
       // A program that a person started and that ended is not down, unless somebody still wants it.
@@ -120,7 +158,6 @@ const CHECKS: readonly Check[] = [
       const exits = state.events.filter((event) => event.kind === "exit" && within(event.at, now, TEN_MINUTES));
       return {
         value: exits.length,
-        exceeded: exits.length > threshold || up === 0,
         message:
           up === 0
             ? "no instance is running"
@@ -145,13 +182,13 @@ const CHECKS: readonly Check[] = [
     threshold: () => 0.8,
     holdMs: 10_000,
     spanSeconds: 10,
+    exceeds: (state, threshold) => share(state, cpuShare) > threshold,
     find: (state, threshold) => {
       const limited = [...state.instances.values()].filter((i) => i.up && i.last.cpuLimit > 0);
       if (limited.length === 0) return noData("no CPU limit is set");
       const worst = Math.max(...limited.map((i) => i.cpuCores / i.last.cpuLimit));
       return {
         value: worst,
-        exceeded: worst > threshold,
         message: `${percent(worst)} of the CPU limit is used`,
         evidence: {
           series: "CPU of limit",
@@ -171,13 +208,12 @@ const CHECKS: readonly Check[] = [
     threshold: () => 0.1,
     holdMs: 5_000,
     spanSeconds: 10,
-    find: (state, threshold) => {
+    exceeds: (state, threshold) => state.instances.size > 0 && throttled(state) > threshold,
+    find: (state) => {
       if (state.instances.size === 0) return noData("no instance is observed");
-      const totals = recent(state, 10);
-      const ratio = totals.throttledMs / 1000 / Math.max(1, totals.seconds);
+      const ratio = throttled(state);
       return {
         value: ratio,
-        exceeded: ratio > threshold,
         message: ratio === 0 ? "not throttled" : `throttled ${percent(Math.min(1, ratio))} of the time`,
         evidence: {
           series: "throttled time",
@@ -197,13 +233,13 @@ const CHECKS: readonly Check[] = [
     threshold: () => 0.9,
     holdMs: 5_000,
     spanSeconds: 10,
+    exceeds: (state, threshold) => share(state, memoryShare) > threshold,
     find: (state, threshold) => {
       const limited = [...state.instances.values()].filter((i) => i.up && i.last.memoryLimit > 0);
       if (limited.length === 0) return noData("no memory limit is set");
       const worst = Math.max(...limited.map((i) => i.last.memory / i.last.memoryLimit));
       return {
         value: worst,
-        exceeded: worst > threshold,
         message: `${percent(worst)} of the memory limit is used`,
         evidence: {
           series: "memory of limit",
@@ -223,12 +259,12 @@ const CHECKS: readonly Check[] = [
     threshold: () => 0,
     holdMs: 0,
     spanSeconds: 600,
-    find: (state, threshold, now) => {
+    exceeds: (state, threshold, now) => state.instances.size > 0 && eventsOf(state, "oom", now) > threshold,
+    find: (state, _threshold, now) => {
       if (state.instances.size === 0) return noData("no instance is observed");
       const kills = state.events.filter((event) => event.kind === "oom" && within(event.at, now, TEN_MINUTES));
       return {
         value: kills.length,
-        exceeded: kills.length > threshold,
         message: kills.length === 0 ? "none in ten minutes" : `${kills.length} kills in ten minutes`,
         evidence: {
           series: "OOM kills",
@@ -242,18 +278,21 @@ const CHECKS: readonly Check[] = [
   },
 ];
 
-export const inspect = (state: ServiceState, now: number): Inspection[] =>
-  CHECKS.map((check) => {
+/** Each second: since when each condition is there. */
+export const watch = (state: ServiceState, now: number): void => {
+  for (const check of CHECKS) {
+    if (!check.exceeds(state, check.threshold(state), now)) {
+      if (state.checks.size > 0) state.checks.delete(check.id);
+    } else if (!state.checks.has(check.id)) state.checks.set(check.id, { since: now });
+  }
+};
+
+export const inspect = (state: ServiceState, now: number): Inspection[] => {
+  watch(state, now);
+  return CHECKS.map((check) => {
     const threshold = check.threshold(state);
     const finding = check.find(state, threshold, now);
-    let held = state.checks.get(check.id);
-    if (!finding.exceeded) {
-      state.checks.delete(check.id);
-      held = undefined;
-    } else if (held === undefined) {
-      held = { since: now };
-      state.checks.set(check.id, held);
-    }
+    const held = state.checks.get(check.id);
     const lasting = held !== undefined && now - held.since >= check.holdMs;
     const from = now - check.spanSeconds * 1000;
     return {
@@ -267,11 +306,12 @@ export const inspect = (state: ServiceState, now: number): Inspection[] =>
       unit: check.unit,
       since: held?.since ?? null,
       evidence:
-        finding.evidence === undefined || !finding.exceeded
+        finding.evidence === undefined || held === undefined
           ? []
           : [{ ...finding.evidence, id: `${check.id}`, service: state.id, z: null, from, to: now }],
     };
   });
+};
 
 const statusOf = (state: ServiceState, check: Check, finding: Finding, lasting: boolean): HealthStatus => {
   if (finding.value === null) return "unknown";
