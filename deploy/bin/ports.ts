@@ -9,7 +9,7 @@ import type { HttpAnswer, HttpPost } from "../../actors/alert-sink/WebhookSink.t
 import type { Grouping } from "../../actors/topology/grouping.ts";
 import type { SessionArgument, SessionMessage } from "../../actors/agent-session/AgentSession.ts";
 import { ROWS_PORT, type RowsRequest } from "../../actors/rows.ts";
-import type { LedgerMinute } from "../../actors/service/ServiceActor.ts";
+import type { LedgerMinute } from "../../actors/service/ledger.ts";
 import type { ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
 import { AgentHandler, type AgentPeer } from "../../runtime/ingest/AgentHandler.ts";
 import { makeDictionary, type Dictionary } from "../../runtime/store/Dictionary.ts";

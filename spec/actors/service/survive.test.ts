@@ -25,48 +25,57 @@ const argument: ServiceArgument = {
 };
 const packr = new Packr({ useRecords: false, moreTypes: true });
 
-const windowAt = (agent: string, second: number, ok: number, failed: number, ms: number): Observe => {
-  const request: RequestWindow = {
-    protocol: 1,
-    ok,
-    rejected: 0,
-    failed,
-    unanswered: 0,
-    sumUs: (ok + failed) * ms * 1000,
-    histogram: [bucketOf(ms), ok + failed],
-  };
-  const edge: EdgeWindow = {
-    side: "inbound-server",
-    peer: caller,
-    protocols: ok + failed > 0 ? [request] : [],
-    opens: 0,
-    failedConnects: 0,
-    closes: 0,
-    active: 1,
-    bytesOut: 9,
-    bytesIn: 9,
-    retransmits: 0,
-    connectUs: 0,
-    rttUs: 0,
-    rttCount: 0,
-    pending: 0,
-    oldestMs: 0,
-  };
+const request = (ok: number, failed: number, ms: number): RequestWindow => ({
+  protocol: 1,
+  ok,
+  rejected: 0,
+  failed,
+  unanswered: 0,
+  sumUs: (ok + failed) * ms * 1000,
+  histogram: [bucketOf(ms), ok + failed],
+});
+const edgeOf = (side: EdgeWindow["side"], what: Partial<EdgeWindow>): EdgeWindow => ({
+  side,
+  peer: caller,
+  protocols: [],
+  opens: 0,
+  failedConnects: 0,
+  closes: 0,
+  active: 1,
+  bytesOut: 9,
+  bytesIn: 9,
+  retransmits: 0,
+  connectUs: 0,
+  rttUs: 0,
+  rttCount: 0,
+  pending: 0,
+  oldestMs: 0,
+  ...what,
+});
+const observe = (agent: string, second: number, edges: readonly EdgeWindow[]): Observe => {
   const at = START + second * 1000 + 500;
-  return { type: "observe", agent, epoch: 1, window: second, at, seconds: 1, instances: [], edges: [edge], events: [] };
+  return { type: "observe", agent, epoch: 1, window: second, at, seconds: 1, instances: [], edges, events: [] };
 };
+const windowAt = (agent: string, second: number, ok: number, failed: number, ms: number): Observe =>
+  observe(agent, second, [edgeOf("inbound-server", { protocols: ok + failed > 0 ? [request(ok, failed, ms)] : [] })]);
 
 const actor = () => {
   let now = START;
   let [state] = serviceActor.initial("service/shop", argument, now, undefined);
   let snapshot: unknown;
+  let snapshots = 0;
+  const told: string[] = [];
   const rows = new Map<number, SliMinuteRow>();
   const step = (message: Parameters<typeof serviceActor.step>[1]): unknown => {
     let reply: unknown;
     const [next, effects] = serviceActor.step(state, message, now);
     state = next;
     for (const effect of effects) {
-      if (effect.kind === "snapshot") snapshot = packr.unpack(packr.pack(effect.value));
+      if (effect.kind === "snapshot") {
+        snapshot = packr.unpack(packr.pack(effect.value));
+        snapshots++;
+      }
+      if (effect.kind === "send") told.push(effect.message.type);
       if (effect.kind === "reply") reply = effect.value;
       if (effect.kind !== "perform" || effect.port !== "rows") continue;
       const request = effect.request as RowsRequest;
@@ -85,6 +94,15 @@ const actor = () => {
       const value = [...rows.values()].map(({ minute, ...sums }) => ({ minuteMs: minute, ...sums }));
       step({ type: "reply", tag: "ledger", from: "port/ledger", result: { ok: true, value } });
     },
+    usual: () => {
+      const { tests } = serviceActor.inspect(state) as {
+        tests: Record<string, { usualBad: number; usualTotal: number }>;
+      };
+      return Object.values(tests).map(({ usualBad, usualTotal }) => [usualBad, usualTotal]);
+    },
+    snapshot: () => snapshot,
+    snapshots: () => snapshots,
+    told: () => told,
     good: () => ((step({ type: "page" }) as Record<string, unknown>)["slo"] as SloView).good,
     rows,
   };
@@ -96,6 +114,37 @@ const second = fc.record({
   ms: fc.constantFrom(5, 80, 900),
   agents: fc.constantFrom(["a"], ["a", "b"], ["b"]),
 });
+/** What three agents see of a second: two servers, of which requests may wait, and a client, which sees all of it. */
+const shared = fc.record({
+  silent: fc.integer({ min: 0, max: 60 }).map((n) => n === 0),
+  servers: fc.array(
+    fc.record({
+      ok: fc.integer({ min: 0, max: 20 }),
+      failed: fc.integer({ min: 0, max: 2 }),
+      ms: fc.constantFrom(5, 900),
+      pending: fc.integer({ min: 0, max: 6 }),
+      oldestMs: fc.constantFrom(10, 700, 2_500),
+    }),
+    { minLength: 2, maxLength: 2 },
+  ),
+  failedConnects: fc.integer({ min: 0, max: 2 }),
+});
+const comeback = fc.record({
+  after: fc.integer({ min: 0, max: 25 }),
+  orphan: fc.boolean(),
+  skewMs: fc.constantFrom(-2_000, 0, 2_000),
+});
+const edgesOf = ({ servers, failedConnects }: SharedSecond, agent: number, silent: boolean): EdgeWindow[] => {
+  const server = servers[agent];
+  if (server === undefined) {
+    const protocols = servers.map(({ ok, failed, ms }) => request(ok + 1, failed, ms));
+    return [edgeOf("inbound-client", { protocols, failedConnects: silent ? failedConnects : 0 })];
+  }
+  if (silent) return [];
+  const { ok, failed, ms, pending, oldestMs } = server;
+  return [edgeOf("inbound-server", { protocols: [request(ok + 1, failed, ms)], pending, oldestMs })];
+};
+type SharedSecond = typeof shared extends fc.Arbitrary<infer T> ? T : never;
 const plain = (rows: ReadonlyMap<number, SliMinuteRow>) => Object.fromEntries(rows);
 
 describe("a service actor", () => {
@@ -129,6 +178,60 @@ describe("a service actor", () => {
           });
           for (const window of sent.filter((one) => seconds.length - one.window <= KEPT)) shaken.step(window);
           for (let i = seconds.length; i < seconds.length + 90; i++) for (const one of [still, shaken]) tick(one, i);
+          expect(plain(shaken.rows)).toEqual(plain(still.rows));
+          expect(shaken.good()).toBe(still.good());
+        },
+      ),
+      { numRuns: 40, endOnFailure: true },
+    );
+  });
+
+  it("counts the same also when several agents see it, each from its end, and none comes back in order", () => {
+    fc.assert(
+      fc.property(
+        fc.array(shared, { minLength: 240, maxLength: 360 }),
+        fc.array(fc.tuple(fc.integer({ min: 61, max: 230 }), fc.array(comeback, { minLength: 3, maxLength: 3 })), {
+          maxLength: 3,
+        }),
+        (seconds, kills) => {
+          const still = actor();
+          const shaken = actor();
+          const agents = ["server-1", "server-2", "client"];
+          const sent: Observe[][] = agents.map(() => []);
+          const back = agents.map(() => ({ from: 0, due: Number.POSITIVE_INFINITY, orphan: false, skewMs: 0 }));
+          const toShaken = (one: Observe, skewMs: number): void => void shaken.step({ ...one, at: one.at + skewMs });
+          const again = (a: number, i: number): void => {
+            for (const one of sent[a] ?? []) if (i - one.window <= KEPT) toShaken(one, back[a]?.skewMs ?? 0);
+          };
+          const tick = (i: number): void => {
+            for (const one of [still, shaken]) {
+              one.at(START + (i + 1) * 1000);
+              one.step({ type: "tick" });
+            }
+          };
+          let silent = 0;
+          seconds.forEach((second, i) => {
+            tick(i);
+            for (const [at, comebacks] of kills) {
+              if (at !== i) continue;
+              shaken.kill();
+              comebacks.forEach(({ after, orphan, skewMs }, a) => {
+                back[a] = { from: i, due: i + after, orphan, skewMs };
+              });
+            }
+            if (second.silent) silent = i + 12;
+            agents.forEach((agent, a) => {
+              const one = observe(agent, i, edgesOf(second, a, i < silent && i > 5));
+              still.step(one);
+              const of = back[a] ?? { due: Number.POSITIVE_INFINITY, orphan: false, skewMs: 0 };
+              if (i === of.due) again(a, i);
+              // An agent of the dead replica says nothing until it is connected again; the others go on.
+              if (!of.orphan || i >= of.due) toShaken(one, of.orphan ? of.skewMs : 0);
+              sent[a]?.push(one);
+            });
+          });
+          agents.forEach((_, a) => again(a, seconds.length));
+          for (let i = seconds.length; i < seconds.length + 90; i++) tick(i);
           expect(plain(shaken.rows)).toEqual(plain(still.rows));
           expect(shaken.good()).toBe(still.good());
         },
