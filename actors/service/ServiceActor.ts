@@ -57,6 +57,7 @@ export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgumen
   ticks: true,
   initial: (_path, argument, now, snapshot) => {
     const state = newState(argument, now);
+    state.keptTurn = turnOf(state, now);
     if (snapshot !== undefined) restore(state, snapshot as Snapshot, now);
     const started: Started = { type: "started", service: argument.id };
     return argument.kind === "External"
@@ -134,7 +135,7 @@ const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   const effects = deciding(state, now);
   if (state.phase !== "ok" && second % REPEAT_EVERY_S === 0) effects.push(...restate(state, now));
   effects.push(...closeMinutes(state, now));
-  if (state.changed && second % SNAPSHOT_EVERY_S === state.slot) effects.push(keep(state, now));
+  if (state.changed && turnOf(state, now) > state.keptTurn) effects.push(keep(state, now));
   if (Math.floor(now / 10_000) > state.pointAt) effects.push(...closePoint(state, now));
   if (state.inStore.length > 0) {
     for (const minute of state.inStore) if (minute.minuteMs <= now - SENT_AGAIN_MS) addMissing(state, minute);
@@ -158,8 +159,13 @@ const deciding = (state: ServiceState, now: number): ActorEffect[] => {
   return state.phase === before ? effects : [...effects, keep(state, now)];
 };
 
+/** Each service has a second of its own in which the next minute of its snapshots begins. */
+const turnOf = (state: ServiceState, now: number): number =>
+  Math.floor((Math.floor(now / 1000) - state.slot) / SNAPSHOT_EVERY_S);
+
 const keep = (state: ServiceState, now: number): ActorEffect => {
   state.changed = false;
+  state.keptTurn = turnOf(state, now);
   return { kind: "snapshot", value: snapshotOf(state, now) };
 };
 

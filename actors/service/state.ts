@@ -97,6 +97,8 @@ export interface ServiceState {
   changed: boolean;
   /** second of the minute in which its snapshots are written, so that not all are written at once */
   readonly slot: number;
+  /** the minute, counted from that second, of its last snapshot */
+  keptTurn: number;
   /** what is usual came with a snapshot */
   learnt: boolean;
   /** it had an SLO by a snapshot: its edges are not known again yet */
@@ -140,6 +142,7 @@ export const newState = (argument: ServiceArgument, now: number): ServiceState =
   minutes: new Minutes(),
   changed: false,
   slot: Number(partitionOf(argument.id, 60)),
+  keptTurn: 0,
   learnt: false,
   hadSlo: false,
   inStore: [],
