@@ -7,7 +7,7 @@ import { request as httpsRequest } from "node:https";
 import { Clock, Deferred, Effect, Queue, Stream, type Scope } from "effect";
 import type { HttpAnswer, HttpPost } from "../../actors/alert-sink/WebhookSink.ts";
 import type { Grouping } from "../../actors/topology/grouping.ts";
-import type { SessionArgument, SessionMessage } from "../../actors/agent-session/AgentSession.ts";
+import type { SessionArgument, SessionMessage } from "../../actors/agent-session/messages.ts";
 import { ROWS_PORT, type RowsRequest } from "../../actors/rows.ts";
 import type { LedgerMinute } from "../../actors/service/ledger.ts";
 import type { ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";

@@ -1,6 +1,7 @@
 /** What a session says it has, what makes its agent come again, and that windows keep their order while it waits. */
 import { describe, expect, it } from "vitest";
-import { agentSession, type SessionMessage } from "../../../actors/agent-session/AgentSession.ts";
+import { agentSession } from "../../../actors/agent-session/AgentSession.ts";
+import type { SessionMessage } from "../../../actors/agent-session/messages.ts";
 import type { Observe } from "../../../actors/service/messages.ts";
 import { noGrouping } from "../../../actors/topology/grouping.ts";
 import type { Learn, Resolved } from "../../../actors/topology/messages.ts";
