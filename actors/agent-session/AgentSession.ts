@@ -39,7 +39,8 @@ import {
 } from "../topology/messages.ts";
 
 const LOST_AFTER_MS = 30_000;
-const MAX_WAITING = 30;
+/** More than an agent keeps and sends again at once: its edges may be resolved only after all of it has come. */
+const MAX_WAITING = 400;
 const MISSED_EVERY_MS = 3_000;
 const IN_USE_EVERY_MS = 10_000;
 /** Parts of one replica are taken over one after the other: the agent comes again once for all of them. */

@@ -50,7 +50,8 @@ export interface LedgerMinute {
 
 export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgument> = {
   kind: "service",
-  mailbox: 256,
+  // Three minutes of windows may come again at once, from several agents.
+  mailbox: 1_024,
   messages: {
     observe: "refuse",
     "agent-lost": "refuse",
@@ -137,7 +138,12 @@ const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   const effects = deciding(state, now);
   if (state.phase !== "ok" && second % REPEAT_EVERY_S === 0) effects.push(...restate(state, now));
   effects.push(...closeMinutes(state, now));
-  if (state.changed && second % SNAPSHOT_EVERY_S === state.slot) effects.push(keep(state, now));
+  const turn = Math.floor((second - state.slot) / SNAPSHOT_EVERY_S);
+  if (state.changed && turn !== state.keptTurn) {
+    // By turns and not by the second: a tick that comes late may skip one.
+    state.keptTurn = turn;
+    effects.push(keep(state, now));
+  }
   if (Math.floor(now / 10_000) > state.pointAt) effects.push(...closePoint(state, now));
   expire(state, now);
   // Looked at each second, whoever looks: a condition must have lasted before it is told.

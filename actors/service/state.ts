@@ -92,6 +92,8 @@ export interface ServiceState {
   changed: boolean;
   /** second of the minute in which its snapshots are written, so that not all are written at once */
   readonly slot: number;
+  /** number of the turn in which the last one was written */
+  keptTurn: number;
   /** what is usual came with a snapshot */
   learnt: boolean;
   /** stuck requests by edge, from a snapshot, until the edge is seen again */
@@ -132,6 +134,7 @@ export const newState = (argument: ServiceArgument, now: number): ServiceState =
   minutes: new Minutes(),
   changed: false,
   slot: Number(partitionOf(argument.id, 60)),
+  keptTurn: 0,
   learnt: false,
   stuckThen: new Map(),
   settling: [],
