@@ -24,7 +24,7 @@ import {
 import { MINUTE_MS } from "./minutes.ts";
 import { takeWindow } from "./observe.ts";
 import { decide, decideBurn, restate, resume } from "./phases.ts";
-import { EDGE_EXPIRES_MS, hasSlo, INSTANCE_EXPIRES_MS, isShown, newState, type ServiceState } from "./state.ts";
+import { EDGE_EXPIRES_MS, hasSlo, INSTANCE_EXPIRES_MS, isShown, newState, turnOf, type ServiceState } from "./state.ts";
 import { restore, SNAPSHOT_VERSION, snapshotOf, type Snapshot } from "./snapshot.ts";
 import { card, consoleView, mapEdges, page } from "./view.ts";
 
@@ -34,7 +34,6 @@ const IDLE_AFTER_MS = 3_000;
 const SETTLING_MINUTES = 2;
 /** So often the desk is told again what it was told. */
 const REPEAT_EVERY_S = 5;
-const SNAPSHOT_EVERY_S = 60;
 /** Minutes younger than this are counted from windows, never from the store. */
 const SENT_AGAIN_MS = 4 * MINUTE_MS;
 /** Usual shares halve in an hour. */
@@ -138,7 +137,7 @@ const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   const effects = deciding(state, now);
   if (state.phase !== "ok" && second % REPEAT_EVERY_S === 0) effects.push(...restate(state, now));
   effects.push(...closeMinutes(state, now));
-  const turn = Math.floor((second - state.slot) / SNAPSHOT_EVERY_S);
+  const turn = turnOf(second, state.slot);
   if (state.changed && turn !== state.keptTurn) {
     // By turns and not by the second: a tick that comes late may skip one.
     state.keptTurn = turn;
