@@ -86,7 +86,8 @@ export class ReadGroup extends HttpApiGroup.make("read")
   .add(
     topic("map", "/map", "services:read")
       // milliseconds since the epoch: the map of that moment, without figures; left out: the map of now
-      .setUrlParams(Schema.Struct({ at: Schema.optional(Schema.NumberFromString) })),
+      .setUrlParams(Schema.Struct({ at: Schema.optional(Schema.NumberFromString) }))
+      .addError(BadRequest),
   )
   .add(topic("incidents", "/incidents", "incidents:read"))
   .add(

@@ -42,6 +42,13 @@ const one = (name: string, what: string) =>
     () => new NotFound({ message: `there is no ${what}` }),
   );
 
+const mapAt = (at: number | undefined) =>
+  at === undefined
+    ? always("map")
+    : Number.isSafeInteger(at) && at > 0
+      ? always(`map:${at}`)
+      : Effect.fail(new BadRequest({ message: "at: expected milliseconds since the epoch" }));
+
 const history = (service: string, from: number, to: number) =>
   Effect.gen(function* () {
     const port = yield* HistoryPort;
@@ -64,7 +71,7 @@ export const ReadGroupLive = HttpApiBuilder.group(Api, "read", (handlers) =>
     .handle("overview", () => always("overview"))
     .handle("services", () => always("services"))
     .handle("service", ({ urlParams }) => one(`service:${urlParams.id}`, `service ${urlParams.id}`))
-    .handle("map", ({ urlParams: { at } }) => always(at === undefined ? "map" : `map:${at}`))
+    .handle("map", ({ urlParams: { at } }) => mapAt(at))
     .handle("incidents", () => always("incidents"))
     .handle("incident", ({ path }) => one(`incident:${path.id}`, `incident ${path.id}`))
     .handle("agents", () => always("agents"))

@@ -128,6 +128,7 @@ describe("the API", () => {
     expect((await ask("/api/service")).status).toBe(400);
     expect((await ask("/api/nothing")).status).toBe(404);
     expect((await ask("/api/history?service=a&from=2&to=1")).status).toBe(400);
+    for (const at of ["x", "0", "-5"]) expect((await ask(`/api/map?at=${at}`)).status).toBe(400);
     expect((await ask("/api/history?service=a&from=x&to=1")).status).toBe(400);
     const long = await ask(`/api/history?service=a&from=0&to=${30 * 86_400_000}`);
     expect(JSON.parse(long.text)).toMatchObject({ message: "from, to: expected at most 7 days" });
