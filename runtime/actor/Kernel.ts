@@ -13,6 +13,7 @@ import type { ActorEffect, ActorPath, Message, Reply, Undelivered } from "./Beha
 import { Board } from "./Board.ts";
 import { newCell, type AnyBehavior, type Cell } from "./Cell.ts";
 import { DeadLetters } from "./DeadLetters.ts";
+import { describe } from "./describe.ts";
 import type { Envelope } from "./Mailbox.ts";
 import type { Outside, Parcel, Port, Settled } from "./Outside.ts";
 import { makeRoom } from "./overflow.ts";
@@ -36,9 +37,6 @@ const escalationsTotal = Metric.counter("actor_escalations_total", { incremental
 const count = (metric: Metric.Metric.Counter<number>): void => {
   metric.unsafeUpdate(1, []);
 };
-
-const describe = (error: unknown): string =>
-  error instanceof Error ? `${error.name}: ${error.message}` : String(error);
 
 export class Kernel {
   readonly board: Board;
