@@ -157,7 +157,7 @@ describe("topic overview", () => {
     inWorld(({ system, read, advance }) =>
       Effect.gen(function* () {
         const notices = Effect.map(read("overview"), (entries) =>
-          (entries?.["overview"] as Overview).notices.join("\n"),
+          (entries as { readonly overview: Overview }).overview.notices.join("\n"),
         );
         expect(yield* notices).not.toContain("keeps failing");
         for (let n = 0; n < 120; n++) {
