@@ -60,6 +60,14 @@ const letterColumns: readonly Column<Fields>[] = [
   { title: "REASON", cell: (row) => textOf(row, "reason") },
 ];
 
+const auditColumns: readonly Column<Fields>[] = [
+  { title: "AT", cell: (row) => new Date(numberOf(row, "at") ?? 0).toISOString() },
+  { title: "WHO", cell: (row) => textOf(row, "who") },
+  { title: "ACTION", cell: (row) => textOf(row, "action") },
+  { title: "TARGET", cell: (row) => textOf(row, "target") },
+  { title: "OUTCOME", cell: (row) => textOf(row, "outcome") },
+];
+
 const printRows = (
   values: Values,
   columns: readonly Column<Fields>[],
@@ -226,8 +234,7 @@ export const actor = async (values: Values): Promise<number> => {
     }
     case "audit": {
       const rows = await asAdmin(values, "/api/audit");
-      for (const row of Array.isArray(rows) ? rows : []) print(JSON.stringify(row));
-      return EXIT.ok;
+      return printRows(values, auditColumns, Array.isArray(rows) ? rows.filter(isFields) : [], "nothing was done");
     }
     case "replay":
       return replayFile(values, needed("a file of recordings/ in the server's data folder"));
