@@ -164,6 +164,9 @@ export class IncidentGroup extends HttpApiGroup.make("decide")
       .annotate(Permission, "silences:write"),
   ) {}
 
+/** Actor paths, as they go to the audit log: as long as a topic's name may be. */
+const actorPath = Schema.String.pipe(Schema.minLength(1), Schema.maxLength(2048));
+
 /** `Bearer <admin key>`, until access control exists: the key is admin.key in the data directory. */
 const AdminHeaders = Schema.Struct({ authorization: Schema.optional(Schema.String) });
 
@@ -172,7 +175,7 @@ export class AdminGroup extends HttpApiGroup.make("admin")
   .add(
     HttpApiEndpoint.post("act", "/actors/action")
       .setHeaders(AdminHeaders)
-      .setPayload(Schema.Struct({ path: Schema.String, action: Schema.Literal("pause", "resume", "drain", "restart") }))
+      .setPayload(Schema.Struct({ path: actorPath, action: Schema.Literal("pause", "resume", "drain", "restart") }))
       .addSuccess(Schema.Struct({ node: Schema.String }))
       .addError(NotFound)
       .addError(Forbidden)
@@ -182,7 +185,7 @@ export class AdminGroup extends HttpApiGroup.make("admin")
   .add(
     HttpApiEndpoint.get("dump", "/actors/dump")
       .setHeaders(AdminHeaders)
-      .setUrlParams(Schema.Struct({ path: Schema.String }))
+      .setUrlParams(Schema.Struct({ path: actorPath }))
       .addSuccess(Schema.Unknown)
       .addError(NotFound)
       .addError(Forbidden)
