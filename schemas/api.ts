@@ -86,7 +86,8 @@ export class ReadGroup extends HttpApiGroup.make("read")
   .add(
     topic("map", "/map", "services:read")
       // milliseconds since the epoch: the map of that moment, without figures; left out: the map of now
-      .setUrlParams(Schema.Struct({ at: Schema.optional(Schema.NumberFromString) })),
+      .setUrlParams(Schema.Struct({ at: Schema.optional(Schema.NumberFromString) }))
+      .addError(BadRequest),
   )
   .add(topic("incidents", "/incidents", "incidents:read"))
   .add(
@@ -163,6 +164,9 @@ export class IncidentGroup extends HttpApiGroup.make("decide")
       .annotate(Permission, "silences:write"),
   ) {}
 
+/** Actor paths, as they go to the audit log: as long as a topic's name may be. */
+const actorPath = Schema.String.pipe(Schema.minLength(1), Schema.maxLength(2048));
+
 /** `Bearer <admin key>`, until access control exists: the key is admin.key in the data directory. */
 const AdminHeaders = Schema.Struct({ authorization: Schema.optional(Schema.String) });
 
@@ -171,7 +175,7 @@ export class AdminGroup extends HttpApiGroup.make("admin")
   .add(
     HttpApiEndpoint.post("act", "/actors/action")
       .setHeaders(AdminHeaders)
-      .setPayload(Schema.Struct({ path: Schema.String, action: Schema.Literal("pause", "resume", "drain", "restart") }))
+      .setPayload(Schema.Struct({ path: actorPath, action: Schema.Literal("pause", "resume", "drain", "restart") }))
       .addSuccess(Schema.Struct({ node: Schema.String }))
       .addError(NotFound)
       .addError(Forbidden)
@@ -181,7 +185,7 @@ export class AdminGroup extends HttpApiGroup.make("admin")
   .add(
     HttpApiEndpoint.get("dump", "/actors/dump")
       .setHeaders(AdminHeaders)
-      .setUrlParams(Schema.Struct({ path: Schema.String }))
+      .setUrlParams(Schema.Struct({ path: actorPath }))
       .addSuccess(Schema.Unknown)
       .addError(NotFound)
       .addError(Forbidden)

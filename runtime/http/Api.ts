@@ -6,6 +6,7 @@ import { HttpApiBuilder } from "@effect/platform";
 import { Clock, Effect, Metric } from "effect";
 import { Api, BadRequest, Forbidden, MAX_HISTORY_MS, NotFound, Unavailable } from "../../schemas/api.ts";
 import type { TopicAnswer } from "../../schemas/api.ts";
+import { makeRefusals, type Refusals } from "./Refusals.ts";
 import { CommandsPort, entriesOf, HistoryPort, Topics, type CommandError, type Verdict } from "./Topics.ts";
 
 const refusedTotal = Metric.counter("coroot_admin_refused_total", {
@@ -42,6 +43,13 @@ const one = (name: string, what: string) =>
     () => new NotFound({ message: `there is no ${what}` }),
   );
 
+const mapAt = (at: number | undefined) =>
+  at === undefined
+    ? always("map")
+    : Number.isSafeInteger(at) && at > 0
+      ? always(`map:${at}`)
+      : Effect.fail(new BadRequest({ message: "at: expected milliseconds since the epoch" }));
+
 const history = (service: string, from: number, to: number) =>
   Effect.gen(function* () {
     const port = yield* HistoryPort;
@@ -64,7 +72,7 @@ export const ReadGroupLive = HttpApiBuilder.group(Api, "read", (handlers) =>
     .handle("overview", () => always("overview"))
     .handle("services", () => always("services"))
     .handle("service", ({ urlParams }) => one(`service:${urlParams.id}`, `service ${urlParams.id}`))
-    .handle("map", ({ urlParams: { at } }) => always(at === undefined ? "map" : `map:${at}`))
+    .handle("map", ({ urlParams: { at } }) => mapAt(at))
     .handle("incidents", () => always("incidents"))
     .handle("incident", ({ path }) => one(`incident:${path.id}`, `incident ${path.id}`))
     .handle("agents", () => always("agents"))
@@ -100,32 +108,41 @@ export const IncidentGroupLive = HttpApiBuilder.group(Api, "decide", (handlers) 
     .handle("unsilence", ({ path }) => Effect.flatMap(CommandsPort, (port) => verdict(port.unsilence(path.id)))),
 );
 
+const NO_KEY = "authorization: expected Bearer and the admin key, which is in admin.key in the server's data directory";
+
 /** First the right, then the log, then the deed: what cannot be audited is not done. */
-const asAdmin = <A, E>(
-  authorization: string | undefined,
-  action: string,
-  target: string,
-  deed: (port: CommandsPort) => Effect.Effect<A, E>,
-) =>
-  Effect.gen(function* () {
-    const port = yield* CommandsPort;
-    const key = /^Bearer (\S+)$/.exec(authorization ?? "")?.[1];
-    if (key === undefined || !port.isAdmin(key)) {
-      refusedTotal.unsafeUpdate(1, []);
-      yield* unavailable(port.audit.add("unknown", action, target, "refused: no admin key"));
-      return yield* new Forbidden({
-        message:
-          "authorization: expected Bearer and the admin key, which is in admin.key in the server's data directory",
-      });
-    }
-    yield* unavailable(port.audit.add("admin", action, target, "allowed"));
-    return yield* deed(port);
-  });
+const makeAsAdmin =
+  (refusals: Refusals) =>
+  <A, E>(
+    authorization: string | undefined,
+    action: string,
+    target: string,
+    deed: (port: CommandsPort) => Effect.Effect<A, E>,
+  ) =>
+    Effect.gen(function* () {
+      const port = yield* CommandsPort;
+      const key = /^Bearer (\S+)$/.exec(authorization ?? "")?.[1];
+      if (key === undefined || !port.isAdmin(key)) {
+        refusedTotal.unsafeUpdate(1, []);
+        const untold = refusals.take(yield* Clock.currentTimeMillis);
+        if (untold !== null) {
+          const more = untold === 0 ? "" : `; ${untold} more before it are not in this log`;
+          // nothing was done, so the answer does not depend on the log
+          yield* port.audit
+            .add("unknown", action, target, `refused: no admin key${more}`)
+            .pipe(Effect.catchAll((error) => Effect.logWarning(`a refusal was not audited: ${error.message}`)));
+        }
+        return yield* new Forbidden({ message: NO_KEY });
+      }
+      yield* unavailable(port.audit.add("admin", action, target, "allowed"));
+      return yield* deed(port);
+    });
 
 const nobody = (path: string) => new NotFound({ message: `there is no actor ${path}` });
 
-export const AdminGroupLive = HttpApiBuilder.group(Api, "admin", (handlers) =>
-  handlers
+export const AdminGroupLive = HttpApiBuilder.group(Api, "admin", (handlers) => {
+  const asAdmin = makeAsAdmin(makeRefusals());
+  return handlers
     .handle("act", ({ headers, payload: { action, path } }) =>
       asAdmin(headers.authorization, action, path, (port) =>
         Effect.flatMap(port.act(action, path), (node) => (node === null ? nobody(path) : Effect.succeed({ node }))),
@@ -138,5 +155,5 @@ export const AdminGroupLive = HttpApiBuilder.group(Api, "admin", (handlers) =>
     )
     .handle("audit", ({ headers }) =>
       asAdmin(headers.authorization, "read the audit log", "", (port) => unavailable(port.audit.recent)),
-    ),
-);
+    );
+});

@@ -199,9 +199,10 @@ export const make = Effect.gen(function* () {
 
   const mapAt: HistoryShape["mapAt"] = (atMs) =>
     store.query<StoredCall>(
-      `SELECT source, target, toUnixTimestamp64Milli(min(first)) AS first, toUnixTimestamp64Milli(max(last)) AS last
-       FROM ${table("map_edges")} FINAL
-       WHERE first <= fromUnixTimestamp64Milli({at:Int64}, 'UTC') AND last >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
+      `SELECT source, target, toUnixTimestamp64Milli(min(began)) AS first, toUnixTimestamp64Milli(max(seen)) AS last
+       FROM (SELECT source, target, first AS began, last AS seen FROM ${table("map_edges")} FINAL)
+       WHERE began <= fromUnixTimestamp64Milli({at:Int64}, 'UTC')
+         AND seen >= fromUnixTimestamp64Milli({since:Int64}, 'UTC') AND seen >= began
        GROUP BY source, target ORDER BY source, target LIMIT {limit:UInt32}`,
       { at: Math.floor(atMs), since: Math.floor(atMs - CALL_WRITTEN_MS), limit: MAX_CALLS },
       { rows: MAX_CALLS, seconds: 10 },

@@ -4,6 +4,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
 import { askJson, askRows, type Fields, fieldsOf, isFields, listOf, numberOf, serverAddress, textOf } from "./ask.ts";
 import { CommandError, EXIT, type Values } from "./command.ts";
 import { readSettings } from "./settings.ts";
@@ -22,6 +23,7 @@ const actorColumns = (now: number): readonly Column<Fields>[] => [
   { title: "IN/S", cell: (row) => number(numberOf(row, "inPerSecond")), right: true },
   { title: "P95 MS", cell: (row) => number(numberOf(row, "handleP95Ms"), 2), right: true },
   { title: "SHED", cell: (row) => textOf(row, "shed"), right: true },
+  { title: "DEAD", cell: (row) => textOf(row, "deadLetters"), right: true },
   { title: "RESTARTS", cell: (row) => textOf(row, "restarts"), right: true },
   { title: "LAST ERROR", cell: (row) => textOf(row, "lastError") },
 ];
@@ -39,6 +41,16 @@ const hopColumns: readonly Column<Fields>[] = [
   { title: "ERROR", cell: (row) => textOf(row, "error") },
 ];
 
+const messageColumns: readonly Column<Fields>[] = [
+  { title: "AT", cell: time },
+  { title: "MESSAGE", cell: (row) => textOf(row, "type") },
+  { title: "FROM", cell: (row) => textOf(row, "from") },
+  { title: "TRACE", cell: (row) => textOf(row, "trace") },
+  { title: "WAITED MS", cell: (row) => number(numberOf(row, "waitMs"), 2), right: true },
+  { title: "HANDLED MS", cell: (row) => number(numberOf(row, "handleMs"), 2), right: true },
+  { title: "ERROR", cell: (row) => textOf(row, "error") },
+];
+
 const letterColumns: readonly Column<Fields>[] = [
   { title: "AT", cell: time },
   { title: "NODE", cell: (row) => textOf(row, "node") },
@@ -48,17 +60,69 @@ const letterColumns: readonly Column<Fields>[] = [
   { title: "REASON", cell: (row) => textOf(row, "reason") },
 ];
 
-const show = (values: Values, columns: readonly Column<Fields>[], rows: readonly Fields[], none: string): number => {
+const auditColumns: readonly Column<Fields>[] = [
+  { title: "AT", cell: (row) => new Date(numberOf(row, "at") ?? 0).toISOString() },
+  { title: "WHO", cell: (row) => textOf(row, "who") },
+  { title: "ACTION", cell: (row) => textOf(row, "action") },
+  { title: "TARGET", cell: (row) => textOf(row, "target") },
+  { title: "OUTCOME", cell: (row) => textOf(row, "outcome") },
+];
+
+const printRows = (
+  values: Values,
+  columns: readonly Column<Fields>[],
+  rows: readonly Fields[],
+  none: string,
+): number => {
   if (values.on("json")) for (const row of rows) print(JSON.stringify(row));
   else print(rows.length === 0 ? none : table(columns, rows));
   return EXIT.ok;
 };
 
+/** Actors are measured only while somebody looks: rates and messages are there at a second look, a second later. */
+const lookTwice = async <A>(look: () => Promise<A>): Promise<A> => {
+  await look();
+  await wait(SECOND_LOOK_MS);
+  return look();
+};
+const SECOND_LOOK_MS = 1_100;
+
 const list = async (values: Values): Promise<number> => {
-  const answer = await askRows(serverAddress(values.text("server")), "/api/actors");
+  const server = serverAddress(values.text("server"));
+  const answer = await lookTwice(() => askRows(server, "/api/actors"));
   const kind = values.text("kind");
   const rows = answer.rows.filter((row) => kind === undefined || textOf(row, "kind") === kind);
-  return show(values, actorColumns(answer.nowMs), rows, "no such actor");
+  return printRows(
+    values,
+    actorColumns(answer.nowMs),
+    rows,
+    kind === undefined ? "no actor" : `no actor of kind ${kind}`,
+  );
+};
+
+const show = async (values: Values, path: string): Promise<number> => {
+  const server = serverAddress(values.text("server"));
+  const answer = await lookTwice(() => askJson(server, `/api/actor?path=${encodeURIComponent(path)}`));
+  const entries = isFields(answer) ? fieldsOf(answer, "entries") : {};
+  if (values.on("json")) {
+    print(JSON.stringify(entries));
+    return EXIT.ok;
+  }
+  const row = fieldsOf(entries, "row");
+  const now = isFields(answer) ? (numberOf(answer, "nowMs") ?? 0) : 0;
+  const count = (name: string): string => textOf(row, name);
+  const parent = textOf(row, "parent");
+  print(`${textOf(row, "path")} (${count("kind")}) on ${count("node")}${parent === "" ? "" : `, child of ${parent}`}`);
+  print(`${count("state")}, ${ago(numberOf(row, "startedAt"), now)} old, state of ${count("stateBytes")} bytes`);
+  print(
+    `mailbox ${count("mailbox")} of ${count("mailboxBound")}, handled ${count("handled")}, merged ${count("merged")}, shed ${count("shed")}, restarts ${count("restarts")}, dead letters ${count("deadLetters")}`,
+  );
+  print(
+    `${number(numberOf(row, "inPerSecond"))}/s in, ${number(numberOf(row, "outPerSecond"))}/s out, p95 waited ${number(numberOf(row, "mailboxWaitP95Ms"), 2)} ms, handled in ${number(numberOf(row, "handleP95Ms"), 2)} ms`,
+  );
+  if (textOf(row, "lastError") !== "") print(`last error: ${textOf(row, "lastError")}`);
+  print(`\n${JSON.stringify(entries["state"], null, 2)}\n`);
+  return printRows(values, messageColumns, listOf(entries, "recent"), "no message since it is being looked at");
 };
 
 const inTopic = async (values: Values, path: string, entry: string): Promise<readonly Fields[]> => {
@@ -146,23 +210,20 @@ export const actor = async (values: Values): Promise<number> => {
   switch (what) {
     case "list":
       return list(values);
-    case "show": {
-      const path = `/api/actor?path=${encodeURIComponent(needed("the path of an actor"))}`;
-      const answer = await askJson(serverAddress(values.text("server")), path);
-      print(JSON.stringify(isFields(answer) ? answer["entries"] : answer, null, values.on("json") ? 0 : 2));
-      return EXIT.ok;
-    }
+    case "show":
+      return show(values, needed("the path of an actor"));
     case "trace": {
       const id = needed("the number of a trace");
-      return show(
+      if (!/^\d+$/.test(id)) throw wrong(`actor trace takes the number of a trace, not "${id}"`);
+      return printRows(
         values,
         hopColumns,
-        await inTopic(values, `/api/actors/trace?id=${encodeURIComponent(id)}`, "hops"),
-        "nothing was measured of it",
+        await inTopic(values, `/api/actors/trace?id=${id}`, "hops"),
+        "nothing was measured of it: messages are followed only while the console or `actor show` looks, and 5 s after",
       );
     }
     case "dead-letters":
-      return show(
+      return printRows(
         values,
         letterColumns,
         await inTopic(values, "/api/actors/dead-letters", "letters"),
@@ -175,8 +236,7 @@ export const actor = async (values: Values): Promise<number> => {
     }
     case "audit": {
       const rows = await asAdmin(values, "/api/audit");
-      for (const row of Array.isArray(rows) ? rows : []) print(JSON.stringify(row));
-      return EXIT.ok;
+      return printRows(values, auditColumns, Array.isArray(rows) ? rows.filter(isFields) : [], "nothing was done");
     }
     case "replay":
       return replayFile(values, needed("a file of recordings/ in the server's data folder"));

@@ -6,7 +6,7 @@
 import * as LibsqlClient from "@effect/sql-libsql/LibsqlClient";
 import * as PgClient from "@effect/sql-pg/PgClient";
 import { SqlClient } from "@effect/sql/SqlClient";
-import { Data, Effect, Layer, Redacted } from "effect";
+import { Cause, Data, Effect, Layer, Redacted } from "effect";
 import { migrate } from "./migrations.ts";
 
 const WITHIN = "5 seconds";
@@ -82,7 +82,8 @@ export const stateDatabase = (options: StateOptions): Layer.Layer<SqlClient, Sta
     new StateError({ operation: `The state database cannot be used (${where})`, reason });
   return prepared.pipe(
     Layer.provideMerge(client(options)),
-    Layer.catchAll((error) => Layer.fail(failed(reasonOf(error)))),
+    // The driver throws where it cannot open its file, which is no defect of ours.
+    Layer.catchAllCause((cause) => Layer.fail(failed(reasonOf(Cause.squash(cause))))),
     (layer) =>
       Layer.unwrapScoped(
         Layer.build(layer).pipe(

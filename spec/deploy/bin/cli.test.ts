@@ -7,7 +7,19 @@ import { coroot, ensureBuilt, freePort } from "./coroot.ts";
 
 beforeAll(ensureBuilt, 180_000);
 
-const commands = ["start", "server", "node-agent", "demo", "incidents", "services", "agents", "version"];
+const commands = [
+  "start",
+  "server",
+  "node-agent",
+  "demo",
+  "incidents",
+  "services",
+  "agents",
+  "ack",
+  "silence",
+  "actor",
+  "version",
+];
 
 describe("help", () => {
   it("lists the commands and exit codes", () => {
@@ -57,6 +69,10 @@ describe("a mistake", () => {
       "see: coroot node-agent --help",
     ],
     [["services", "--server", "nowhere"], '--server takes an address such as http://127.0.0.1:8080, not "nowhere"', ""],
+    [["actor", "explode", "topology"], 'actor has no "explode"', "see: coroot actor --help"],
+    [["actor", "pause"], "actor pause needs the path of an actor", "see: coroot actor --help"],
+    [["actor", "pause", "a", "b"], 'actor pause takes one argument, not also "b"', "see: coroot actor --help"],
+    [["actor", "trace", "x"], 'actor trace takes the number of a trace, not "x"', "see: coroot actor --help"],
     [["demo", "--fault", "fire"], 'unknown fault "fire"; faults are ', "see: coroot demo --help"],
   ];
   it.each(mistakes)("%j is one clear line with a hint, and exit code 2", (args, message, hint) => {
@@ -83,11 +99,14 @@ describe("a mistake", () => {
 });
 
 describe("asking a server that is not there", () => {
-  it.each(["incidents", "services", "agents"])("%s: says where it asked and how to start one", async (command) => {
-    const port = await freePort();
-    const { code, out, err } = coroot(command, "--server", `http://127.0.0.1:${port}`);
-    expect({ code, out }).toEqual({ code: 1, out: "" });
-    expect(err).toContain(`no server answers at http://127.0.0.1:${port} (ECONNREFUSED)`);
-    expect(err).toContain("npm start");
-  });
+  it.each(["incidents", "services", "agents", "actor"])(
+    "%s: says where it asked and how to start one",
+    async (command) => {
+      const port = await freePort();
+      const { code, out, err } = coroot(command, "--server", `http://127.0.0.1:${port}`);
+      expect({ code, out }).toEqual({ code: 1, out: "" });
+      expect(err).toContain(`no server answers at http://127.0.0.1:${port} (ECONNREFUSED)`);
+      expect(err).toContain("npm start");
+    },
+  );
 });

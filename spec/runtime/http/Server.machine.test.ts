@@ -3,7 +3,7 @@ import { request } from "node:http";
 import type { IncomingHttpHeaders } from "node:http";
 import { connect } from "node:net";
 import { HttpApi } from "@effect/platform";
-import { Effect, Layer, Option, PubSub } from "effect";
+import { Effect, Layer, PubSub } from "effect";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Api, Permission } from "../../../schemas/api.ts";
 import { ListenError } from "../../../runtime/http/Server.ts";
@@ -108,6 +108,8 @@ describe("the API", () => {
       actors: "console",
       "service?id=default%2Fprod%2FPod%2Fshop": "service:default/prod/Pod/shop",
       "incidents/i-1": "incident:i-1",
+      "actors/trace?id=7": "trace:7",
+      "actors/dead-letters": "dead-letters",
       "actor?path=%2Fservices%2Fshop": "actor:/services/shop",
     };
     for (const [path, topic] of Object.entries(topics)) {
@@ -128,6 +130,7 @@ describe("the API", () => {
     expect((await ask("/api/service")).status).toBe(400);
     expect((await ask("/api/nothing")).status).toBe(404);
     expect((await ask("/api/history?service=a&from=2&to=1")).status).toBe(400);
+    for (const at of ["x", "0", "-5"]) expect((await ask(`/api/map?at=${at}`)).status).toBe(400);
     expect((await ask("/api/history?service=a&from=x&to=1")).status).toBe(400);
     const long = await ask(`/api/history?service=a&from=0&to=${30 * 86_400_000}`);
     expect(JSON.parse(long.text)).toMatchObject({ message: "from, to: expected at most 7 days" });
@@ -152,20 +155,19 @@ describe("the API", () => {
     });
   });
 
-  it("declares the permission of every route", () => {
-    const routes: string[] = [];
+  it("declares the permission of every route, and none to read for one that changes something", () => {
+    const routes = new Map<string, string>();
     HttpApi.reflect(Api, {
       onGroup: () => undefined,
       onEndpoint: ({ endpoint, mergedAnnotations }) => {
-        const permission = Option.getOrElse(
-          Option.fromNullable(mergedAnnotations.unsafeMap.get(Permission.key) as string | undefined),
-          () => "none",
-        );
-        routes.push(`${endpoint.path} ${permission}`);
+        const permission = mergedAnnotations.unsafeMap.get(Permission.key) as string | undefined;
+        routes.set(`${endpoint.method} ${endpoint.path}`, permission ?? "none");
       },
     });
-    expect(routes).toHaveLength(10);
-    for (const route of routes) expect(route).toMatch(/^\/api\/\S+ [a-z]+:read$/);
+    for (const [route, permission] of routes)
+      expect(permission, route).toMatch(route.startsWith("GET ") ? /^[a-z]+:(read|admin)$/ : /^[a-z]+:(write|admin)$/);
+    const admin = [...routes].filter(([, permission]) => permission === "console:admin").map(([route]) => route);
+    expect(admin.sort()).toEqual(["GET /api/actors/dump", "GET /api/audit", "POST /api/actors/action"]);
   });
 });
 

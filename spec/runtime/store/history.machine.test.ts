@@ -94,6 +94,13 @@ describeWith(["chdb"], "history for page and ledgers", () => {
             [0, 1, 2].map((n) => ({ ts: base + n, service, kind: "oom", text: `${n}'`, json: "{}" })),
           ),
         );
+        const call = { source: SERVICE, target: OTHER, first: base };
+        yield* writer.rows("map_edges", [
+          { ...call, last: base, version: 1 },
+          { ...call, last: base + 30 * minute, version: 2 },
+          { ...call, source: OTHER, target: SERVICE, last: base, version: 1 },
+          { ...call, source: OTHER, target: SERVICE, last: base - 1, version: 2 },
+        ]);
         yield* until(writer.stats, ({ rows }) => rows.queuedRows === 0);
         expect((yield* writer.stats).rows.retries).toBe(0);
         expect(yield* store.query("SELECT count() AS n FROM coroot.sli_minutes")).not.toEqual([{ n: 0 }]);
@@ -140,6 +147,13 @@ describeWith(["chdb"], "history for page and ledgers", () => {
       incident("a", 2, base),
     ]);
     expect(await run(({ recentIncidents }) => recentIncidents(1))).toHaveLength(1);
+  });
+
+  itWith(["chdb"], "gives the calls that went on at a moment, and none that was taken back", async () => {
+    const calls = [{ source: SERVICE, target: OTHER, first: base, last: base + 30 * minute }];
+    for (const at of [base, base + 20 * minute, base + 34 * minute])
+      expect(await run(({ mapAt }) => mapAt(at))).toEqual(calls);
+    for (const at of [base - 1, base + 36 * minute]) expect(await run(({ mapAt }) => mapAt(at))).toEqual([]);
   });
 
   itWith(["chdb"], "gives events of one service or all, within the time asked for", async () => {
