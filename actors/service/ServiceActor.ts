@@ -14,6 +14,7 @@ import { inspect, watch } from "./inspections/inspect.ts";
 import {
   INCIDENT_DESK,
   servicePath,
+  together,
   type Noticed,
   type Observe,
   type ServiceArgument,
@@ -21,10 +22,11 @@ import {
   type ServiceMessage,
   type Started,
 } from "./messages.ts";
+import type { LedgerMinute } from "./ledger.ts";
 import { MINUTE_MS } from "./minutes.ts";
 import { takeWindow } from "./observe.ts";
 import { decide, decideBurn, restate, resume } from "./phases.ts";
-import { EDGE_EXPIRES_MS, hasSlo, INSTANCE_EXPIRES_MS, isShown, newState, turnOf, type ServiceState } from "./state.ts";
+import { EDGE_EXPIRES_MS, hasSlo, INSTANCE_EXPIRES_MS, isShown, newState, type ServiceState } from "./state.ts";
 import { restore, SNAPSHOT_VERSION, snapshotOf, type Snapshot } from "./snapshot.ts";
 import { card, consoleView, mapEdges, page } from "./view.ts";
 
@@ -34,25 +36,18 @@ const IDLE_AFTER_MS = 3_000;
 const SETTLING_MINUTES = 2;
 /** So often the desk is told again what it was told. */
 const REPEAT_EVERY_S = 5;
-/** Minutes younger than this are counted from windows, never from the store. */
-const SENT_AGAIN_MS = 4 * MINUTE_MS;
+const SNAPSHOT_EVERY_S = 60;
+/** Minutes younger than this are counted from windows, which agents may send again; what the store has is looked at then. */
+const SENT_AGAIN_MS = 5 * MINUTE_MS;
 /** Usual shares halve in an hour. */
 const DECAY_PER_MINUTE = 0.5 ** (1 / 60);
-
-/** One minute of judgement as the store keeps it; the answer of port "ledger" has the same columns. */
-export interface LedgerMinute {
-  readonly minuteMs: number;
-  readonly total: number;
-  readonly bad: number;
-  readonly slow: number;
-}
 
 export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgument> = {
   kind: "service",
   // Three minutes of windows may come again at once, from several agents.
   mailbox: 1_024,
   messages: {
-    observe: "refuse",
+    observe: { merge: together },
     "agent-lost": "refuse",
     anomaly: "refuse",
     page: "refuse",
@@ -63,6 +58,7 @@ export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgumen
   ticks: true,
   initial: (_path, argument, now, snapshot) => {
     const state = newState(argument, now);
+    state.keptTurn = turnOf(state, now);
     if (snapshot !== undefined) restore(state, snapshot as Snapshot, now);
     const started: Started = { type: "started", service: argument.id };
     return argument.kind === "External"
@@ -74,8 +70,11 @@ export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgumen
   },
   step: (state, message, now) => {
     switch (message.type) {
-      case "observe":
-        return [state, observed(state, message, now)];
+      case "observe": {
+        const effects = observed(state, message, now);
+        for (const one of message.more ?? []) effects.push(...observed(state, one, now));
+        return [state, effects];
+      }
       case "tick":
         return [state, everySecond(state, now)];
       case "anomaly":
@@ -107,7 +106,7 @@ export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgumen
 };
 
 const observed = (state: ServiceState, message: Observe, now: number): ActorEffect[] => {
-  if (!state.marks.isNew(message.agent, message.epoch, message.window)) {
+  if (!state.marks.isNew(message.agent, message.epoch, message.window, message.at)) {
     state.duplicates++;
     return [];
   }
@@ -137,13 +136,12 @@ const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   const effects = deciding(state, now);
   if (state.phase !== "ok" && second % REPEAT_EVERY_S === 0) effects.push(...restate(state, now));
   effects.push(...closeMinutes(state, now));
-  const turn = turnOf(second, state.slot);
-  if (state.changed && turn !== state.keptTurn) {
-    // By turns and not by the second: a tick that comes late may skip one.
-    state.keptTurn = turn;
-    effects.push(keep(state, now));
-  }
+  if (state.changed && turnOf(state, now) > state.keptTurn) effects.push(keep(state, now));
   if (Math.floor(now / 10_000) > state.pointAt) effects.push(...closePoint(state, now));
+  if (state.inStore.length > 0) {
+    for (const minute of state.inStore) if (minute.minuteMs <= now - SENT_AGAIN_MS) addMissing(state, minute);
+    state.inStore = state.inStore.filter(({ minuteMs }) => minuteMs > now - SENT_AGAIN_MS);
+  }
   expire(state, now);
   // Looked at each second, whoever looks: a condition must have lasted before it is told.
   watch(state, now);
@@ -162,23 +160,26 @@ const deciding = (state: ServiceState, now: number): ActorEffect[] => {
   return state.phase === before ? effects : [...effects, keep(state, now)];
 };
 
+/** Each service has a second of its own in which the next minute of its snapshots begins. */
+const turnOf = (state: ServiceState, now: number): number =>
+  Math.floor((Math.floor(now / 1000) - state.slot) / SNAPSHOT_EVERY_S);
+
 const keep = (state: ServiceState, now: number): ActorEffect => {
   state.changed = false;
+  state.keptTurn = turnOf(state, now);
   return { kind: "snapshot", value: snapshotOf(state, now) };
 };
 
 const closeMinutes = (state: ServiceState, now: number): ActorEffect[] => {
-  const due = state.minutes.due(state.id, now);
+  const due = state.minutes.due(state.id, now, state.views);
   const effects: ActorEffect[] = due.length > 0 ? [rows("sli_minutes", due)] : [];
-  let ended = false;
-  for (const { total, bad, slow } of state.minutes.ended(now)) {
-    ended = true;
-    if (state.phase === "ok") state.settling.push({ total, bad, slow });
-  }
-  if (!ended) return effects;
+  const ended = state.minutes.ended(now);
+  if (ended.length === 0) return effects;
+  if (state.phase === "ok") state.settling.push(...ended);
   while (state.settling.length > SETTLING_MINUTES) {
-    const settled = state.settling.shift();
-    if (settled !== undefined) learnUsual(state, settled);
+    // Read only now: windows that were late are in it.
+    const settled = state.minutes.of(state.settling.shift() ?? 0);
+    if (settled !== null) learnUsual(state, settled);
   }
   return [...effects, ...decideBurn(state, now)];
 };
@@ -208,6 +209,8 @@ const closePoint = (state: ServiceState, now: number): ActorEffect[] => {
 };
 
 const expire = (state: ServiceState, now: number): void => {
+  // By then every edge that it had has come again, or would have expired.
+  if (now - state.since > EDGE_EXPIRES_MS) state.hadSlo = false;
   for (const [key, edge] of state.edges)
     if (now - edge.lastSeen > EDGE_EXPIRES_MS && edge.active === 0) state.edges.delete(key);
   for (const [key, instance] of state.instances) {
@@ -225,7 +228,8 @@ const agentLost = (state: ServiceState, agent: string): void => {
   for (const edge of state.edges.values()) {
     edge.activeByAgent.delete(agent);
     edge.active = [...edge.activeByAgent.values()].reduce((n, active) => n + active, 0);
-    edge.stuck = 0;
+    edge.stuck -= edge.waits.get(agent)?.now ?? 0;
+    edge.waits.delete(agent);
   }
 };
 
@@ -243,15 +247,23 @@ const learnUsual = (state: ServiceState, { total, bad, slow }: Pick<LedgerMinute
   };
 };
 
-/** What the store has of this service. The last minutes are not taken from there: agents send their windows again. */
+/** What the store has of this service. Its last minutes wait: until then agents may send their windows again. */
 const takeLedger = (state: ServiceState, value: unknown, now: number): void => {
   if (!Array.isArray(value)) return;
   for (const minute of value as readonly LedgerMinute[]) {
-    if (minute.minuteMs > now - SENT_AGAIN_MS) continue;
-    const counted = state.minutes.totalOf(Math.floor(minute.minuteMs / MINUTE_MS));
-    if (counted >= minute.total) continue;
-    state.ledger.add(minute.minuteMs, minute.total - counted, minute.bad, minute.slow);
+    if (minute.minuteMs > now - SENT_AGAIN_MS) {
+      state.inStore = [...state.inStore, minute];
+      continue;
+    }
+    addMissing(state, minute);
     // A snapshot knows what is usual from its own minutes.
     if (!state.learnt) learnUsual(state, minute);
   }
+};
+
+/** What the store knows of a minute beyond what is counted here: its windows have come to an actor before this one only. */
+const addMissing = (state: ServiceState, { minuteMs, total, bad, slow }: LedgerMinute): void => {
+  const counted = state.ledger.minute(minuteMs);
+  if (counted.total < total)
+    state.ledger.add(minuteMs, total - counted.total, Math.max(0, bad - counted.bad), Math.max(0, slow - counted.slow));
 };

@@ -7,6 +7,14 @@ const MINUTES = 6 * 60;
 const HOURS = 4 * 24;
 const DAYS = 30;
 
+/** One minute of judgement as the store keeps it; the answer of port "ledger" has the same columns. */
+export interface LedgerMinute {
+  readonly minuteMs: number;
+  readonly total: number;
+  readonly bad: number;
+  readonly slow: number;
+}
+
 interface Ring {
   readonly span: number;
   readonly slots: number;
@@ -54,6 +62,28 @@ export class Ledger {
       r.bad[slot] = (r.bad[slot] ?? 0) + bad;
       r.slow[slot] = (r.slow[slot] ?? 0) + slow;
     }
+  }
+
+  /** Adds or takes out what was counted wrongly, as far back as each ring reaches. */
+  correct(atMs: number, total: number, bad: number, slow: number): void {
+    for (const r of this.#rings) {
+      const number = Math.floor(atMs / r.span);
+      const slot = number % r.slots;
+      if (r.stamp[slot] !== number) continue;
+      r.total[slot] = (r.total[slot] ?? 0) + total;
+      r.bad[slot] = (r.bad[slot] ?? 0) + bad;
+      r.slow[slot] = (r.slow[slot] ?? 0) + slow;
+    }
+  }
+
+  /** What happened in the minute of `atMs`, as far back as minutes are kept. */
+  minute(atMs: number): Omit<LedgerMinute, "minuteMs"> {
+    const [{ span, slots, stamp, total, bad, slow }] = this.#rings;
+    const number = Math.floor(atMs / span);
+    const slot = number % slots;
+    return stamp[slot] === number
+      ? { total: total[slot] ?? 0, bad: bad[slot] ?? 0, slow: slow[slot] ?? 0 }
+      : { total: 0, bad: 0, slow: 0 };
   }
 
   /** What happened in the last `windowMs`, from the finest ring that reaches that far. */

@@ -77,7 +77,21 @@ export interface Observe extends Message {
   readonly instances: readonly InstanceWindow[];
   readonly edges: readonly EdgeWindow[];
   readonly events: readonly ServiceEvent[];
+  /** windows that came when the mailbox was full, in order */
+  readonly more?: readonly Observe[];
 }
+
+/** Most windows that take one place in the mailbox. */
+export const MOST_TOGETHER = 64;
+
+/**
+ * Windows take one place in a full mailbox together. They are not added up: some of them may be counted already, by a
+ * mark or before a move, and only the actor knows which.
+ */
+export const together = (waiting: Observe, incoming: Observe): Observe | null => {
+  const more = [...(waiting.more ?? []), incoming, ...(incoming.more ?? [])];
+  return more.length < MOST_TOGETHER ? { ...waiting, more } : null;
+};
 
 /** An agent went away: what it reported is no longer known. */
 export interface AgentLost extends Message {

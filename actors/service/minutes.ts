@@ -6,32 +6,30 @@
 import type { SliMinuteRow } from "../../schemas/tables.ts";
 import type { ServiceId } from "../../schemas/service.ts";
 import { HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
+import type { Sums, Views } from "./views.ts";
 
 export const MINUTE_MS = 60_000;
 /** A minute is written this long after its end, so that windows under way are in it. */
 const LATE_MS = 5_000;
 /** One that late windows change is written at most this often. */
 const AGAIN_MS = 10_000;
-/** Agents send again what is at most three minutes old; a minute is forgotten when nothing can change it any more. */
+/** Agents send nothing that is older; a minute is forgotten when nothing can change it any more. */
 const OPEN_MINUTES = 5;
+/** More than the seconds of a minute. */
+const SECONDS_ROOM = 64;
 
 interface Minute {
   total: number;
   bad: number;
   slow: number;
-  /** windows in it that counted something: the version of its row, since it only grows and is the same whoever counts, by whatever clock */
+  /** windows that are counted in it */
   windows: number;
   histogram: Uint32Array;
   writtenAt: number;
   dirty: boolean;
+  /** the store has a row of it */
+  rowed: boolean;
   settled: boolean;
-}
-
-export interface Sums {
-  readonly total: number;
-  readonly bad: number;
-  readonly slow: number;
-  readonly histogram: Uint32Array;
 }
 
 /** As it stands in a snapshot: minute, total, bad, slow, windows, then bucket, count, … */
@@ -40,7 +38,7 @@ export type SavedMinute = readonly number[];
 export class Minutes {
   readonly #open = new Map<number, Minute>();
 
-  /** False: too old to change anything. */
+  /** One window. False: too old to change anything. */
   add(atMs: number, now: number, { total, bad, slow, histogram }: Sums): boolean {
     const number = Math.floor(atMs / MINUTE_MS);
     if (number < Math.floor(now / MINUTE_MS) - OPEN_MINUTES) return false;
@@ -52,7 +50,7 @@ export class Minutes {
     minute.total += total;
     minute.bad += bad;
     minute.slow += slow;
-    if (total + slow > 0) minute.windows++;
+    minute.windows++;
     if (total > 0)
       for (let i = 0; i < HISTOGRAM_BUCKETS; i++)
         minute.histogram[i] = (minute.histogram[i] ?? 0) + (histogram[i] ?? 0);
@@ -60,15 +58,33 @@ export class Minutes {
     return true;
   }
 
-  /** Rows of the minutes that are over and have changed. Forgets what nothing can change any more. */
-  due(service: ServiceId, now: number): SliMinuteRow[] {
+  /** Corrects a minute by what was counted and should not have been, or the other way round. */
+  correct(atMs: number, total: number, bad: number, slow: number, sparse: readonly number[]): void {
+    const minute = this.#open.get(Math.floor(atMs / MINUTE_MS));
+    if (minute === undefined) return;
+    minute.total += total;
+    minute.bad += bad;
+    minute.slow += slow;
+    for (let i = 0; i + 1 < sparse.length; i += 2)
+      minute.histogram[sparse[i] ?? 0] = (minute.histogram[sparse[i] ?? 0] ?? 0) - (sparse[i + 1] ?? 0);
+    minute.dirty = true;
+  }
+
+  /**
+   * Rows of the minutes that are over and have changed. Forgets what nothing can change any more. The version of a row is
+   * the number of windows in it, then the number of its seconds that are judged by the server's own view: both only grow,
+   * and are the same whoever counts, by whatever clock, so that no row of less knowledge replaces one of more.
+   */
+  due(service: ServiceId, now: number, views: Views): SliMinuteRow[] {
     const rows: SliMinuteRow[] = [];
     for (const [number, minute] of this.#open) {
       const over = now - (number + 1) * MINUTE_MS;
       if (minute.dirty && over >= LATE_MS && now - minute.writtenAt >= AGAIN_MS) {
         minute.dirty = false;
         minute.writtenAt = now;
-        if (minute.total > 0) rows.push(rowOf(service, number, minute));
+        const seen = views.seenWithin(number * 60, number * 60 + 59);
+        if (minute.rowed || minute.total > 0) rows.push(rowOf(service, number, minute, seen));
+        minute.rowed ||= minute.total > 0;
       }
       if (!minute.dirty && over > OPEN_MINUTES * MINUTE_MS) this.#open.delete(number);
     }
@@ -76,17 +92,20 @@ export class Minutes {
   }
 
   /** Minutes that ended and were not asked for before: what is usual is learnt from them. */
-  *ended(now: number): Iterable<{ readonly total: number; readonly bad: number; readonly slow: number }> {
+  ended(now: number): readonly number[] {
+    let ended: number[] = NONE;
     for (const [number, minute] of this.#open) {
       if (minute.settled || now - (number + 1) * MINUTE_MS < LATE_MS) continue;
       minute.settled = true;
-      yield minute;
+      if (ended === NONE) ended = [];
+      ended.push(number);
     }
+    return ended;
   }
 
-  /** Requests counted in that minute, 0 when it is not open. */
-  totalOf(number: number): number {
-    return this.#open.get(number)?.total ?? 0;
+  /** What is counted in that minute, as long as it is open. */
+  of(number: number): Sums | null {
+    return this.#open.get(number) ?? null;
   }
 
   saved(): SavedMinute[] {
@@ -100,9 +119,10 @@ export class Minutes {
   }
 
   /** Takes what `saved` gave; all of it is written again, which changes nothing where it was written before. */
-  restore(saved: readonly SavedMinute[]): void {
+  restore(saved: readonly SavedMinute[], savedAt: number): void {
     for (const [number = 0, total = 0, bad = 0, slow = 0, windows = 0, ...flat] of saved) {
-      const minute = { ...newMinute(), total, bad, slow, windows, dirty: true, settled: true };
+      const settled = savedAt - (number + 1) * MINUTE_MS >= LATE_MS;
+      const minute = { ...newMinute(), total, bad, slow, windows, dirty: true, rowed: total > 0, settled };
       for (let i = 0; i + 1 < flat.length; i += 2) minute.histogram[flat[i] ?? 0] = flat[i + 1] ?? 0;
       this.#open.set(number, minute);
     }
@@ -126,10 +146,18 @@ const newMinute = (): Minute => ({
   histogram: new Uint32Array(HISTOGRAM_BUCKETS),
   writtenAt: 0,
   dirty: false,
+  rowed: false,
   settled: false,
 });
 
-const rowOf = (service: ServiceId, number: number, { total, bad, slow, windows, histogram }: Minute): SliMinuteRow => {
+const NONE: number[] = [];
+
+const rowOf = (
+  service: ServiceId,
+  number: number,
+  { total, bad, slow, windows, histogram }: Minute,
+  seen: number,
+): SliMinuteRow => {
   const buckets: number[] = [];
   const counts: number[] = [];
   histogram.forEach((n, bucket) => {
@@ -137,5 +165,14 @@ const rowOf = (service: ServiceId, number: number, { total, bad, slow, windows, 
     buckets.push(bucket);
     counts.push(n);
   });
-  return { service, minute: number * MINUTE_MS, total, bad, slow, buckets, counts, version: windows };
+  return {
+    service,
+    minute: number * MINUTE_MS,
+    total,
+    bad,
+    slow,
+    buckets,
+    counts,
+    version: windows * SECONDS_ROOM + seen,
+  };
 };

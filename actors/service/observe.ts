@@ -3,12 +3,14 @@
  * and the sequential tests. Called by `step` only.
  *
  * The indicator is the server's own view of its requests; what only clients saw is added (failed connects always, their
- * requests when the server has not been seen for five seconds), else a dead service would look idle.
+ * requests when the server has not been seen for five seconds), else a dead service would look idle. Minutes and ledger
+ * take what each window holds whenever it comes, in the same way; tests and charts only what is new.
  */
 import { countSlower, HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
 import type { EdgeWindow, InstanceWindow, Observe, RequestWindow } from "./messages.ts";
 import { observe as observeTest, observeRecovery, rates } from "./sequential.ts";
 import {
+  edgeKey,
   EVENTS_KEPT,
   hasSlo,
   latencyThreshold,
@@ -17,27 +19,34 @@ import {
   type ServiceState,
   type Sli,
 } from "./state.ts";
-
-const SERVER_VIEW_FRESH_MS = 5_000;
+import { Waits } from "./waits.ts";
 
 /** Windows older than this come from an agent's memory or spool: they correct the ledger and never open an incident. */
 const LATE_MS = 10_000;
 
 export const takeWindow = (state: ServiceState, message: Observe, now: number): void => {
-  const late = message.at < now - LATE_MS;
-  const at = Math.min(now + 1_000, message.at);
-  const second = Math.floor(at / 1000);
-  const sli: Indicator = { total: 0, bad: 0, slow: 0, histogram: indicatorBuffer.fill(0) };
+  const placed = state.marks.placed(message.agent, message.window, message.at);
+  const placedSecond = Math.floor(placed / 1000);
   const serverSeen = message.edges.some(
     (edge) => edge.side === "inbound-server" && (edge.protocols.length > 0 || edge.pending > 0),
   );
-  if (serverSeen) state.serverViewAt = Math.max(state.serverViewAt, at);
-  const useClients = at - state.serverViewAt > SERVER_VIEW_FRESH_MS;
+  if (serverSeen) takeBack(state, placedSecond);
+  const useClients = !state.views.isSeen(placedSecond);
+  const sli: Indicator = { total: 0, bad: 0, slow: 0, histogram: indicatorBuffer.fill(0) };
+  const clients = useClients ? { total: 0, bad: 0, slow: 0, histogram: clientsBuffer.fill(0) } : null;
+  const taken: Taken = { message, placed, sli, clients, mayComeLate: state.marks.mayComeLate(message.agent) };
   state.changed = true;
-  if (late) {
-    for (const window of message.edges) countEdge(state, edgeFor(state, window, now), window, useClients, sli);
-    return enter(state, at, now, sli);
+  if (message.at < now - LATE_MS) {
+    for (const instance of message.instances) missedInstance(state, message, instance);
+    for (const window of message.edges) {
+      const edge = edgeFor(state, window, now);
+      if (!edge.activeByAgent.has(message.agent)) countActive(edge, message.agent, window.active);
+      countEdge(state, edge, window, taken);
+    }
+    return enter(state, taken, now);
   }
+  const at = Math.min(now + 1_000, message.at);
+  const second = Math.floor(at / 1000);
   state.series.advance(second);
   state.live.advance(second);
   for (const instance of message.instances) takeInstance(state, message, instance, second, now);
@@ -48,12 +57,32 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
     if (instance !== undefined)
       instance.up = event.kind === "start" ? true : event.kind === "oom" ? instance.up : false;
   }
-  for (const window of message.edges) takeEdge(state, message, window, second, now, useClients, sli);
-  judge(state, message, sli, second, at, now);
+  for (const window of message.edges) takeEdge(state, window, second, now, taken);
+  judge(state, taken, second, at, now);
+};
+
+/** The server was seen in that second: what its clients had added to it and the next ones is counted no more. */
+const takeBack = (state: ServiceState, second: number): void => {
+  for (const { at, total, bad, slow, histogram } of state.views.see(second)) {
+    state.minutes.correct(at, -total, -bad, -slow, histogram);
+    state.ledger.correct(at, -total, -bad, -slow);
+  }
 };
 
 /** One window is counted at a time, and nothing keeps it. */
 const indicatorBuffer = new Uint32Array(HISTOGRAM_BUCKETS);
+const clientsBuffer = new Uint32Array(HISTOGRAM_BUCKETS);
+
+/** One window on its way into the figures. */
+interface Taken {
+  readonly message: Observe;
+  /** the moment that it counts for */
+  readonly placed: number;
+  readonly sli: Indicator;
+  /** the part of it that only clients saw; null: their requests do not count */
+  readonly clients: Indicator | null;
+  readonly mayComeLate: boolean;
+}
 
 interface Indicator {
   total: number;
@@ -105,26 +134,50 @@ const takeInstance = (
   state.live.set(second, "memoryBytes", memory);
 };
 
+/** Agents say of an instance what changed: a window that comes late may be the last one that tells of it. */
+const missedInstance = (state: ServiceState, message: Observe, window: InstanceWindow): void => {
+  const key = `${message.agent}\n${window.instance}`;
+  const known = state.instances.get(key);
+  if (known === undefined)
+    state.instances.set(key, {
+      agent: message.agent,
+      last: window,
+      up: window.processes > 0,
+      seenAt: message.at,
+      cpuCores: 0,
+      throttledRatio: 0,
+      restarts: window.restarts,
+      oomKills: window.oomKills,
+    });
+  else {
+    known.restarts += window.restarts;
+    known.oomKills += window.oomKills;
+    if (message.at < known.seenAt) return;
+    known.last = window;
+    known.up = window.processes > 0;
+    known.seenAt = message.at;
+  }
+};
+
 const edgeFor = (state: ServiceState, window: EdgeWindow, now: number): EdgeState => {
-  const key = `${window.side}:${window.peer ?? "?"}`;
+  const key = edgeKey(window.side, window.peer);
   let edge = state.edges.get(key);
   if (edge === undefined) {
     edge = newEdge(key, window.side, window.peer, now);
-    edge.stuck = state.stuckThen.get(key) ?? 0;
     state.edges.set(key, edge);
   }
   return edge;
 };
 
-const takeEdge = (
-  state: ServiceState,
-  message: Observe,
-  window: EdgeWindow,
-  second: number,
-  now: number,
-  useClients: boolean,
-  sli: Indicator,
-): void => {
+const countActive = (edge: EdgeState, agent: string, active: number): void => {
+  const before = edge.activeByAgent.get(agent) ?? 0;
+  if (before === active) return;
+  edge.activeByAgent.set(agent, active);
+  edge.active += active - before;
+};
+
+const takeEdge = (state: ServiceState, window: EdgeWindow, second: number, now: number, taken: Taken): void => {
+  const { message } = taken;
   const edge = edgeFor(state, window, now);
   const { series } = edge;
   series.advance(second);
@@ -136,11 +189,7 @@ const takeEdge = (
   }
   if (requests + window.opens + window.failedConnects + window.bytesIn + window.bytesOut + window.active > 0)
     edge.lastSeen = now;
-  const activeBefore = edge.activeByAgent.get(message.agent) ?? 0;
-  if (activeBefore !== window.active) {
-    edge.activeByAgent.set(message.agent, window.active);
-    edge.active += window.active - activeBefore;
-  }
+  countActive(edge, message.agent, window.active);
   const seconds = Math.max(0.001, message.seconds);
   edge.connects = window.opens / seconds;
   edge.failedConnects = window.failedConnects / seconds;
@@ -163,7 +212,7 @@ const takeEdge = (
   }
   if (window.failedConnects > 0) edge.traffic.addFailedConnects(second, window.failedConnects);
   edge.traffic.gauges(second, window.pending, window.oldestMs);
-  if (countEdge(state, edge, window, useClients, sli)) showRequests(state, window, second);
+  if (countEdge(state, edge, window, taken)) showRequests(state, window, second);
   if (failedFor(state, window) > 0) state.traffic.addFailedConnects(second, window.failedConnects);
 };
 
@@ -172,43 +221,74 @@ const failedFor = (state: ServiceState, window: EdgeWindow): number =>
   window.side === "inbound-client" && window.peer !== state.id ? window.failedConnects : 0;
 
 /** What the edge adds to the service's own indicator; false when its requests are not part of it. */
-const countEdge = (
-  state: ServiceState,
-  edge: EdgeState,
-  window: EdgeWindow,
-  useClients: boolean,
-  sli: Indicator,
-): boolean => {
+const countEdge = (state: ServiceState, edge: EdgeState, window: EdgeWindow, taken: Taken): boolean => {
+  const { sli, clients } = taken;
   for (const { protocol } of window.protocols) edge.protocols.add(protocol);
   const failed = failedFor(state, window);
   sli.total += failed;
   sli.bad += failed;
-  const inView = window.side === "inbound-server" || (window.side === "inbound-client" && useClients);
-  if (!inView || window.peer === state.id) {
-    edge.stuck = 0;
+  const client = window.side === "inbound-client";
+  if (!(window.side === "inbound-server" || (client && clients !== null)) || window.peer === state.id) {
+    if (client) wait(state, edge, taken, 0, 0);
     return false;
   }
+  const { total: totalBefore, bad: badBefore, slow: slowBefore } = sli;
   const threshold = latencyThreshold(state);
   let slow = 0;
   for (const protocol of window.protocols) {
     if (protocol.protocol === 0) continue;
     sli.total += protocol.ok + protocol.rejected + protocol.failed + protocol.unanswered;
     sli.bad += protocol.failed + protocol.unanswered;
-    for (let i = 0; i + 1 < protocol.histogram.length; i += 2) {
-      const bucket = protocol.histogram[i] ?? 0;
-      sli.histogram[bucket] = (sli.histogram[bucket] ?? 0) + (protocol.histogram[i + 1] ?? 0);
-    }
+    addSparse(sli.histogram, protocol.histogram);
+    if (client && clients !== null) addSparse(clients.histogram, protocol.histogram);
     slow += countSlower(dense(protocol), threshold);
   }
   // Requests that have waited too long already are slow, whatever they end as; each counts once. How many of the pending
   // ones are that old is estimated from the oldest, as if they had arrived evenly.
   const stuck =
     window.oldestMs > threshold ? Math.max(1, Math.round(window.pending * (1 - threshold / window.oldestMs))) : 0;
-  const finished = Math.max(0, edge.stuck - stuck);
-  sli.slow += Math.max(0, slow - finished) + Math.max(0, stuck - edge.stuck);
-  sli.total += Math.max(0, stuck - edge.stuck);
-  edge.stuck = stuck;
+  wait(state, edge, taken, slow, stuck);
+  if (client && clients !== null) {
+    clients.total += sli.total - totalBefore;
+    clients.bad += sli.bad - badBefore;
+    clients.slow += sli.slow - slowBefore;
+  }
   return true;
+};
+
+const addSparse = (into: Uint32Array, histogram: readonly number[]): void => {
+  for (let i = 0; i + 1 < histogram.length; i += 2) {
+    const bucket = histogram[i] ?? 0;
+    into[bucket] = (into[bucket] ?? 0) + (histogram[i + 1] ?? 0);
+  }
+};
+
+/** Counts the slow ones among those that ended, and those that are seen to wait too long for the first time. */
+const wait = (state: ServiceState, edge: EdgeState, taken: Taken, slow: number, stuck: number): void => {
+  const { message, placed, sli, mayComeLate } = taken;
+  const { agent, window } = message;
+  let waits = edge.waits.get(agent);
+  if (waits === undefined) {
+    if (stuck === 0 && !mayComeLate) {
+      sli.slow += slow;
+      return;
+    }
+    waits = new Waits();
+    edge.waits.set(agent, waits);
+  }
+  const was = waits.now;
+  if (!mayComeLate) waits.close();
+  waits.take(window, placed, slow, stuck, (at, total, moreSlow) => {
+    if (at === placed) {
+      sli.total += total;
+      sli.slow += moreSlow;
+    } else if (hasSlo(state) && (total !== 0 || moreSlow !== 0)) {
+      state.minutes.correct(at, total, 0, moreSlow, []);
+      state.ledger.correct(at, total, 0, moreSlow);
+    }
+  });
+  edge.stuck += waits.now - was;
+  if (!mayComeLate && waits.now === 0) edge.waits.delete(agent);
 };
 
 const showRequests = (state: ServiceState, window: EdgeWindow, second: number): void => {
@@ -233,20 +313,15 @@ const dense = (protocol: RequestWindow): Uint32Array => {
 };
 
 /** Into the ledger, and the minute that it belongs to. */
-const enter = (state: ServiceState, at: number, now: number, sli: Indicator): void => {
-  if (!hasSlo(state)) return;
-  state.ledger.add(at, sli.total, sli.bad, sli.slow);
-  state.minutes.add(at, now, sli);
+const enter = (state: ServiceState, { message, placed, sli, clients }: Taken, now: number): void => {
+  if (!hasSlo(state) || message.edges.every((edge) => edge.side === "outbound")) return;
+  state.ledger.add(placed, sli.total, sli.bad, sli.slow);
+  if (!state.minutes.add(placed, now, sli)) state.tooOld++;
+  else if (clients !== null) state.views.use(placed, clients);
 };
 
-const judge = (
-  state: ServiceState,
-  message: Observe,
-  sli: Indicator,
-  second: number,
-  at: number,
-  now: number,
-): void => {
+const judge = (state: ServiceState, taken: Taken, second: number, at: number, now: number): void => {
+  const { message, sli } = taken;
   const traffic = state.traffic.traffic(second);
   state.live.add(second, "requests", sli.total / Math.max(1, message.seconds));
   state.live.add(second, "errors", sli.bad / Math.max(1, message.seconds));
@@ -261,7 +336,7 @@ const judge = (
   state.series.add(second, "slow", sli.slow);
   if (sli.total > 0) state.lastRequestAt = now;
   if (sli.bad + sli.slow > 0) state.lastBadAt = now;
-  enter(state, at, now, sli);
+  enter(state, taken, now);
   if (!hasSlo(state)) return;
   if (state.phase !== "ok") {
     state.sinceOnset.total += sli.total;

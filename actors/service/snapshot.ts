@@ -3,9 +3,13 @@
  * the service, and the decision that it is in the middle of. Some hundred bytes, written at most once a minute and when
  * a decision falls; everything else fills again by itself.
  */
+import type { ServiceId } from "../../schemas/service.ts";
 import type { SavedMark } from "./marks.ts";
-import type { SavedMinute } from "./minutes.ts";
-import type { Phase, ServiceState } from "./state.ts";
+import { MINUTE_MS, type SavedMinute } from "./minutes.ts";
+import { edgeKey, hasSlo, newEdge, type Phase, type ServiceState } from "./state.ts";
+import type { Side } from "./messages.ts";
+import type { SavedViews } from "./views.ts";
+import { Waits, type SavedRun } from "./waits.ts";
 
 export const SNAPSHOT_VERSION = 1;
 
@@ -15,9 +19,10 @@ export interface Snapshot {
   readonly at: number;
   readonly marks: readonly SavedMark[];
   readonly minutes: readonly SavedMinute[];
-  readonly serverViewAt: number;
-  /** requests under way that were counted as slow, by edge */
-  readonly stuck: readonly (readonly [edge: string, n: number])[];
+  readonly views: SavedViews;
+  /** requests under way that were counted as slow, by edge and agent */
+  readonly waits: readonly (readonly [side: Side, peer: ServiceId | null, agent: string, runs: readonly SavedRun[]])[];
+  readonly hasSlo: boolean;
   readonly usual: readonly [availability: Usual, latency: Usual];
   readonly settling: ServiceState["settling"];
   readonly decision: {
@@ -35,8 +40,11 @@ export const snapshotOf = (state: ServiceState, now: number): Snapshot => ({
   at: now,
   marks: state.marks.saved(),
   minutes: state.minutes.saved(),
-  serverViewAt: state.serverViewAt,
-  stuck: [...state.edges.values()].flatMap((edge) => (edge.stuck > 0 ? [[edge.key, edge.stuck] as const] : [])),
+  views: state.views.saved(now),
+  waits: [...state.edges.values()].flatMap(({ side, peer, waits }) =>
+    [...waits].map(([agent, of]) => [side, peer, agent, of.saved()] as const),
+  ),
+  hasSlo: hasSlo(state),
   usual: [
     [state.availability.usualBad, state.availability.usualTotal],
     [state.latency.usualBad, state.latency.usualTotal],
@@ -58,11 +66,19 @@ export const snapshotOf = (state: ServiceState, now: number): Snapshot => ({
 
 export const restore = (state: ServiceState, snapshot: Snapshot, now: number): void => {
   state.marks.restore(snapshot.marks);
-  state.minutes.restore(snapshot.minutes);
+  state.minutes.restore(snapshot.minutes, snapshot.at);
   for (const [number = 0, total = 0, bad = 0, slow = 0] of snapshot.minutes)
-    state.ledger.add(number * 60_000, total, bad, slow);
-  state.serverViewAt = snapshot.serverViewAt;
-  state.stuckThen = new Map(snapshot.stuck);
+    state.ledger.add(number * MINUTE_MS, total, bad, slow);
+  state.views.restore(snapshot.views);
+  for (const [side, peer, agent, runs] of snapshot.waits) {
+    const key = edgeKey(side, peer);
+    const edge = state.edges.get(key) ?? newEdge(key, side, peer, now);
+    state.edges.set(key, edge);
+    const waits = new Waits(runs);
+    edge.waits.set(agent, waits);
+    edge.stuck += waits.now;
+  }
+  state.hadSlo = snapshot.hasSlo;
   const [[bad, total], [slow, all]] = snapshot.usual;
   state.availability = { ...state.availability, usualBad: bad, usualTotal: total };
   state.latency = { ...state.latency, usualBad: slow, usualTotal: all };

@@ -1,7 +1,7 @@
 /** What a service actor owns. Changed only by its `step`; derived parts are lost on a restart, see each class. */
 import { partitionOf } from "../../runtime/cluster/places.ts";
 import type { ServiceId } from "../../schemas/service.ts";
-import { Ledger } from "./ledger.ts";
+import { Ledger, type LedgerMinute } from "./ledger.ts";
 import { LiveRing } from "./LiveRing.ts";
 import type { InstanceWindow, ServiceArgument, ServiceEvent, Side } from "./messages.ts";
 import { Marks } from "./marks.ts";
@@ -9,6 +9,8 @@ import { Minutes } from "./minutes.ts";
 import { quiet, type Cusum } from "./sequential.ts";
 import { Series } from "./Series.ts";
 import { TrafficWindow } from "./TrafficWindow.ts";
+import { Views } from "./views.ts";
+import type { Waits } from "./waits.ts";
 
 export const EVENTS_KEPT = 64;
 /** An edge without traffic or connections for this long leaves the map. */
@@ -34,8 +36,10 @@ export interface EdgeState {
   rttMs: number | null;
   /** rates of the last window that had any */
   rateAt: number;
-  /** stuck requests already told to the sequential test */
+  /** requests that wait too long now, over all agents */
   stuck: number;
+  /** by agent; only where any wait, or windows may come late */
+  readonly waits: Map<string, Waits>;
 }
 
 export interface InstanceState {
@@ -84,72 +88,70 @@ export interface ServiceState {
   sinceOnset: { total: number; bad: number };
   lastRequestAt: number;
   lastBadAt: number;
-  /** time of the last window in which the service was seen serving */
-  serverViewAt: number;
+  readonly views: Views;
   duplicates: number;
+  /** windows so old that they changed the ledger here, and no row in the store */
+  tooOld: number;
   readonly minutes: Minutes;
   /** something that a snapshot would have to say */
   changed: boolean;
   /** second of the minute in which its snapshots are written, so that not all are written at once */
   readonly slot: number;
-  /** number of the turn in which the last one was written */
+  /** the minute, counted from that second, of its last snapshot */
   keptTurn: number;
   /** what is usual came with a snapshot */
   learnt: boolean;
-  /** stuck requests by edge, from a snapshot, until the edge is seen again */
-  stuckThen: ReadonlyMap<string, number>;
-  /** minutes that wait until they are old enough to be "usual" */
-  settling: { readonly total: number; readonly bad: number; readonly slow: number }[];
+  /** it had an SLO by a snapshot: its edges are not known again yet */
+  hadSlo: boolean;
+  /** the last minutes that the store has, until nothing of them can come again */
+  inStore: readonly LedgerMinute[];
+  /** numbers of minutes that wait until they are old enough to be "usual" */
+  settling: number[];
   readonly checks: Map<string, { since: number }>;
   pointAt: number;
 }
 
 export const newSli = (now: number): Sli => ({ test: quiet(now), recovery: 0, usualBad: 0, usualTotal: 0 });
 
-/** So often an actor that has something to say writes a snapshot, s. */
-export const SNAPSHOT_EVERY_S = 60;
+export const newState = (argument: ServiceArgument, now: number): ServiceState => ({
+  id: argument.id,
+  argument,
+  since: now,
+  marks: new Marks(),
+  edges: new Map(),
+  instances: new Map(),
+  events: [],
+  series: new Series(),
+  traffic: new TrafficWindow(),
+  live: new LiveRing(),
+  ledger: new Ledger(),
+  availability: newSli(now),
+  latency: newSli(now),
+  phase: "ok",
+  phaseSince: now,
+  onset: 0,
+  suspectText: "",
+  severity: "critical",
+  byBurn: false,
+  sinceOnset: { total: 0, bad: 0 },
+  lastRequestAt: 0,
+  lastBadAt: 0,
+  views: new Views(),
+  duplicates: 0,
+  tooOld: 0,
+  minutes: new Minutes(),
+  changed: false,
+  slot: Number(partitionOf(argument.id, 60)),
+  keptTurn: 0,
+  learnt: false,
+  hadSlo: false,
+  inStore: [],
+  settling: [],
+  checks: new Map(),
+  pointAt: Math.floor(now / 10_000),
+});
 
-/** Number of its turn to write one. */
-export const turnOf = (second: number, slot: number): number => Math.floor((second - slot) / SNAPSHOT_EVERY_S);
-
-export const newState = (argument: ServiceArgument, now: number): ServiceState => {
-  const slot = Number(partitionOf(argument.id, SNAPSHOT_EVERY_S));
-  return {
-    id: argument.id,
-    argument,
-    since: now,
-    marks: new Marks(),
-    edges: new Map(),
-    instances: new Map(),
-    events: [],
-    series: new Series(),
-    traffic: new TrafficWindow(),
-    live: new LiveRing(),
-    ledger: new Ledger(),
-    availability: newSli(now),
-    latency: newSli(now),
-    phase: "ok",
-    phaseSince: now,
-    onset: 0,
-    suspectText: "",
-    severity: "critical",
-    byBurn: false,
-    sinceOnset: { total: 0, bad: 0 },
-    lastRequestAt: 0,
-    lastBadAt: 0,
-    serverViewAt: 0,
-    duplicates: 0,
-    minutes: new Minutes(),
-    changed: false,
-    slot,
-    keptTurn: turnOf(Math.floor(now / 1000), slot),
-    learnt: false,
-    stuckThen: new Map(),
-    settling: [],
-    checks: new Map(),
-    pointAt: Math.floor(now / 10_000),
-  };
-};
+export const edgeKey = (side: Side, peer: ServiceId | null): string => `${side}:${peer ?? "?"}`;
 
 export const newEdge = (key: string, side: Side, peer: ServiceId | null, now: number): EdgeState => ({
   key,
@@ -170,6 +172,7 @@ export const newEdge = (key: string, side: Side, peer: ServiceId | null, now: nu
   rttMs: null,
   rateAt: 0,
   stuck: 0,
+  waits: new Map(),
 });
 
 /** Who calls this service: real callers, neither itself nor unknown. */
@@ -183,6 +186,7 @@ export const callersOf = (state: ServiceState): ServiceId[] => {
 /** An SLO needs requests from somebody else; what lies outside our sight has none by default. */
 export const hasSlo = (state: ServiceState): boolean => {
   if (state.argument.kind === "External") return false;
+  if (state.hadSlo) return true;
   for (const edge of state.edges.values()) {
     if (edge.side === "outbound" || edge.peer === state.id) continue;
     for (const protocol of edge.protocols) if (protocol !== 0) return true;

@@ -188,6 +188,7 @@ export const consoleView = (state: ServiceState): unknown => ({
   },
   highWaterMarks: state.marks.view(),
   duplicates: state.duplicates,
+  tooOld: state.tooOld,
   instances: Object.fromEntries(
     [...state.instances].map(([key, i]) => [key.replace("\n", "/"), { up: i.up, ...i.last }]),
   ),

@@ -1,7 +1,7 @@
 /**
  * The node agent: probe, host readers, fold, spool and link composed into one scoped program. Whoever runs it owns it.
  * The probe is supervised apart and may be missing; then frames go on from /proc. A server that is away costs windows
- * older than a minute (counted), never samples (spooled). Closing the scope flushes what is ready and ends the child.
+ * older than four minutes (counted), never samples (spooled). Closing the scope flushes what is ready and ends the child.
  */
 import { readFileSync } from "node:fs";
 import { hostname, release } from "node:os";
@@ -25,7 +25,7 @@ import type { ProbeTick } from "./probe/ProbeTick.ts";
 import { Spool } from "./spool/Spool.ts";
 
 export interface NodeAgentOptions {
-  /** ws://HOST:PORT/agent */
+  /** ws://HOST:PORT/agent of each server of the deployment; any of them will do */
   readonly servers: readonly string[];
   readonly keyFile: string;
   readonly dataDir: string;

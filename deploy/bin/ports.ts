@@ -7,9 +7,9 @@ import { request as httpsRequest } from "node:https";
 import { Clock, Deferred, Effect, Queue, Stream, type Scope } from "effect";
 import type { HttpAnswer, HttpPost } from "../../actors/alert-sink/WebhookSink.ts";
 import type { Grouping } from "../../actors/topology/grouping.ts";
-import type { SessionArgument, SessionMessage } from "../../actors/agent-session/AgentSession.ts";
+import type { SessionArgument, SessionMessage } from "../../actors/agent-session/messages.ts";
 import { ROWS_PORT, type RowsRequest } from "../../actors/rows.ts";
-import type { LedgerMinute } from "../../actors/service/ServiceActor.ts";
+import type { LedgerMinute } from "../../actors/service/ledger.ts";
 import type { ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
 import { AgentHandler, type AgentPeer } from "../../runtime/ingest/AgentHandler.ts";
 import { makeDictionary, type Dictionary } from "../../runtime/store/Dictionary.ts";
@@ -124,11 +124,12 @@ export const agentHandler = (
         const path = sessionPath(peer.agentId);
         sessionHere(path);
         system.spawn(path, "agent-session", { agent: peer.agentId, grouping } satisfies SessionArgument);
-        const have = yield* system.ask(path, { type: "have" }, HAVE_WITHIN_MS).pipe(
+        const { epoch, node, cluster } = peer;
+        const connected: SessionMessage = { type: "connected", epoch, node, cluster };
+        const have = yield* system.ask(path, connected, HAVE_WITHIN_MS).pipe(
           // It answers when it can; until then everything that comes again is recognised by the services.
           Effect.catchAll((error) => Effect.as(Effect.logDebug(error.message), null)),
         );
-        tell(peer, { type: "connected", epoch: peer.epoch, node: peer.node, cluster: peer.cluster });
         return have as ServerHelloBody["have"];
       }),
     observe: (peer, body) =>

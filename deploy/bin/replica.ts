@@ -5,7 +5,7 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { Effect, Layer } from "effect";
-import type { Relearn, Rewind } from "../../actors/agent-session/AgentSession.ts";
+import type { Relearn, Rewind } from "../../actors/agent-session/messages.ts";
 import { argumentNow, partOf, startMain, type ActorSettings } from "../../actors/guardian.ts";
 import { ActorSystem, type ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
 import { BoardChanges, BOARDS_QUERY, type BoardsQuestion } from "../../runtime/cluster/BoardFeed.ts";

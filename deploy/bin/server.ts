@@ -5,7 +5,7 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { Clock, Effect, Layer, Logger, LogLevel, SubscriptionRef } from "effect";
-import type { ComeAgain } from "../../actors/agent-session/AgentSession.ts";
+import type { ComeAgain } from "../../actors/agent-session/messages.ts";
 import { registerActors, type ActorSettings } from "../../actors/guardian.ts";
 import type { Acknowledge, AddSilence, Recovered, RemoveSilence } from "../../actors/incident/IncidentDesk.ts";
 import { INCIDENT_DESK } from "../../actors/service/messages.ts";

@@ -4,7 +4,7 @@
 import { Effect, type Scope } from "effect";
 import { describe, expect, it } from "vitest";
 import { make, type ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
-import { type SessionArgument, type SessionMessage } from "../../actors/agent-session/AgentSession.ts";
+import { type SessionArgument, type SessionMessage } from "../../actors/agent-session/messages.ts";
 import { noGrouping } from "../../actors/topology/grouping.ts";
 import type { HttpPost } from "../../actors/alert-sink/WebhookSink.ts";
 import type { Recovered } from "../../actors/incident/IncidentDesk.ts";

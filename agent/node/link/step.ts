@@ -1,14 +1,16 @@
 /**
  * The agent link as a pure state machine: what to do when the socket opens, closes or speaks, when a window is ready and
  * when time passes. Owned by the link's edge (Link.ts), which carries out the outputs. Windows wait in a ring of RING
- * entries until they are acknowledged; the oldest give way and are counted. Acknowledged ones are kept for three
- * minutes more: a server that took over from one that died has them sent again. Holds nothing to stop.
+ * entries until they are acknowledged; the oldest give way and are counted. Acknowledged ones are kept until they are
+ * three minutes old: a server that took over from one that died has them sent again. So at most RING + KEPT windows are
+ * in memory, one for each second, a few KiB each. Holds nothing to stop.
  */
 import type { AckBody, CreditBody, GoawayBody, ServerHelloBody } from "../../../schemas/wire/link.ts";
 
 export const RING = 240;
 /** Longer than a server takes to write down what it counted, and another to take over. */
 export const KEPT_MS = 180_000;
+const KEPT = 180;
 const NEXT_SERVER_MS = 250;
 export const GREETING_MS = 10_000;
 export const SILENCE_MS = 15_000;
@@ -47,8 +49,10 @@ export interface LinkState<W extends Numbered> {
   /** server clock minus agent's monotonic clock, null before the first ack */
   readonly offsetMs: number | null;
   readonly roundTripMs: number | null;
-  /** retry no sooner than this after the connection ends, set by goaway */
+  /** dial no sooner than this after the connection ends, whichever server it is; set by goaway */
   readonly holdMs: number;
+  /** a goaway said why the connection ends */
+  readonly sentAway: "no" | "yes" | "again";
   readonly lastError: string;
   readonly counters: LinkCounters;
 }
@@ -110,6 +114,7 @@ export const initialLink = <W extends Numbered>(epoch: number, servers = 1): Lin
   offsetMs: null,
   roundTripMs: null,
   holdMs: 0,
+  sentAway: "no",
   lastError: "",
   counters: {
     connects: 0,
@@ -157,22 +162,25 @@ const ended = <W extends Numbered>(
   random: number,
 ): LinkState<W> => {
   const attempts = state.attempts + 1;
-  // The next server is tried at once; only when all were tried it is time to wait.
-  const others = attempts % state.servers !== 0 && state.holdMs < SLOW_RETRY_MS;
-  const waitMs = others
-    ? random * NEXT_SERVER_MS
+  // The next server is tried at once; only when all were tried, or one said so, it is time to wait.
+  const again = state.sentAway === "again";
+  const atOnce = again || (attempts % state.servers !== 0 && state.holdMs === 0);
+  const waitMs = atOnce
+    ? state.holdMs + random * NEXT_SERVER_MS
     : Math.max(state.holdMs, backoffMs(Math.ceil(attempts / state.servers), random));
   return {
     ...state,
     phase: "idle",
     sinceMs: nowMs,
     dialAtMs: nowMs + waitMs,
-    server: (state.server + 1) % state.servers,
+    // Asked to come again, it comes to the same server.
+    server: again ? state.server : (state.server + 1) % state.servers,
     attempts,
     observeCredit: 0,
     storeCredit: 0,
     sent: 0,
     holdMs: 0,
+    sentAway: "no",
     lastError: reason,
     counters: count(count(state.counters, "failures", state.phase === "ready" ? 0 : 1), "windowsResent", state.sent),
   };
@@ -209,45 +217,57 @@ const onAck = <W extends Numbered>(state: LinkState<W>, ack: AckBody, nowMs: num
       ...heard,
       ring: state.ring.slice(removed),
       sent: Math.max(0, state.sent - removed),
-      kept: [...state.kept, ...state.ring.slice(0, removed)].filter((window) => nowMs - window.monoMs < KEPT_MS),
+      kept: young([...state.kept, ...state.ring.slice(0, removed)], nowMs),
     },
     nowMs,
     [],
   );
 };
 
+/** What of the acknowledged windows is still kept; all of them come one a second, the newest last. */
+const young = <W extends Numbered>(windows: readonly W[], nowMs: number): readonly W[] => {
+  const from = windows.findIndex((window) => nowMs - window.monoMs < KEPT_MS);
+  return from < 0 ? [] : windows.slice(Math.max(from, windows.length - KEPT));
+};
+
 /** What the server does not have goes to the front of the ring again; order is kept, since it counts upwards. */
-const recall = <W extends Numbered>(state: LinkState<W>, have: ServerHelloBody["have"]): LinkState<W> => {
+const recall = <W extends Numbered>(
+  state: LinkState<W>,
+  have: ServerHelloBody["have"],
+  nowMs: number,
+): LinkState<W> => {
   if (have === undefined) return state;
   const has = have !== null && have.epoch === state.epoch ? have.window : -1;
-  const all = [...state.kept, ...state.ring];
+  const kept = young(state.kept, nowMs);
+  const all = [...kept, ...state.ring];
   const from = all.findIndex((window) => window.window > has);
   const at = from < 0 ? all.length : from;
-  const again = Math.max(0, state.kept.length - at);
   return {
     ...state,
-    kept: all.slice(0, at),
+    kept: young(all.slice(0, at), nowMs),
     ring: all.slice(at),
-    counters: count(state.counters, "windowsResent", again),
+    counters: count(state.counters, "windowsResent", Math.max(0, kept.length - at)),
   };
 };
 
 const onGoaway = <W extends Numbered>(state: LinkState<W>, goaway: GoawayBody): Step<W> => {
   const configured = goaway.code === "key" || goaway.code === "version" || goaway.retryAfterMs === 0;
-  const holdMs = configured ? Math.max(SLOW_RETRY_MS, goaway.retryAfterMs) : goaway.retryAfterMs;
+  // One server that stops says nothing about the others.
+  const elsewhere = goaway.code === "shutdown" && state.servers > 1;
+  const holdMs = configured ? Math.max(SLOW_RETRY_MS, goaway.retryAfterMs) : elsewhere ? 0 : goaway.retryAfterMs;
   const remedy =
     goaway.code === "key"
       ? "; check the agent's key file"
       : goaway.code === "version"
         ? "; agent and server versions do not fit together"
         : "";
-  const text = `the server sent us away (${goaway.code}): ${goaway.message}${remedy}; next try in ${Math.ceil(holdMs / 1000)} s or later`;
-  // Asked to come again, it comes to the same server.
-  const server = goaway.code === "again" ? (state.server + state.servers - 1) % state.servers : state.server;
+  const next = elsewhere ? "the next server is tried now" : `next try in ${Math.ceil(holdMs / 1000)} s or later`;
+  const text = `the server sent us away (${goaway.code}): ${goaway.message}${remedy}; ${next}`;
+  const again = goaway.code === "again";
   return [
-    { ...state, holdMs, server, lastError: text },
+    { ...state, holdMs, sentAway: again ? "again" : "yes", lastError: text },
     [
-      { type: "say", level: goaway.code === "again" ? "info" : "warning", text },
+      { type: "say", level: again ? "info" : "warning", text },
       { type: "close", reason: text },
     ],
   ];
@@ -271,7 +291,7 @@ export const stepLink = <W extends Numbered>(state: LinkState<W>, input: LinkInp
     case "opened":
       return [{ ...state, phase: "greeting", sinceMs: nowMs }, [{ type: "greet" }]];
     case "greeted": {
-      const recalled = recall(state, input.have);
+      const recalled = recall(state, input.have, nowMs);
       return [
         {
           ...recalled,
@@ -308,9 +328,10 @@ export const stepLink = <W extends Numbered>(state: LinkState<W>, input: LinkInp
       ];
     case "closed": {
       // A goaway already said why.
-      const reason = state.holdMs > 0 ? state.lastError : input.reason;
+      const said = state.sentAway !== "no";
+      const reason = said ? state.lastError : input.reason;
       const next = ended(state, nowMs, reason, input.random);
-      const first = state.holdMs === 0 && (state.phase === "ready" || state.attempts === 0);
+      const first = !said && (state.phase === "ready" || state.attempts === 0);
       const what = state.phase === "ready" ? "connection to the server ended" : "server not reached";
       return [next, first ? [{ type: "say", level: "warning", text: `${what}: ${reason}` }] : []];
     }

@@ -60,6 +60,7 @@ export const putSelf = (put: Emit, { self, observer, spool, link, series }: Self
     put("coroot_agent_windows_resent_total", {}, counters.windowsResent);
     put("coroot_agent_windows_dropped_total", {}, counters.windowsDropped);
     put("coroot_agent_windows_waiting", {}, link.ring.length);
+    put("coroot_agent_windows_kept", {}, link.kept.length);
     put("coroot_agent_frames_skipped_total", {}, counters.skippedFrames);
     put("coroot_agent_frames_bad_total", {}, counters.badFrames);
     if (link.offsetMs !== null && link.roundTripMs !== null)

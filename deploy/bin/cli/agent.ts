@@ -18,10 +18,8 @@ const linkAddress = (server: string): string => {
   return url.href;
 };
 
-const serversOf = (server: string | readonly string[]): readonly string[] =>
-  typeof server === "string" ? server.split(",").map((one) => one.trim()) : server;
-
-export const nodeAgent = async (values: Values): Promise<number> => {
+/** `servers`: from the command line, above those of the configuration. */
+export const nodeAgent = async (values: Values, servers: readonly string[] | undefined): Promise<number> => {
   const settings = await readSettings(values);
   const { agent } = settings;
   const node = values.text("node") ?? agent.node;
@@ -29,7 +27,7 @@ export const nodeAgent = async (values: Values): Promise<number> => {
   stopWithParent();
   const { runNodeAgent } = await import("../node-agent.ts");
   const program = runNodeAgent({
-    servers: serversOf(values.text("server") ?? agent.server).map(linkAddress),
+    servers: (servers ?? [agent.server].flat()).map(linkAddress),
     keyFile: values.text("key-file") ?? agent.keyFile ?? join(settings.data, "agent.key"),
     dataDir: values.text("data") ?? join(settings.data, "agent"),
     probePath: existsSync(probe) ? probe : null,

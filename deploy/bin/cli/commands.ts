@@ -46,8 +46,8 @@ const nodeAgent: Command = {
   summary: "observe this machine and report to a server",
   flags: {
     server: text(
-      "URL",
-      "the server, such as ws://HOST:8080/agent (default: from the configuration, else this machine)",
+      "URL[,URL…]",
+      "the server, such as ws://HOST:8080/agent, or its replicas (default: from the configuration, else this machine)",
     ),
     "key-file": text("FILE", "file that holds the agents' key (default: agent.key in the data folder)"),
     data: text("DIR", "folder of the agent's spool (default: agent in the data folder)"),
@@ -55,17 +55,25 @@ const nodeAgent: Command = {
     cluster: serverFlags.cluster,
     config: serverFlags.config,
   },
-  examples: ["coroot node-agent --server ws://10.0.0.5:8080/agent --key-file /etc/coroot/agent.key"],
+  examples: [
+    "coroot node-agent --server ws://10.0.0.5:8080/agent --key-file /etc/coroot/agent.key",
+    "coroot node-agent --server ws://10.0.0.5:8080,ws://10.0.0.6:8080",
+  ],
   run: async (values) => {
-    const address = values.text("server");
-    const url = URL.parse(address ?? "ws://127.0.0.1");
-    if (url === null || !["ws:", "wss:", "http:", "https:"].includes(url.protocol))
-      throw new CommandError(
-        EXIT.usage,
-        `--server takes an address such as ws://127.0.0.1:8080/agent, not "${address}"`,
-        "see: coroot node-agent --help",
-      );
-    return (await import("./agent.ts")).nodeAgent(values);
+    const servers = values
+      .text("server")
+      ?.split(",")
+      .map((one) => one.trim());
+    for (const address of servers ?? []) {
+      const url = URL.parse(address);
+      if (url === null || !["ws:", "wss:", "http:", "https:"].includes(url.protocol))
+        throw new CommandError(
+          EXIT.usage,
+          `--server takes addresses such as ws://127.0.0.1:8080/agent, separated by commas, not "${address}"`,
+          "see: coroot node-agent --help",
+        );
+    }
+    return (await import("./agent.ts")).nodeAgent(values, servers);
   },
 };
 

@@ -63,6 +63,11 @@ describe("a mistake", () => {
     [["start", "--port", "--data"], "--port needs a value: --port N", "see: coroot start --help"],
     [["start", "now"], 'start takes no argument "now"', "see: coroot start --help"],
     [["start", "--no-agent=1"], "--no-agent takes no value", "see: coroot start --help"],
+    [
+      ["node-agent", "--server", "ws://a:1,nowhere"],
+      '--server takes addresses such as ws://127.0.0.1:8080/agent, separated by commas, not "nowhere"',
+      "see: coroot node-agent --help",
+    ],
     [["services", "--server", "nowhere"], '--server takes an address such as http://127.0.0.1:8080, not "nowhere"', ""],
     [["actor", "explode", "topology"], 'actor has no "explode"', "see: coroot actor --help"],
     [["actor", "pause"], "actor pause needs the path of an actor", "see: coroot actor --help"],

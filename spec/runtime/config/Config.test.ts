@@ -48,6 +48,11 @@ describe("configuration", () => {
       availabilityObjective: 0.999,
       holdSeconds: 15,
     });
+    const replicas = file("replicas.yaml", "agent:\n  server: [ws://a:8080, ws://b:8080]\n");
+    expect((await Effect.runPromise(loadConfig({ path: replicas, env: {} }))).agent.server).toEqual([
+      "ws://a:8080",
+      "ws://b:8080",
+    ]);
     expect(
       (await Effect.runPromise(loadConfig({ path: file("empty.yaml", "server:\nslo:\n  # nothing\n"), env: {} })))
         .cluster,
@@ -62,6 +67,9 @@ describe("configuration", () => {
     [{ server: { host: "0.0.0.0" } }, "until access control is built the server binds 127.0.0.1 only and refuses"],
     [{ server: 5 }, "server: 5 found, expected"],
     [{ slo: { latencyObjective: 99 } }, "slo.latencyObjective: 99 found, expected a number between 0 and 1"],
+    [{ agent: { server: "nowhere" } }, 'agent.server: "nowhere" found, expected a URL that starts with http://'],
+    [{ agent: { server: ["ws://a", "ftp://b"] } }, "expected a URL that starts with http:// or https:// or ws://"],
+    [{ agent: { server: [] } }, "or a list of them"],
     [{ agent: { traffic: "yes" } }, 'agent.traffic: "yes" found, expected true or false'],
     [{ alerts: { webhooks: [{ name: "a" }] } }, "alerts.webhooks[0].url: is missing"],
     [

@@ -5,6 +5,7 @@ import type { AgentHandler, AgentPeer } from "../../../runtime/ingest/AgentHandl
 import { encodeFrame } from "../../../schemas/wire/codec.ts";
 import type { DecodedObserve, DecodedStore } from "../../../schemas/wire/codec.ts";
 import { FRAME, MAX_FRAME_BYTES, MAX_HELLO_BYTES } from "../../../schemas/wire/frame.ts";
+import type { ServerHelloBody } from "../../../schemas/wire/link.ts";
 import type { AgentView } from "../../../schemas/wire/page.ts";
 import { observeBody, storeBody } from "../../schemas/frames.ts";
 import { Agent, hello, startLink, until } from "./agent.ts";
@@ -16,6 +17,7 @@ const seen = {
   observed: [] as DecodedObserve[],
   stored: [] as { readonly body: DecodedStore; readonly durable: Deferred.Deferred<void> }[],
   storeReady: true,
+  have: undefined as ServerHelloBody["have"],
   observe: (body: DecodedObserve): Effect.Effect<void> => Effect.succeed(body).pipe(Effect.asVoid),
 };
 const handler: AgentHandler = {
@@ -23,7 +25,7 @@ const handler: AgentHandler = {
     Effect.sync(() => {
       seen.peers.push(peer);
       seen.log.push(`+${peer.agentId}/${peer.epoch}`);
-      return undefined;
+      return seen.have;
     }),
   observe: (_, body) =>
     Effect.suspend(() => {
@@ -68,7 +70,15 @@ const patched = (at: number, value: number, frame = encodeFrame(FRAME.hello, hel
 };
 
 beforeEach(async () => {
-  Object.assign(seen, { log: [], peers: [], observed: [], stored: [], storeReady: true, observe: () => Effect.void });
+  Object.assign(seen, {
+    log: [],
+    peers: [],
+    observed: [],
+    stored: [],
+    storeReady: true,
+    have: undefined,
+    observe: () => Effect.void,
+  });
   server = await startLink(handler);
 });
 afterEach(() => server.close());
@@ -159,6 +169,37 @@ describe("an agent that behaves", () => {
     await until("acknowledged", () => agent.acks.length === 1);
     expect((await agentView()).losses).toEqual({ "unknown frames": 1, "unknown fields": 1 });
     await agent.leave();
+  });
+
+  it("is told what the server has of it", async () => {
+    const told = async (have: ServerHelloBody["have"]) => {
+      seen.have = have;
+      const agent = await Agent.join(server.url);
+      await agent.leave();
+      return agent.hellos[0];
+    };
+    expect(await told(undefined)).not.toHaveProperty("have");
+    expect(await told(null)).toHaveProperty("have", null);
+    expect(await told({ epoch: hello().epoch, window: 12 })).toHaveProperty("have", {
+      epoch: hello().epoch,
+      window: 12,
+    });
+  });
+
+  it("is asked to come again when its windows are needed, which counts as no refusal", async () => {
+    const agent = await Agent.join(server.url);
+    const other = await Agent.join(server.url, { agentId: "machine-2" });
+    expect(server.link.again("machine-3")).toBe(false);
+    expect(server.link.again("machine-1")).toBe(true);
+    expect(await agent.goaway()).toMatchObject({ code: "again", retryAfterMs: 100 });
+    await until("the handler is told", () => seen.log.some((line) => line.startsWith("-machine-1")));
+    expect(await refusals()).toEqual({});
+    const back = await Agent.join(server.url);
+    back.send(FRAME.observe, windowOf(1));
+    await until("acknowledged", () => back.acks.length === 1);
+    expect(other.closed).toBe(false);
+    await back.leave();
+    await other.leave();
   });
 
   it("is told when the server stops", async () => {

@@ -1,8 +1,10 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import type { GoawayBody, ServerHelloBody } from "../../../../schemas/wire/link.ts";
 import {
   backoffMs,
   initialLink,
+  KEPT_MS,
   RING,
   SILENCE_MS,
   SLOW_RETRY_MS,
@@ -19,20 +21,20 @@ const window = (n: number) => ({ type: "window", window: { window: n, monoMs: n 
 const ack = (upTo: number, epoch = 7) =>
   ({ type: "ack", ack: { lane: "observe", epoch, upTo, echoMonoMs: 0, serverMs: 5000 } }) as const;
 
-const bed = () => {
-  let state: LinkState<Numbered> = initialLink(7);
+const bed = (servers = 1) => {
+  let state: LinkState<Numbered> = initialLink(7, servers);
   const feed = (nowMs: number, ...inputs: LinkInput<Numbered>[]): LinkOutput<Numbered>[] =>
     inputs.flatMap((input) => {
       const [next, outputs] = stepLink(state, input, nowMs);
       state = next;
       return outputs;
     });
-  const connect = (nowMs: number, frames = 10) =>
+  const connect = (nowMs: number, frames = 10, have?: ServerHelloBody["have"]) =>
     feed(
       nowMs,
       { type: "tick", random: 0 },
       { type: "opened" },
-      { type: "greeted", serverId: "s" },
+      { type: "greeted", serverId: "s", ...(have === undefined ? {} : { have }) },
       {
         type: "credit",
         credit: { lane: "observe", frames },
@@ -68,7 +70,7 @@ describe("link", () => {
     expect(state().ring).toHaveLength(1);
   });
 
-  it("keeps the last minute while the server is away and counts the rest", () => {
+  it("keeps the last four minutes while the server is away and counts the rest", () => {
     const { feed, sent, window, connect, state } = bed();
     for (let i = 0; i < RING + 15; i++) feed(0, window(i));
     expect(state().counters.windowsDropped).toBe(15);
@@ -160,5 +162,128 @@ describe("link", () => {
         expect([...got].toSorted((a, b) => a - b)).toEqual(Array.from({ length: n }, (_, i) => i));
       }),
     );
+  });
+});
+
+const closed = { type: "closed", reason: "gone", random: 0.5 } as const;
+const away = (code: GoawayBody["code"], retryAfterMs: number) =>
+  ({ type: "goaway", goaway: { code, message: "", retryAfterMs } }) as const;
+
+describe("windows that were acknowledged", () => {
+  /** `n` windows, one a second from 0, all of them acknowledged at once; `at` is then. */
+  const acknowledged = (n: number) => {
+    const made = bed();
+    made.connect(0, 1000);
+    for (let i = 0; i < n; i++) made.feed(i * 1000, made.window(i), made.ack(i));
+    return { ...made, at: n * 1000 };
+  };
+  const upTo = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
+
+  it("are sent again as far as they are three minutes old to a server that has none, before what is new", () => {
+    const { feed, connect, state, at } = acknowledged(300);
+    expect(state().kept.length).toBeLessThanOrEqual(180);
+    feed(at, closed);
+    feed(at + 500, window(300));
+    const again = sent(connect(at + 2_000, 1000, null));
+    const oldest = (at + 2_000 - KEPT_MS) / 1000 + 1;
+    expect(again).toEqual(upTo(oldest, 301));
+    expect(state().counters).toMatchObject({ windowsResent: 300 - oldest, windowsDropped: 0 });
+  });
+
+  it("are not sent to a server that has them, and are still kept for the next one", () => {
+    const { feed, connect, at } = acknowledged(20);
+    feed(at, closed);
+    expect(sent(connect(at + 1_000, 1000, { epoch: 7, window: 14 }))).toEqual(upTo(15, 20));
+    feed(at + 1_000, closed);
+    expect(sent(connect(at + 2_000, 1000, null))).toEqual(upTo(0, 20));
+  });
+
+  it("are sent whole to a server that knows another life, and not to one that does not ask", () => {
+    const { feed, connect, at } = acknowledged(5);
+    feed(at, closed);
+    expect(sent(connect(at + 1_000, 1000, { epoch: 6, window: 900 }))).toEqual(upTo(0, 5));
+    feed(at + 1_000, ack(4), closed);
+    expect(sent(connect(at + 2_000, 1000))).toEqual([]);
+  });
+
+  it("go no faster than credit allows", () => {
+    const { feed, connect, at } = acknowledged(30);
+    feed(at, closed);
+    expect(sent(connect(at + 1_000, 8, null))).toEqual(upTo(0, 8));
+    expect(sent(feed(at + 1_000, ack(1), window(30)))).toEqual([8, 9]);
+  });
+
+  it("reach a server that must begin again each once and in order, whatever it had (property)", () => {
+    const have = fc.option(fc.integer({ min: 0, max: 40 }), { nil: null });
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.constantFrom("window", "ack", "drop"), have), { maxLength: 60 }), (events) => {
+        const { feed, connect, state } = bed();
+        let n = 0;
+        let now = 0;
+        let got: number[] = [];
+        const take = (outputs: LinkOutput<Numbered>[]): void => void got.push(...sent(outputs));
+        take(connect(now, 1000, null));
+        for (const [event, has] of events) {
+          now += 1_000;
+          if (event === "window") take(feed(now, { type: "window", window: { window: n++, monoMs: now } }));
+          else if (event === "ack" && got.length > 0) feed(now, ack(got.at(-1) ?? 0));
+          else if (event === "drop") {
+            feed(now, closed);
+            got = [];
+            now += 60_000;
+            const known = has === null ? null : { epoch: 7, window: has };
+            const young = [...state().kept, ...state().ring].filter(
+              (one) => now - one.monoMs < KEPT_MS || state().ring.includes(one),
+            );
+            take(connect(now, 1000, known));
+            expect(got).toEqual(young.map((one) => one.window).filter((one) => one > (has ?? -1)));
+          }
+        }
+        expect(state().counters.windowsDropped).toBe(0);
+      }),
+    );
+  });
+});
+
+describe("several servers", () => {
+  const dialled = (outputs: readonly LinkOutput<Numbered>[]) =>
+    outputs.flatMap((output) => (output.type === "dial" ? [output.server] : []));
+  const tick = { type: "tick", random: 0 } as const;
+
+  it("are tried one after the other at once, and only then is it time to wait", () => {
+    const { feed } = bed(3);
+    expect(dialled(feed(0, tick))).toEqual([0]);
+    feed(0, closed);
+    expect(dialled(feed(250, tick))).toEqual([1]);
+    feed(250, closed);
+    expect(dialled(feed(500, tick))).toEqual([2]);
+    feed(500, { ...closed, random: 1 });
+    expect(dialled(feed(999, tick))).toEqual([]);
+    expect(dialled(feed(1_500, tick))).toEqual([0]);
+  });
+
+  it("take over at once from one that stops, and what it says of itself is not waited for", () => {
+    const { feed, connect, state } = bed(2);
+    connect(0);
+    const [said] = feed(0, away("shutdown", 1_000), closed);
+    expect(said).toMatchObject({ text: expect.stringContaining("the next server is tried now") });
+    expect(dialled(feed(250, tick))).toEqual([1]);
+    expect(state().lastError).toContain("shutdown");
+  });
+
+  it("are not stormed by an agent that one of them cannot stand", () => {
+    const { feed, connect } = bed(2);
+    connect(0);
+    feed(0, away("bad-frame", 5_000), closed);
+    expect(dialled(feed(4_999, tick))).toEqual([]);
+    expect(dialled(feed(5_000, tick))).toEqual([1]);
+  });
+
+  it("of which one asks to come again: it is dialled again, at once", () => {
+    const { feed, connect } = bed(3);
+    connect(0);
+    feed(0, away("again", 100), closed);
+    expect(dialled(feed(99, tick))).toEqual([]);
+    expect(dialled(feed(350, tick))).toEqual([0]);
   });
 });

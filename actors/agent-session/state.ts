@@ -1,0 +1,53 @@
+/** What an agent session owns. Changed only by its `step`; lost with it, and then told again by its agent. */
+import type { ServiceId } from "../../schemas/service.ts";
+import type { EdgeDefinition, InstanceDefinition, VipDefinition } from "../../schemas/wire/observe.ts";
+import type { Grouped } from "../topology/grouping.ts";
+import type { KnownInstance, KnownListen } from "../topology/messages.ts";
+import type { Window } from "./messages.ts";
+
+export interface SessionEdge {
+  readonly definition: EdgeDefinition;
+  readonly service: ServiceId;
+  peer: ServiceId | null | undefined;
+  active: number;
+}
+
+export interface SessionState {
+  readonly agent: string;
+  readonly groups: Grouped;
+  epoch: number;
+  node: string;
+  cluster: string;
+  connected: boolean;
+  disconnectedAt: number;
+  lastWindow: number;
+  /** server second of window 0, so that a window's second follows from its number and not from the jitter of its end */
+  base: number | null;
+  readonly instances: Map<number, KnownInstance & { readonly definition: InstanceDefinition }>;
+  readonly edges: Map<number, SessionEdge>;
+  unresolved: number;
+  /** the agent's complete list of listening sockets, as it was last told */
+  listens: readonly KnownListen[] | null;
+  vips: readonly VipDefinition[];
+  /** newest window whose dictionary was taken */
+  toldWindow: number;
+  /** edges in use that the topology was not told of yet, and when it was told last */
+  readonly inUse: Set<number>;
+  inUseToldAt: number;
+  /** services that nobody had, and when that was said */
+  readonly missed: Map<ServiceId, number>;
+  /** everything that the agent keeps has been sent to this session since it started or was told to rewind */
+  complete: boolean;
+  /** more windows waited than fit: what comes now is left to the agent, which sends it again after those that wait */
+  behind: boolean;
+  readonly waiting: Window[];
+  /** of these, the ones that are not sent again */
+  waitingLive: number;
+  /** open connections per service, side and peer, over all edges that fold into it */
+  readonly active: Map<string, number>;
+  readonly services: Set<ServiceId>;
+  lost: boolean;
+  /** windows that were left to be sent again */
+  deferred: number;
+  unknownRows: number;
+}

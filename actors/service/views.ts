@@ -1,0 +1,110 @@
+/**
+ * Whose view of a second counts: the server's own, or its clients' while the server has not been seen for five seconds.
+ * Windows of several agents come in any order, and after a move minutes late: what clients added to a second is kept for
+ * as long as the server's view of it may still come, and is then taken out again. So what a service counts depends on
+ * which windows came, and not on when. Owned by one service actor, and part of its snapshot.
+ */
+/** A server that was seen serving counts as seen for so many seconds more. */
+const FRESH_S = 5;
+/** What is older is settled: agents send nothing so old again. */
+const OPEN_S = 360;
+
+export interface Sums {
+  readonly total: number;
+  readonly bad: number;
+  readonly slow: number;
+  readonly histogram: Uint32Array;
+}
+
+/** What clients added, at a moment; the histogram is sparse: bucket, count, … */
+export interface Used {
+  readonly at: number;
+  readonly total: number;
+  readonly bad: number;
+  readonly slow: number;
+  readonly histogram: readonly number[];
+}
+
+interface Span {
+  from: number;
+  to: number;
+}
+
+export type SavedViews = readonly [
+  spans: readonly (readonly [from: number, to: number])[],
+  used: readonly (readonly [at: number, total: number, bad: number, slow: number, ...histogram: number[]])[],
+];
+
+const NOTHING: readonly Used[] = [];
+
+export class Views {
+  /** seconds in which the server counts as seen, oldest first, never touching each other */
+  #seen: Span[] = [];
+  #used: Used[] = [];
+
+  isSeen(second: number): boolean {
+    for (let i = this.#seen.length - 1; i >= 0; i--) {
+      const span = this.#seen[i];
+      if (span !== undefined && span.from <= second) return second <= span.to;
+    }
+    return false;
+  }
+
+  /** The server was seen serving in that second. Gives what clients had added to seconds that are the server's now. */
+  see(second: number): readonly Used[] {
+    const last = this.#seen[this.#seen.length - 1];
+    if (last !== undefined && second >= last.from && second <= last.to + 1) {
+      if (second + FRESH_S <= last.to) return NOTHING;
+      last.to = second + FRESH_S;
+    } else this.#insert(second, second + FRESH_S);
+    if (this.#used.length === 0) return NOTHING;
+    const taken = this.#used.filter(({ at }) => this.isSeen(Math.floor(at / 1000)));
+    if (taken.length > 0) this.#used = this.#used.filter((one) => !taken.includes(one));
+    return taken;
+  }
+
+  use(at: number, { total, bad, slow, histogram }: Sums): void {
+    if (total + slow === 0) return;
+    const sparse: number[] = [];
+    histogram.forEach((n, bucket) => {
+      if (n > 0) sparse.push(bucket, n);
+    });
+    this.#used.push({ at, total, bad, slow, histogram: sparse });
+    if ((this.#used[0]?.at ?? at) < at - OPEN_S * 2_000)
+      this.#used = this.#used.filter((one) => one.at >= at - OPEN_S * 1_000);
+  }
+
+  /** How many seconds of that span count as seen by the server; never falls. */
+  seenWithin(from: number, to: number): number {
+    let n = 0;
+    for (const span of this.#seen) n += Math.max(0, Math.min(to, span.to) - Math.max(from, span.from) + 1);
+    return n;
+  }
+
+  saved(now: number): SavedViews {
+    const from = now / 1000 - OPEN_S;
+    return [
+      this.#seen.filter((span) => span.to >= from).map((span) => [Math.max(span.from, Math.floor(from)), span.to]),
+      this.#used
+        .filter(({ at }) => at >= from * 1000)
+        .map(({ at, total, bad, slow, histogram }) => [at, total, bad, slow, ...histogram]),
+    ];
+  }
+
+  restore([spans, used]: SavedViews): void {
+    this.#seen = spans.map(([from, to]) => ({ from, to }));
+    this.#used = used.map(([at, total, bad, slow, ...histogram]) => ({ at, total, bad, slow, histogram }));
+  }
+
+  #insert(from: number, to: number): void {
+    const apart = this.#seen.filter((span) => span.to + 1 < from || span.from > to + 1);
+    const merged = { from, to };
+    for (const span of this.#seen) {
+      if (apart.includes(span)) continue;
+      merged.from = Math.min(merged.from, span.from);
+      merged.to = Math.max(merged.to, span.to);
+    }
+    const newest = Math.max(to, this.#seen[this.#seen.length - 1]?.to ?? to);
+    this.#seen = [...apart, merged].filter((span) => span.to >= newest - OPEN_S).sort((a, b) => a.from - b.from);
+  }
+}
