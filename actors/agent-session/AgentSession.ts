@@ -25,8 +25,11 @@ import type { ComeAgain, Connected, RewindNow, SessionArgument, SessionMessage, 
 import type { SessionState } from "./state.ts";
 
 const LOST_AFTER_MS = 30_000;
-/** More than an agent keeps and sends again at once: its edges may be resolved only after all of it has come. */
-const MAX_WAITING = 400;
+/** Windows that wait for the topology, beside those that are sent again: these come all at once. */
+const MAX_WAITING = 30;
+/** As many as an agent has. */
+const MAX_WAITING_AGAIN = 420;
+const LIVE_MS = 10_000;
 const MISSED_EVERY_MS = 3_000;
 const IN_USE_EVERY_MS = 10_000;
 /** Parts of one replica are taken over one after the other: the agent comes again once for all of them. */
@@ -75,6 +78,7 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
       complete: false,
       behind: false,
       waiting: [],
+      waitingLive: 0,
       active: new Map(),
       services: new Set(),
       lost: true,
@@ -144,6 +148,7 @@ const connected = (state: SessionState, message: Connected): ActorEffect[] => {
   state.active.clear();
   state.toldWindow = -1;
   state.waiting.length = 0;
+  state.waitingLive = 0;
   state.unresolved = 0;
   const forget: Forget = { type: "forget", agent: state.agent, lost: false };
   return [{ kind: "reply", value: have }, send(TOPOLOGY, forget)];
@@ -223,7 +228,8 @@ const lostIfSilent = (state: SessionState, now: number): ActorEffect[] => {
 const window = (state: SessionState, message: Window, now: number): ActorEffect[] => {
   // A session that started anew in the middle of a connection knows nothing of its dictionary.
   if (!state.connected) return rewind(state, ASK_AGAIN_MS);
-  if (state.behind || state.waiting.length >= MAX_WAITING) {
+  const live = message.at > now - LIVE_MS;
+  if (state.behind || (live ? state.waitingLive >= MAX_WAITING : state.waiting.length >= MAX_WAITING_AGAIN)) {
     state.behind = true;
     state.deferred++;
     return [];
@@ -233,6 +239,7 @@ const window = (state: SessionState, message: Window, now: number): ActorEffect[
   const learn = define(state, body, message.at, now);
   if (learn !== null) effects.push(send(TOPOLOGY, learn));
   state.waiting.push(message);
+  if (live) state.waitingLive++;
   return [...effects, ...release(state)];
 };
 
@@ -251,6 +258,7 @@ const release = (state: SessionState): ActorEffect[] => {
   if (state.unresolved > 0) return [];
   const effects = state.waiting.flatMap((waiting) => dispatch(state, waiting));
   state.waiting.length = 0;
+  state.waitingLive = 0;
   return state.behind ? [...effects, comeAgain(state)] : effects;
 };
 

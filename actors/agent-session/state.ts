@@ -41,6 +41,8 @@ export interface SessionState {
   /** more windows waited than fit: what comes now is left to the agent, which sends it again after those that wait */
   behind: boolean;
   readonly waiting: Window[];
+  /** of these, the ones that are not sent again */
+  waitingLive: number;
   /** open connections per service, side and peer, over all edges that fold into it */
   readonly active: Map<string, number>;
   readonly services: Set<ServiceId>;

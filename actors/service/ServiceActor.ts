@@ -26,7 +26,7 @@ import type { LedgerMinute } from "./ledger.ts";
 import { MINUTE_MS } from "./minutes.ts";
 import { takeWindow } from "./observe.ts";
 import { decide, decideBurn, restate, resume } from "./phases.ts";
-import { EDGE_EXPIRES_MS, hasSlo, INSTANCE_EXPIRES_MS, isShown, newState, turnOf, type ServiceState } from "./state.ts";
+import { EDGE_EXPIRES_MS, hasSlo, INSTANCE_EXPIRES_MS, isShown, newState, type ServiceState } from "./state.ts";
 import { restore, SNAPSHOT_VERSION, snapshotOf, type Snapshot } from "./snapshot.ts";
 import { card, consoleView, mapEdges, page } from "./view.ts";
 
@@ -36,6 +36,7 @@ const IDLE_AFTER_MS = 3_000;
 const SETTLING_MINUTES = 2;
 /** So often the desk is told again what it was told. */
 const REPEAT_EVERY_S = 5;
+const SNAPSHOT_EVERY_S = 60;
 /** Minutes younger than this are counted from windows, which agents may send again; what the store has is looked at then. */
 const SENT_AGAIN_MS = 5 * MINUTE_MS;
 /** Usual shares halve in an hour. */
@@ -57,6 +58,7 @@ export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgumen
   ticks: true,
   initial: (_path, argument, now, snapshot) => {
     const state = newState(argument, now);
+    state.keptTurn = turnOf(state, now);
     if (snapshot !== undefined) restore(state, snapshot as Snapshot, now);
     const started: Started = { type: "started", service: argument.id };
     return argument.kind === "External"
@@ -134,12 +136,7 @@ const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   const effects = deciding(state, now);
   if (state.phase !== "ok" && second % REPEAT_EVERY_S === 0) effects.push(...restate(state, now));
   effects.push(...closeMinutes(state, now));
-  const turn = turnOf(second, state.slot);
-  if (state.changed && turn !== state.keptTurn) {
-    // By turns and not by the second: a tick that comes late may skip one.
-    state.keptTurn = turn;
-    effects.push(keep(state, now));
-  }
+  if (state.changed && turnOf(state, now) > state.keptTurn) effects.push(keep(state, now));
   if (Math.floor(now / 10_000) > state.pointAt) effects.push(...closePoint(state, now));
   if (state.inStore.length > 0) {
     for (const minute of state.inStore) if (minute.minuteMs <= now - SENT_AGAIN_MS) addMissing(state, minute);
@@ -163,8 +160,13 @@ const deciding = (state: ServiceState, now: number): ActorEffect[] => {
   return state.phase === before ? effects : [...effects, keep(state, now)];
 };
 
+/** Each service has a second of its own in which the next minute of its snapshots begins. */
+const turnOf = (state: ServiceState, now: number): number =>
+  Math.floor((Math.floor(now / 1000) - state.slot) / SNAPSHOT_EVERY_S);
+
 const keep = (state: ServiceState, now: number): ActorEffect => {
   state.changed = false;
+  state.keptTurn = turnOf(state, now);
   return { kind: "snapshot", value: snapshotOf(state, now) };
 };
 

@@ -97,7 +97,7 @@ export interface ServiceState {
   changed: boolean;
   /** second of the minute in which its snapshots are written, so that not all are written at once */
   readonly slot: number;
-  /** number of the turn in which the last one was written */
+  /** the minute, counted from that second, of its last snapshot */
   keptTurn: number;
   /** what is usual came with a snapshot */
   learnt: boolean;
@@ -113,52 +113,43 @@ export interface ServiceState {
 
 export const newSli = (now: number): Sli => ({ test: quiet(now), recovery: 0, usualBad: 0, usualTotal: 0 });
 
-/** So often an actor that has something to say writes a snapshot, s. */
-export const SNAPSHOT_EVERY_S = 60;
-
-/** Number of its turn to write one. */
-export const turnOf = (second: number, slot: number): number => Math.floor((second - slot) / SNAPSHOT_EVERY_S);
-
-export const newState = (argument: ServiceArgument, now: number): ServiceState => {
-  const slot = Number(partitionOf(argument.id, SNAPSHOT_EVERY_S));
-  return {
-    id: argument.id,
-    argument,
-    since: now,
-    marks: new Marks(),
-    edges: new Map(),
-    instances: new Map(),
-    events: [],
-    series: new Series(),
-    traffic: new TrafficWindow(),
-    live: new LiveRing(),
-    ledger: new Ledger(),
-    availability: newSli(now),
-    latency: newSli(now),
-    phase: "ok",
-    phaseSince: now,
-    onset: 0,
-    suspectText: "",
-    severity: "critical",
-    byBurn: false,
-    sinceOnset: { total: 0, bad: 0 },
-    lastRequestAt: 0,
-    lastBadAt: 0,
-    views: new Views(),
-    duplicates: 0,
-    tooOld: 0,
-    minutes: new Minutes(),
-    changed: false,
-    slot,
-    keptTurn: turnOf(Math.floor(now / 1000), slot),
-    learnt: false,
-    hadSlo: false,
-    inStore: [],
-    settling: [],
-    checks: new Map(),
-    pointAt: Math.floor(now / 10_000),
-  };
-};
+export const newState = (argument: ServiceArgument, now: number): ServiceState => ({
+  id: argument.id,
+  argument,
+  since: now,
+  marks: new Marks(),
+  edges: new Map(),
+  instances: new Map(),
+  events: [],
+  series: new Series(),
+  traffic: new TrafficWindow(),
+  live: new LiveRing(),
+  ledger: new Ledger(),
+  availability: newSli(now),
+  latency: newSli(now),
+  phase: "ok",
+  phaseSince: now,
+  onset: 0,
+  suspectText: "",
+  severity: "critical",
+  byBurn: false,
+  sinceOnset: { total: 0, bad: 0 },
+  lastRequestAt: 0,
+  lastBadAt: 0,
+  views: new Views(),
+  duplicates: 0,
+  tooOld: 0,
+  minutes: new Minutes(),
+  changed: false,
+  slot: Number(partitionOf(argument.id, 60)),
+  keptTurn: 0,
+  learnt: false,
+  hadSlo: false,
+  inStore: [],
+  settling: [],
+  checks: new Map(),
+  pointAt: Math.floor(now / 10_000),
+});
 
 export const edgeKey = (side: Side, peer: ServiceId | null): string => `${side}:${peer ?? "?"}`;
 
