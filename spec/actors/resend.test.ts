@@ -72,7 +72,7 @@ const run = (time: ManualClock, deaths: ReadonlyMap<number, readonly string[]>) 
         yield* connect;
       }
       const dying = deaths.get(second) ?? [];
-      for (const path of [...system.paths()]) if (dying.some((name) => path.endsWith(`/${name}`))) system.restart(path);
+      for (const path of system.paths()) if (dying.some((name) => path.endsWith(`/${name}`))) system.restart(path);
       // A session's own death is nobody else's news.
       if (dying.length > 0 && !dying.includes("agent-1"))
         system.tell(SESSION, { type: "rewind" } satisfies SessionMessage);
