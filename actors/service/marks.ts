@@ -15,12 +15,16 @@ interface Mark {
   /** the next newer window opens a gap: what lies between may come later */
   restored: boolean;
   gaps: Gap[];
-  /** server second of window 0, as the first replica that counted had it */
+  /** server second of window 0, as windows are counted by until the next snapshot */
   base: number;
+  /** the same as the newest window has it */
+  latest: number;
 }
 
 /** Agents have at most four minutes of windows, one a second: what is so far behind comes no more. */
 const GAP_CLOSES_AFTER = 300;
+/** So much may an agent's windows be off by a clock that drifts: the two ends of a request must be of the same second or so. */
+const DRIFT_S = 2;
 /** Clocks of replicas differ by less; an agent that was suspended, or a clock that was set, by more. */
 const SAME_CLOCK_S = 5;
 
@@ -42,11 +46,12 @@ export class Marks {
     if (mark !== undefined && epoch < mark.epoch) return false;
     const base = Math.floor(at / 1000) - window;
     if (mark === undefined || mark.epoch !== epoch) {
-      this.#byAgent.set(agent, { epoch, window, restored: false, gaps: gapOf(-1, window), base });
+      this.#byAgent.set(agent, { epoch, window, restored: false, gaps: gapOf(-1, window), base, latest: base });
       return true;
     }
-    if (window > mark.window && Math.abs(base - mark.base) > SAME_CLOCK_S) mark.base = base;
     if (window > mark.window) {
+      mark.latest = base;
+      if (Math.abs(base - mark.base) > SAME_CLOCK_S) mark.base = base;
       if (mark.restored) mark.gaps.push(...gapOf(mark.window, window));
       if (mark.gaps.length > 0) mark.gaps = mark.gaps.filter(({ to }) => window - to < GAP_CLOSES_AFTER);
       mark.restored = false;
@@ -63,7 +68,8 @@ export class Marks {
 
   /**
    * The middle of the window's second. It is the same for a window that comes again by way of another replica, whose clock
-   * may differ: else it would be counted into another minute than the one that is written already.
+   * may differ: else it would be counted into another minute than the one that is written already. So clocks that drift
+   * are followed from one snapshot to the next, and not before all that may come again has come.
    */
   placed(agent: string, window: number, at: number): number {
     const mark = this.#byAgent.get(agent);
@@ -77,7 +83,11 @@ export class Marks {
     return mark !== undefined && (mark.restored || mark.gaps.length > 0);
   }
 
+  /** What a snapshot says. */
   saved(): SavedMark[] {
+    for (const mark of this.#byAgent.values())
+      if (!mark.restored && mark.gaps.length === 0 && Math.abs(mark.latest - mark.base) > DRIFT_S)
+        mark.base = mark.latest;
     return [...this.#byAgent].map(([agent, { epoch, window, base, gaps }]) => [
       agent,
       epoch,
@@ -93,6 +103,7 @@ export class Marks {
         epoch,
         window,
         base,
+        latest: base,
         restored: true,
         gaps: gaps.map(([from, to, seen]) => ({ from, to, seen: new Set(seen) })),
       });

@@ -58,15 +58,15 @@ export class Minutes {
     return true;
   }
 
-  /** Corrects a minute by what was counted and should not have been, or the other way round. */
-  correct(atMs: number, total: number, bad: number, slow: number, sparse: readonly number[]): void {
+  /** Adds to an open minute what was counted too little, or takes out what was too much: `histogram` is taken out. */
+  correct(atMs: number, total: number, bad: number, slow: number, histogram: readonly number[]): void {
     const minute = this.#open.get(Math.floor(atMs / MINUTE_MS));
     if (minute === undefined) return;
     minute.total += total;
     minute.bad += bad;
     minute.slow += slow;
-    for (let i = 0; i + 1 < sparse.length; i += 2)
-      minute.histogram[sparse[i] ?? 0] = (minute.histogram[sparse[i] ?? 0] ?? 0) - (sparse[i + 1] ?? 0);
+    for (let i = 0; i + 1 < histogram.length; i += 2)
+      minute.histogram[histogram[i] ?? 0] = (minute.histogram[histogram[i] ?? 0] ?? 0) - (histogram[i + 1] ?? 0);
     minute.dirty = true;
   }
 

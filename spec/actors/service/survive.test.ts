@@ -260,6 +260,33 @@ describe("a service actor", () => {
     expect(one.good()).toBe(1_300);
   });
 
+  it("follows an agent's clock that drifts, and counts each window once on the way", () => {
+    const one = actor();
+    for (let i = 0; i < 1_200; i++) {
+      one.at(START + (i + 1) * 1000 + i * 10);
+      one.step({ type: "tick" });
+      const window = windowAt("a", i, 10, 0, 5);
+      one.step({ ...window, at: window.at + i * 10 });
+      // Every death is followed by what came since the snapshot, and more.
+      if (i % 250 === 249) {
+        one.kill();
+        for (let j = i - 170; j <= i; j++) {
+          const again = windowAt("a", j, 10, 0, 5);
+          one.step({ ...again, at: again.at + i * 10 });
+        }
+      }
+    }
+    for (let i = 1_200; i < 1_300; i++) {
+      one.at(START + (i + 1) * 1000 + 12_000);
+      one.step({ type: "tick" });
+    }
+    expect([...one.rows.values()].reduce((n, row) => n + row.total, 0)).toBe(12_000);
+    expect(one.good()).toBe(12_000);
+    const last = Math.max(...one.rows.keys());
+    // Twelve seconds late in the end, and counted so.
+    expect(one.rows.get(last)?.total).toBeGreaterThanOrEqual(10 * 9);
+  });
+
   it("learns what is usual from whole minutes, also those that it was moved in", () => {
     const still = actor();
     const shaken = actor();
