@@ -48,7 +48,7 @@ export const COLUMNS: readonly Column<ActorView>[] = [
   {
     id: "kind",
     title: "Kind",
-    width: "96px",
+    width: "84px",
     sort: (row) => row.kind,
     cell: (row) => <span className="quiet cut">{row.kind}</span>,
   },
@@ -64,7 +64,7 @@ export const COLUMNS: readonly Column<ActorView>[] = [
     id: "age",
     title: "Age",
     align: "right",
-    width: "64px",
+    width: "84px",
     sort: (row) => -row.startedAt,
     cell: (row) => <Age since={row.startedAt} />,
   },
@@ -182,7 +182,7 @@ export const COLUMNS: readonly Column<ActorView>[] = [
   {
     id: "error",
     title: "Last error",
-    width: "132px",
+    width: "104px",
     sort: (row) => row.lastError ?? "",
     cell: (row) => (
       <span className="cut tone-critical" title={row.lastError ?? undefined}>
@@ -290,7 +290,7 @@ export const ConsolePage = () => {
             onOpen={(path) => void navigate({ to: "/console/$", params: { _splat: toSplat(path) } })}
             paused={paused}
             fill
-            minWidth={1240}
+            minWidth={several ? 1290 : 1190}
           />
         )}
       </div>
