@@ -31,11 +31,11 @@ afterEach(async () => {
   rmSync(folder, { recursive: true });
 });
 
-const start = (url = server.url): Promise<Link> =>
+const start = (...urls: string[]): Promise<Link> =>
   Effect.runPromise(
     Scope.extend(
       makeLink({
-        urls: [url],
+        urls: urls.length > 0 ? urls : [server.url],
         epoch: 5,
         catalog,
         spool,
@@ -143,6 +143,32 @@ describe("link against a real server", () => {
     server.send(FRAME.ack, { lane: "observe", epoch: "x" });
     await until("ended", () => link.state().counters.badFrames === 1);
     await until("back", () => link.state().counters.connects === 2);
+  });
+
+  it("goes to the next server when one dies, and sends it what the dead one had acknowledged", async () => {
+    const other = await startLinkServer();
+    try {
+      server.behaviour.have = null;
+      other.behaviour.have = null;
+      const link = await start(server.url, other.url);
+      await until("ready", () => link.state().phase === "ready");
+      for (const i of [0, 1, 2]) link.offer(window(i));
+      await until("acknowledged", () => link.state().ring.length === 0 && link.state().kept.length === 3);
+      await server.stop();
+      await until("sent again", () => (other.connections[0]?.length ?? 0) === 3, 2_000);
+      link.offer(window(3));
+      await until("all of it", () => (other.connections[0]?.length ?? 0) === 4);
+      expect(other.connections[0]?.map((one) => one.window)).toEqual([0, 1, 2, 3]);
+      // A dictionary of its own opens it.
+      expect(other.connections[0]?.map((one) => one.listens)).toEqual([[], null, null, null]);
+      other.behaviour.have = { epoch: 5, window: 2 };
+      other.send(FRAME.goaway, { code: "again", message: "", retryAfterMs: 100 });
+      await until("come again", () => other.connections.length === 2 && (other.connections[1]?.length ?? 0) > 0);
+      expect(other.connections[1]?.map((one) => one.window)).toEqual([3]);
+    } finally {
+      await other.stop();
+      server = await startLinkServer();
+    }
   });
 
   it("finds a server that starts later", async () => {

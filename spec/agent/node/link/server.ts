@@ -14,7 +14,7 @@ import {
   type DecodedStore,
 } from "../../../../schemas/wire/codec.ts";
 import { FRAME, type FrameKind } from "../../../../schemas/wire/frame.ts";
-import type { GoawayBody, HelloBody, Lane } from "../../../../schemas/wire/link.ts";
+import type { GoawayBody, HelloBody, Lane, ServerHelloBody } from "../../../../schemas/wire/link.ts";
 
 export interface LinkServer {
   readonly url: string;
@@ -23,7 +23,13 @@ export interface LinkServer {
   readonly connections: DecodedObserve[][];
   readonly stores: DecodedStore[];
   /** what is granted after the greeting, and whether frames are acknowledged */
-  readonly behaviour: { observe: number; store: number; ack: boolean; goaway: GoawayBody | null };
+  readonly behaviour: {
+    observe: number;
+    store: number;
+    ack: boolean;
+    goaway: GoawayBody | null;
+    have: ServerHelloBody["have"];
+  };
   readonly send: (kind: FrameKind, body: object) => void;
   readonly credit: (lane: Lane, frames: number) => void;
   readonly drop: () => void;
@@ -46,7 +52,7 @@ export const startLinkServer = async (port = 0): Promise<LinkServer> => {
     hellos: [],
     connections: [],
     stores: [],
-    behaviour: { observe: 60, store: 4, ack: true, goaway: null },
+    behaviour: { observe: 60, store: 4, ack: true, goaway: null, have: undefined },
     send,
     credit,
     drop: () => socket?.terminate(),
@@ -75,7 +81,9 @@ export const startLinkServer = async (port = 0): Promise<LinkServer> => {
           opened.close(1008);
           return;
         }
-        send(FRAME.hello, { protocol: [1, 0], serverId: "spec", serverMs: Date.now() });
+        const { have } = made.behaviour;
+        const greeting = { protocol: [1, 0], serverId: "spec", serverMs: Date.now() };
+        send(FRAME.hello, have === undefined ? greeting : { ...greeting, have });
         credit("observe", made.behaviour.observe);
         credit("store", made.behaviour.store);
       } else if (header.kind === FRAME.observe) {
