@@ -16,13 +16,13 @@ export interface Sums {
   readonly histogram: Uint32Array;
 }
 
-/** What clients added, at a moment; the histogram is sparse: bucket, count, … */
+/** What clients added to one second; the histogram is sparse: bucket, count, … */
 export interface Used {
   readonly at: number;
-  readonly total: number;
-  readonly bad: number;
-  readonly slow: number;
-  readonly histogram: readonly number[];
+  total: number;
+  bad: number;
+  slow: number;
+  readonly histogram: number[];
 }
 
 interface Span {
@@ -36,11 +36,21 @@ export type SavedViews = readonly [
 ];
 
 const NOTHING: readonly Used[] = [];
+const secondOf = (at: number): number => Math.floor(at / 1000);
+
+const addTo = (sparse: number[], bucket: number, n: number): void => {
+  for (let i = 0; i < sparse.length; i += 2)
+    if (sparse[i] === bucket) {
+      sparse[i + 1] = (sparse[i + 1] ?? 0) + n;
+      return;
+    }
+  sparse.push(bucket, n);
+};
 
 export class Views {
   /** seconds in which the server counts as seen, oldest first, never touching each other */
   #seen: Span[] = [];
-  #used: Used[] = [];
+  readonly #used = new Map<number, Used>();
 
   isSeen(second: number): boolean {
     for (let i = this.#seen.length - 1; i >= 0; i--) {
@@ -57,21 +67,34 @@ export class Views {
       if (second + FRESH_S <= last.to) return NOTHING;
       last.to = second + FRESH_S;
     } else this.#insert(second, second + FRESH_S);
-    if (this.#used.length === 0) return NOTHING;
-    const taken = this.#used.filter(({ at }) => this.isSeen(Math.floor(at / 1000)));
-    if (taken.length > 0) this.#used = this.#used.filter((one) => !taken.includes(one));
+    if (this.#used.size === 0) return NOTHING;
+    const taken: Used[] = [];
+    for (let s = second; s <= second + FRESH_S; s++) {
+      const used = this.#used.get(s);
+      if (used === undefined) continue;
+      taken.push(used);
+      this.#used.delete(s);
+    }
     return taken;
   }
 
   use(at: number, { total, bad, slow, histogram }: Sums): void {
     if (total + slow === 0) return;
-    const sparse: number[] = [];
-    histogram.forEach((n, bucket) => {
-      if (n > 0) sparse.push(bucket, n);
-    });
-    this.#used.push({ at, total, bad, slow, histogram: sparse });
-    if ((this.#used[0]?.at ?? at) < at - OPEN_S * 2_000)
-      this.#used = this.#used.filter((one) => one.at >= at - OPEN_S * 1_000);
+    const second = secondOf(at);
+    let used = this.#used.get(second);
+    if (used === undefined) {
+      used = { at, total: 0, bad: 0, slow: 0, histogram: [] };
+      this.#used.set(second, used);
+      if (this.#used.size > 2 * OPEN_S)
+        for (const old of this.#used.keys()) if (old < second - OPEN_S) this.#used.delete(old);
+    }
+    used.total += total;
+    used.bad += bad;
+    used.slow += slow;
+    for (let bucket = 0; bucket < histogram.length; bucket++) {
+      const n = histogram[bucket] ?? 0;
+      if (n > 0) addTo(used.histogram, bucket, n);
+    }
   }
 
   /** How many seconds of that span count as seen by the server; never falls. */
@@ -85,7 +108,7 @@ export class Views {
     const from = now / 1000 - OPEN_S;
     return [
       this.#seen.filter((span) => span.to >= from).map((span) => [Math.max(span.from, Math.floor(from)), span.to]),
-      this.#used
+      [...this.#used.values()]
         .filter(({ at }) => at >= from * 1000)
         .map(({ at, total, bad, slow, histogram }) => [at, total, bad, slow, ...histogram]),
     ];
@@ -93,7 +116,8 @@ export class Views {
 
   restore([spans, used]: SavedViews): void {
     this.#seen = spans.map(([from, to]) => ({ from, to }));
-    this.#used = used.map(([at, total, bad, slow, ...histogram]) => ({ at, total, bad, slow, histogram }));
+    for (const [at, total, bad, slow, ...histogram] of used)
+      this.#used.set(secondOf(at), { at, total, bad, slow, histogram });
   }
 
   #insert(from: number, to: number): void {

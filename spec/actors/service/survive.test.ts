@@ -323,6 +323,18 @@ describe("a service actor", () => {
     expect(one.snapshots()).toBeLessThanOrEqual(12);
   });
 
+  it("stays small when only its clients see it, however many they are", () => {
+    const one = actor();
+    for (let i = 0; i < 1_200; i++) {
+      one.at(START + (i + 1) * 1000);
+      one.step({ type: "tick" });
+      for (let agent = 0; agent < 20; agent++)
+        one.step(observe(`a${agent}`, i, [edgeOf("inbound-client", { protocols: [request(3, 0, 5 + (i % 9))] })]));
+    }
+    expect(one.good()).toBe(72_000);
+    expect(packr.pack(one.snapshot()).byteLength).toBeLessThan(12_000);
+  });
+
   it("does not miss its minute when a tick is late", () => {
     const one = actor();
     for (let i = 0; i < 300; i += 7) {
