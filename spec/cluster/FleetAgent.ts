@@ -126,9 +126,15 @@ export class FleetAgent {
     });
     const quiet = Scope.extend(link, this.#scope).pipe(Logger.withMinimumLogLevel(LogLevel.None));
     this.#link = await Effect.runPromise(quiet);
-    this.#timer = setInterval(() => {
-      this.#link?.offer(this.#window(monoMs()));
-    }, 1_000);
+    // Like the real one: a window ends with each whole second of its clock, which does not drift.
+    const next = (): void => {
+      const due = (Math.floor(monoMs() / 1_000) + 1) * 1_000;
+      this.#timer = setTimeout(() => {
+        this.#link?.offer(this.#window(due));
+        next();
+      }, due - monoMs());
+    };
+    next();
   }
 
   get link(): Link | null {
@@ -137,7 +143,7 @@ export class FleetAgent {
 
   /** No new windows; what is there may still be sent. */
   pause(): void {
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
   }
 
   #window(monoMs: number): Window {
@@ -181,7 +187,7 @@ export class FleetAgent {
   }
 
   async close(): Promise<void> {
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
     await Effect.runPromise(Scope.close(this.#scope, Exit.void));
     this.#spool.close();
     rmSync(this.#folder, { recursive: true, force: true });
