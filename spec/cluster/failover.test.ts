@@ -46,13 +46,21 @@ const withMain = async (): Promise<Replica> => {
   throw new Error("nobody has the incident desk");
 };
 
-/** Counted minutes of all services: requests and bad ones, as the store has them in the end. */
-const ledger = async (): Promise<{ total: number; bad: number }> => {
-  const [row] = await deployment.query<{ total: string; bad: string }>(
-    `SELECT sum(t) AS total, sum(b) AS bad FROM (
-       SELECT argMax(total, version) AS t, argMax(bad, version) AS b FROM coroot.sli_minutes GROUP BY service, minute)`,
+type Counted = Record<string, { total: number; bad: number }>;
+
+/** Requests and bad ones of each service, as the store has them in the end. */
+const ledger = async (): Promise<Counted> => {
+  const rows = await deployment.query<{ service: string; total: string; bad: string }>(
+    `SELECT service, sum(t) AS total, sum(b) AS bad FROM (
+       SELECT service, argMax(total, version) AS t, argMax(bad, version) AS b FROM coroot.sli_minutes
+       GROUP BY service, minute) GROUP BY service`,
   );
-  return { total: Number(row?.total ?? 0), bad: Number(row?.bad ?? 0) };
+  return Object.fromEntries(
+    rows.map(({ service, total, bad }) => [
+      service.slice(service.lastIndexOf("/") + 1),
+      { total: Number(total), bad: Number(bad) },
+    ]),
+  );
 };
 
 describeWith(["postgres", "chdb"], "three servers", () => {
@@ -190,14 +198,12 @@ describeWith(["postgres", "chdb"], "three servers", () => {
 
   it("count every request, whoever died", async () => {
     agent.pause();
-    const sent = { total: 0, bad: 0 };
-    for (const { total, bad } of agent.sent.values()) {
-      sent.total += total;
-      sent.bad += bad;
-    }
+    const sent: Counted = Object.fromEntries([...agent.sent].map(([i, sums]) => [nameOf(i), sums]));
     const counted = await until("the last minute in the store", 150_000, async () => {
       const now = await ledger();
-      return now.total >= sent.total ? now : undefined;
+      return Object.entries(sent).every(([service, { total }]) => (now[service]?.total ?? 0) >= total)
+        ? now
+        : undefined;
     });
     expect(counted).toEqual(sent);
   }, 180_000);
