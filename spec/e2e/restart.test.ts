@@ -128,6 +128,14 @@ describeWith(["chdb"], "a killed server", () => {
         const { entries } = await get<{ entries: { incident: Incident } }>(`/api/incidents/${open.id}`);
         return entries.incident.timeline.some((entry) => entry.kind === "alert") ? true : undefined;
       });
+      const failures = async (): Promise<boolean> => {
+        const now = Date.now();
+        const { points } = await get<{ points: readonly { readonly errors: number }[] }>(
+          `/api/history?service=${encodeURIComponent(open.service)}&from=${now - 600_000}&to=${now}`,
+        );
+        return points.some((point) => point.errors > 0);
+      };
+      await until("a point of the charts", 20_000, async () => ((await failures()) ? true : undefined));
       await until("an empty queue to the store", 10_000, async () => {
         const { entries } = await get<{ entries: { overview: Overview } }>("/api/overview");
         return entries.overview.store.queuedRows === 0 ? true : undefined;
@@ -148,11 +156,7 @@ describeWith(["chdb"], "a killed server", () => {
         `${open.id}:opened`,
       ]);
       expect((await cards()).filter((card) => card.openedAt !== null)).toHaveLength(1);
-      const now = Date.now();
-      const { points } = await get<{ points: readonly { readonly errors: number }[] }>(
-        `/api/history?service=${encodeURIComponent(open.service)}&from=${now - 600_000}&to=${now}`,
-      );
-      expect(points.some((point) => point.errors > 0)).toBe(true);
+      expect(await failures()).toBe(true);
     },
     200_000,
   );

@@ -47,7 +47,10 @@ describeWith(NEEDS, "the shop, end to end", () => {
           ),
         ]);
         const verdict = judge(seen);
-        expect(verdict, `${told.join("\n")}\n${verdict.account.join("\n")}`).toMatchObject({ right: true, late: [] });
+        expect(verdict, `${told.join("\n")}\n${[...verdict.notes, ...verdict.account].join("\n")}`).toMatchObject({
+          right: true,
+          late: [],
+        });
         expect(shown).toBe("shown");
 
         await page.goto(`${server.url}/incident/${seen.incident?.id ?? ""}`);
