@@ -65,7 +65,6 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
       connected: false,
       disconnectedAt: now,
       lastWindow: -1,
-      base: null,
       instances: new Map(),
       edges: new Map(),
       unresolved: 0,
@@ -141,7 +140,6 @@ const connected = (state: SessionState, message: Connected): ActorEffect[] => {
   state.connected = true;
   state.complete = true;
   state.behind = false;
-  state.base = null;
   state.lost = false;
   state.instances.clear();
   state.edges.clear();
@@ -202,6 +200,7 @@ const everything = (state: SessionState, now: number): Learn => ({
   edges: [...state.edges.values()].map(({ definition, service }) => ({ ...definition, service })),
   ends: [],
   active: [],
+  gone: [],
   names: [],
   nat: [],
   vips: state.vips,
@@ -295,10 +294,10 @@ const define = (state: SessionState, body: DecodedObserve, at: number, now: numb
   if (body.vips.length > 0) state.vips = body.vips;
   state.toldWindow = Math.max(state.toldWindow, body.window);
   const active = inUse(state, body, now);
-  const { names, nat, vips } = body;
-  const nothing = [instances, edges, ends, active, names, nat, vips].every((list) => list.length === 0);
+  const { names, nat, vips, goneEdges: gone } = body;
+  const nothing = [instances, edges, ends, active, gone, names, nat, vips].every((list) => list.length === 0);
   if (nothing && listens === null) return null;
-  return { ...about(state, at), window: body.window, instances, listens, edges, ends, active, names, nat, vips };
+  return { ...about(state, at), window: body.window, instances, listens, edges, ends, active, gone, names, nat, vips };
 };
 
 /** Edges in use, every ten seconds: what the map says must rest on evidence that is not older. */

@@ -33,20 +33,14 @@ const groups = (edge: SessionEdge): { service: ServiceId; side: Side; peer: Serv
 export const countActive = (state: SessionState, edge: SessionEdge, active: number): void => {
   for (const { service, side, peer } of groups(edge)) {
     const key = groupOf(service, side, peer);
-    state.active.set(key, Math.max(0, (state.active.get(key) ?? 0) + active - edge.active));
+    const sum = (state.active.get(key) ?? 0) + active - edge.active;
+    if (sum > 0) state.active.set(key, sum);
+    else state.active.delete(key);
   }
   edge.active = active;
 };
 
-/** The middle of the window's second. Clocks drift: a base that is more than a second off is taken anew. */
-const placed = (state: SessionState, window: number, at: number): number => {
-  const middle = (base: number): number => (base + window) * 1000 + 500;
-  if (state.base === null || Math.abs(middle(state.base) - at) > 1_000) state.base = Math.floor(at / 1000) - window;
-  return middle(state.base);
-};
-
-export const dispatch = (state: SessionState, { at: endedAt, body }: Window): ActorEffect[] => {
-  const at = placed(state, body.window, endedAt);
+export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect[] => {
   const parts = new Map<ServiceId, Part>();
   const partOf = (service: ServiceId): Part => {
     let part = parts.get(service);
@@ -151,6 +145,13 @@ export const dispatch = (state: SessionState, { at: endedAt, body }: Window): Ac
     const name = instance.definition.instance;
     partOf(instance.service).events.push({ kind: "gone", instance: name, at, text: `${name} is gone` });
     state.instances.delete(id);
+  }
+  for (const id of body.goneEdges) {
+    const edge = state.edges.get(id);
+    if (edge === undefined) continue;
+    countActive(state, edge, 0);
+    state.edges.delete(id);
+    state.inUse.delete(id);
   }
   const seconds = state.lastWindow < 0 ? 1 : Math.max(1, Math.min(60, body.window - state.lastWindow));
   state.lastWindow = body.window;

@@ -4,6 +4,10 @@ import type { DecodedObserve } from "../../schemas/wire/codec.ts";
 import type { Grouping } from "../topology/grouping.ts";
 import type { Resolved } from "../topology/messages.ts";
 
+const SESSIONS = "agent/";
+export const sessionPath = (agent: string): string => `${SESSIONS}${agent}`;
+export const agentOf = (session: string): string => session.slice(SESSIONS.length);
+
 export interface SessionArgument {
   readonly agent: string;
   readonly grouping: Grouping;
@@ -22,7 +26,7 @@ export interface Connected extends Message {
 export interface Disconnected extends Message {
   readonly type: "disconnected";
 }
-/** One `observe` frame, checked; `at` is server time of the window's end. */
+/** One `observe` frame, checked; `at` is the server time that it counts for, the same whenever it is sent again. */
 export interface Window extends Message {
   readonly type: "window";
   readonly at: number;

@@ -21,8 +21,6 @@ export interface SessionState {
   connected: boolean;
   disconnectedAt: number;
   lastWindow: number;
-  /** server second of window 0, so that a window's second follows from its number and not from the jitter of its end */
-  base: number | null;
   readonly instances: Map<number, KnownInstance & { readonly definition: InstanceDefinition }>;
   readonly edges: Map<number, SessionEdge>;
   unresolved: number;

@@ -106,7 +106,7 @@ export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgumen
 };
 
 const observed = (state: ServiceState, message: Observe, now: number): ActorEffect[] => {
-  if (!state.marks.isNew(message.agent, message.epoch, message.window, message.at)) {
+  if (!state.marks.isNew(message.agent, message.epoch, message.window)) {
     state.duplicates++;
     return [];
   }

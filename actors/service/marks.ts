@@ -15,23 +15,14 @@ interface Mark {
   /** the next newer window opens a gap: what lies between may come later */
   restored: boolean;
   gaps: Gap[];
-  /** server second of window 0, as windows are counted by until the next snapshot */
-  base: number;
-  /** the same as the newest window has it */
-  latest: number;
 }
 
 /** Agents have at most four minutes of windows, one a second: what is so far behind comes no more. */
 const GAP_CLOSES_AFTER = 300;
-/** So much may an agent's windows be off by a clock that drifts: the two ends of a request must be of the same second or so. */
-const DRIFT_S = 2;
-/** Clocks of replicas differ by less; an agent that was suspended, or a clock that was set, by more. */
-const SAME_CLOCK_S = 5;
 
-/** agent, epoch, window, server second of window 0, and gaps: from, to, windows in it that were counted */
+/** agent, epoch, window, and gaps: from, to, windows in it that were counted */
 export type SavedMark = readonly [
   string,
-  number,
   number,
   number,
   readonly (readonly [from: number, to: number, seen: readonly number[]])[],
@@ -41,17 +32,14 @@ export class Marks {
   readonly #byAgent = new Map<string, Mark>();
 
   /** False: it was counted already, or belongs to an earlier life of the agent. Numbers of lives only grow. */
-  isNew(agent: string, epoch: number, window: number, at: number): boolean {
+  isNew(agent: string, epoch: number, window: number): boolean {
     const mark = this.#byAgent.get(agent);
     if (mark !== undefined && epoch < mark.epoch) return false;
-    const base = Math.floor(at / 1000) - window;
     if (mark === undefined || mark.epoch !== epoch) {
-      this.#byAgent.set(agent, { epoch, window, restored: false, gaps: gapOf(-1, window), base, latest: base });
+      this.#byAgent.set(agent, { epoch, window, restored: false, gaps: gapOf(-1, window) });
       return true;
     }
     if (window > mark.window) {
-      mark.latest = base;
-      if (Math.abs(base - mark.base) > SAME_CLOCK_S) mark.base = base;
       if (mark.restored) mark.gaps.push(...gapOf(mark.window, window));
       if (mark.gaps.length > 0) mark.gaps = mark.gaps.filter(({ to }) => window - to < GAP_CLOSES_AFTER);
       mark.restored = false;
@@ -66,17 +54,6 @@ export class Marks {
     return false;
   }
 
-  /**
-   * The middle of the window's second. It is the same for a window that comes again by way of another replica, whose clock
-   * may differ: else it would be counted into another minute than the one that is written already. So clocks that drift
-   * are followed from one snapshot to the next, and not before all that may come again has come.
-   */
-  placed(agent: string, window: number, at: number): number {
-    const mark = this.#byAgent.get(agent);
-    const own = mark === undefined ? at : (mark.base + window) * 1000 + 500;
-    return Math.abs(own - at) > (SAME_CLOCK_S + 1) * 1000 ? at : own;
-  }
-
   /** Windows of that agent may come that are older than its newest. */
   mayComeLate(agent: string): boolean {
     const mark = this.#byAgent.get(agent);
@@ -85,25 +62,19 @@ export class Marks {
 
   /** What a snapshot says. */
   saved(): SavedMark[] {
-    for (const mark of this.#byAgent.values())
-      if (!mark.restored && mark.gaps.length === 0 && Math.abs(mark.latest - mark.base) > DRIFT_S)
-        mark.base = mark.latest;
-    return [...this.#byAgent].map(([agent, { epoch, window, base, gaps }]) => [
+    return [...this.#byAgent].map(([agent, { epoch, window, gaps }]) => [
       agent,
       epoch,
       window,
-      base,
       gaps.map(({ from, to, seen }) => [from, to, [...seen]] as const),
     ]);
   }
 
   restore(saved: readonly SavedMark[]): void {
-    for (const [agent, epoch, window, base, gaps] of saved)
+    for (const [agent, epoch, window, gaps] of saved)
       this.#byAgent.set(agent, {
         epoch,
         window,
-        base,
-        latest: base,
         restored: true,
         gaps: gaps.map(([from, to, seen]) => ({ from, to, seen: new Set(seen) })),
       });

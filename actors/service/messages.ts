@@ -181,4 +181,5 @@ export interface Started extends Message {
 export type DeskReport = Suspect | Confirm | Recovering | Cleared | Impact | Noticed | Started;
 
 export const INCIDENT_DESK = "incident-desk";
-export const servicePath = (id: ServiceId): string => `service/${id}`;
+export const SERVICES = "service/";
+export const servicePath = (id: ServiceId): string => `${SERVICES}${id}`;

@@ -25,16 +25,15 @@ import { Waits } from "./waits.ts";
 const LATE_MS = 10_000;
 
 export const takeWindow = (state: ServiceState, message: Observe, now: number): void => {
-  const placed = state.marks.placed(message.agent, message.window, message.at);
-  const placedSecond = Math.floor(placed / 1000);
+  const counted = Math.floor(message.at / 1000);
   const serverSeen = message.edges.some(
     (edge) => edge.side === "inbound-server" && (edge.protocols.length > 0 || edge.pending > 0),
   );
-  if (serverSeen) takeBack(state, placedSecond);
-  const useClients = !state.views.isSeen(placedSecond);
+  if (serverSeen) takeBack(state, counted);
+  const useClients = !state.views.isSeen(counted);
   const sli: Indicator = { total: 0, bad: 0, slow: 0, histogram: indicatorBuffer.fill(0) };
   const clients = useClients ? { total: 0, bad: 0, slow: 0, histogram: clientsBuffer.fill(0) } : null;
-  const taken: Taken = { message, placed, sli, clients, mayComeLate: state.marks.mayComeLate(message.agent) };
+  const taken: Taken = { message, sli, clients, mayComeLate: state.marks.mayComeLate(message.agent) };
   state.changed = true;
   if (message.at < now - LATE_MS) {
     for (const instance of message.instances) missedInstance(state, message, instance);
@@ -76,8 +75,6 @@ const clientsBuffer = new Uint32Array(HISTOGRAM_BUCKETS);
 /** One window on its way into the figures. */
 interface Taken {
   readonly message: Observe;
-  /** the moment that it counts for */
-  readonly placed: number;
   readonly sli: Indicator;
   /** the part of it that only clients saw; null: their requests do not count */
   readonly clients: Indicator | null;
@@ -265,8 +262,8 @@ const addSparse = (into: Uint32Array, histogram: readonly number[]): void => {
 
 /** Counts the slow ones among those that ended, and those that are seen to wait too long for the first time. */
 const wait = (state: ServiceState, edge: EdgeState, taken: Taken, slow: number, stuck: number): void => {
-  const { message, placed, sli, mayComeLate } = taken;
-  const { agent, window } = message;
+  const { message, sli, mayComeLate } = taken;
+  const { agent, window, at: windowAt } = message;
   let waits = edge.waits.get(agent);
   if (waits === undefined) {
     if (stuck === 0 && !mayComeLate) {
@@ -278,8 +275,8 @@ const wait = (state: ServiceState, edge: EdgeState, taken: Taken, slow: number, 
   }
   const was = waits.now;
   if (!mayComeLate) waits.close();
-  waits.take(window, placed, slow, stuck, (at, total, moreSlow) => {
-    if (at === placed) {
+  waits.take(window, windowAt, slow, stuck, (at, total, moreSlow) => {
+    if (at === windowAt) {
       sli.total += total;
       sli.slow += moreSlow;
     } else if (hasSlo(state) && (total !== 0 || moreSlow !== 0)) {
@@ -313,11 +310,11 @@ const dense = (protocol: RequestWindow): Uint32Array => {
 };
 
 /** Into the ledger, and the minute that it belongs to. */
-const enter = (state: ServiceState, { message, placed, sli, clients }: Taken, now: number): void => {
+const enter = (state: ServiceState, { message, sli, clients }: Taken, now: number): void => {
   if (!hasSlo(state) || message.edges.every((edge) => edge.side === "outbound")) return;
-  state.ledger.add(placed, sli.total, sli.bad, sli.slow);
-  if (!state.minutes.add(placed, now, sli)) state.tooOld++;
-  else if (clients !== null) state.views.use(placed, clients);
+  state.ledger.add(message.at, sli.total, sli.bad, sli.slow);
+  if (!state.minutes.add(message.at, now, sli)) state.tooOld++;
+  else if (clients !== null) state.views.use(message.at, clients);
 };
 
 const judge = (state: ServiceState, taken: Taken, second: number, at: number, now: number): void => {

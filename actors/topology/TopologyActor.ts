@@ -170,6 +170,10 @@ const learn = (state: TopologyState, message: Learn, now: number): ActorEffect[]
     const record = recorded(state, agent, message, edge);
     if (record !== null) touched.add(record);
   }
+  for (const id of message.gone) {
+    const edge = agent.edges.get(id);
+    if (edge !== undefined) drop(state, agent, edge);
+  }
   for (const id of message.active) {
     const edge = agent.edges.get(id);
     if (edge === undefined || edge.seen >= message.at) continue;
@@ -324,6 +328,14 @@ const unindex = (by: Map<string, Set<EdgeRecord>>, key: string, edge: EdgeRecord
   if (edges?.delete(edge) === true && edges.size === 0) by.delete(key);
 };
 
+const drop = (state: TopologyState, agent: AgentState, edge: EdgeRecord): void => {
+  agent.edges.delete(edge.id);
+  state.edges--;
+  state.undecided.delete(edge);
+  unindex(state.byKey, dialled(edge), edge);
+  unindex(state.byAddress, edge.peer, edge);
+};
+
 /** Both ends of one connection belong together. */
 const pair = (
   state: TopologyState,
@@ -363,13 +375,7 @@ const pair = (
 const forget = (state: TopologyState, name: string, lost: boolean, now: number): ActorEffect[] => {
   const agent = state.agents.get(name);
   if (agent === undefined) return [];
-  for (const edge of agent.edges.values()) {
-    state.undecided.delete(edge);
-    unindex(state.byKey, dialled(edge), edge);
-    unindex(state.byAddress, edge.peer, edge);
-  }
-  state.edges -= agent.edges.size;
-  agent.edges.clear();
+  for (const edge of agent.edges.values()) drop(state, agent, edge);
   if (!lost) return [];
   state.agents.delete(name);
   const touched = new Set<EdgeRecord>();

@@ -55,6 +55,8 @@ export interface Learn extends Message {
   readonly ends: readonly ConnectionEnd[];
   /** edges that were in use since the last one told of them */
   readonly active: readonly number[];
+  /** edges that nobody speaks of any more */
+  readonly gone: readonly number[];
   /** names that the node looked up */
   readonly names: readonly NameDefinition[];
   /** where connections to an address really went */

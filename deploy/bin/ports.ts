@@ -7,19 +7,22 @@ import { request as httpsRequest } from "node:https";
 import { Clock, Deferred, Effect, Queue, Stream, type Scope } from "effect";
 import type { HttpAnswer, HttpPost } from "../../actors/alert-sink/WebhookSink.ts";
 import type { Grouping } from "../../actors/topology/grouping.ts";
-import type { SessionArgument, SessionMessage } from "../../actors/agent-session/messages.ts";
+import { sessionPath, type SessionArgument, type SessionMessage } from "../../actors/agent-session/messages.ts";
 import { ROWS_PORT, type RowsRequest } from "../../actors/rows.ts";
 import type { LedgerMinute } from "../../actors/service/ledger.ts";
 import type { ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
 import { AgentHandler, type AgentPeer } from "../../runtime/ingest/AgentHandler.ts";
 import { makeDictionary, type Dictionary } from "../../runtime/store/Dictionary.ts";
 import type { HistoryShape, SliMinutes } from "../../runtime/store/History.ts";
+import type { DecodedObserve } from "../../schemas/wire/codec.ts";
 import type { ServerHelloBody } from "../../schemas/wire/link.ts";
 import type { StoreShape } from "../../runtime/store/Store.ts";
 import type { WriterShape } from "../../runtime/store/Writer.ts";
 
 const POST_WITHIN_MS = 10_000;
 const HAVE_WITHIN_MS = 500;
+/** By so much may the time that an agent gives to a window be off this server's clock. */
+const CLOCKS_DIFFER_MS = 60_000;
 const MONTH_MS = 30 * 24 * 3600 * 1000;
 const LEDGERS_AT_ONCE = 500;
 
@@ -101,7 +104,14 @@ export const wirePorts = (
     });
   });
 
-export const sessionPath = (agentId: string): string => `agent/${agentId}`;
+/** When a window counts for: as the agent says, so that it is the same on every server. */
+const momentOf = (peer: AgentPeer, { monoMs, serverMs }: DecodedObserve, now: number): number => {
+  const mapped = Math.min(now, monoMs + peer.offsetMs());
+  if (serverMs === null) return mapped;
+  if (Math.abs(serverMs - mapped) < CLOCKS_DIFFER_MS) return serverMs;
+  peer.count("times far from this server's clock", 1);
+  return mapped;
+};
 
 /** Agent connections to their actors, and their store lane to the writer. */
 export const agentHandler = (
@@ -135,7 +145,7 @@ export const agentHandler = (
     observe: (peer, body) =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis;
-        const at = Math.min(now, body.monoMs + peer.offsetMs());
+        const at = momentOf(peer, body, now);
         if (!tell(peer, { type: "window", at, body })) peer.count("windows shed", 1);
         const figures = known.get(peer.agentId);
         if (figures === undefined) return;

@@ -70,11 +70,14 @@ export interface DecodedObserve {
   readonly window: number;
   readonly monoMs: number;
   readonly wallMs: number;
+  /** null: the agent does not say */
+  readonly serverMs: number | null;
   readonly instances: readonly InstanceDefinition[];
   readonly edges: readonly EdgeDefinition[];
   /** null: unchanged since the last frame that had it */
   readonly listens: readonly ListenDefinition[] | null;
   readonly gone: readonly number[];
+  readonly goneEdges: readonly number[];
   readonly events: readonly InstanceEvent[];
   readonly names: readonly NameDefinition[];
   readonly nat: readonly NatDefinition[];
@@ -91,7 +94,7 @@ export interface DecodedObserve {
 }
 
 const KNOWN = new Set(
-  "window monoMs wallMs instances edges listens gone events names nat vips tcp l7 hist pending pairs pairIps usage".split(
+  "window monoMs wallMs serverMs instances edges listens gone goneEdges events names nat vips tcp l7 hist pending pairs pairIps usage".split(
     " ",
   ),
 );
@@ -265,6 +268,7 @@ export const checkObserve = (body: unknown): DecodedObserve => {
     window: whole("observe.window", b["window"]),
     monoMs: amount("observe.monoMs", b["monoMs"]),
     wallMs: amount("observe.wallMs", b["wallMs"]),
+    serverMs: b["serverMs"] === undefined ? null : amount("observe.serverMs", b["serverMs"]),
     instances,
     edges: entries("edges").map((value, i) => edgeDefinition(`observe.edges[${i}]`, value)),
     listens:
@@ -273,6 +277,9 @@ export const checkObserve = (body: unknown): DecodedObserve => {
         : entries("listens").map((value, i) => listenDefinition(`observe.listens[${i}]`, value)),
     gone: list("observe.gone", b["gone"], OBSERVE_LIMITS.instances).map((id, i) =>
       whole(`observe.gone[${i}]`, id, U32_MAX),
+    ),
+    goneEdges: list("observe.goneEdges", b["goneEdges"], OBSERVE_LIMITS.edges).map((id, i) =>
+      whole(`observe.goneEdges[${i}]`, id, U32_MAX),
     ),
     events,
     names: entries("names").map((one, n) => nameDefinition(`observe.names[${n}]`, one)),

@@ -177,14 +177,21 @@ export interface ObserveBody {
   readonly window: number;
   /** agent's monotonic clock at the window's end */
   readonly monoMs: number;
-  /** agent's wall clock at the window's end; the server maps monoMs by the offset it measured, this is for the record */
+  /** agent's wall clock at the window's end: for the record only */
   readonly wallMs: number;
+  /**
+   * server time in the middle of the second that the window counts for. Set when the window is first sent and the same
+   * whenever it is sent again, to whichever server: so it is counted into one minute only. Absent: the server maps monoMs.
+   */
+  readonly serverMs?: number;
   readonly instances?: readonly InstanceDefinition[];
   readonly edges?: readonly EdgeDefinition[];
   /** complete list of listening sockets, sent when it changed */
   readonly listens?: readonly ListenDefinition[];
   /** instances that are gone */
   readonly gone?: readonly number[];
+  /** edges that are not spoken of any more, some minutes after their end */
+  readonly goneEdges?: readonly number[];
   readonly events?: readonly InstanceEvent[];
   readonly names?: readonly NameDefinition[];
   readonly nat?: readonly NatDefinition[];

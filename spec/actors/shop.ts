@@ -148,6 +148,8 @@ export const windowAt = (second: number, scenario: Scenario, noise: () => number
     window: second,
     monoMs: second * 1000,
     wallMs: second * 1000,
+    serverMs: null,
+    goneEdges: [],
     instances: first
       ? SERVICES.map((name, i) => ({
           id: i + 1,

@@ -72,6 +72,8 @@ export class ShopAgent {
       pairs: _pairs,
       pairIps: _ips,
       skipped: _skipped,
+      serverMs: _serverMs,
+      goneEdges: _goneEdges,
       ...body
     } = windowAt(this.#window, this.scenario, Math.random, this.#first);
     const frame: ObserveBody = {

@@ -15,6 +15,10 @@ const NEXT_SERVER_MS = 250;
 export const GREETING_MS = 10_000;
 export const SILENCE_MS = 15_000;
 export const SLOW_RETRY_MS = 30_000;
+/** Clocks of the servers of one deployment differ by less. */
+const SAME_CLOCK_MS = 5_000;
+/** Windows follow one another second by second until that is so far off the clock. */
+const DRIFT_MS = 1_000;
 const BACKOFF_MS = 500;
 const BACKOFF_MAX_MS = 30_000;
 
@@ -23,6 +27,8 @@ export type Phase = "idle" | "connecting" | "greeting" | "ready" | "stopped";
 export interface Numbered {
   readonly window: number;
   readonly monoMs: number;
+  /** server time of the middle of its second, from its first sending on */
+  readonly serverMs?: number;
 }
 
 export interface LinkState<W extends Numbered> {
@@ -46,8 +52,10 @@ export interface LinkState<W extends Numbered> {
   readonly servers: number;
   /** last word from the server while something is unacknowledged */
   readonly heardMs: number;
-  /** server clock minus agent's monotonic clock, null before the first ack */
+  /** server clock minus agent's monotonic clock, null before the first greeting */
   readonly offsetMs: number | null;
+  /** server second that window 0 counts for, or would */
+  readonly base: number | null;
   readonly roundTripMs: number | null;
   /** dial no sooner than this after the connection ends, whichever server it is; set by goaway */
   readonly holdMs: number;
@@ -72,7 +80,12 @@ export type LinkInput<W extends Numbered> =
   | { readonly type: "tick"; readonly random: number }
   | { readonly type: "opened" }
   /** `have`: the last window that the server counted; null: none that it can be sure of; undefined: it does not say */
-  | { readonly type: "greeted"; readonly serverId: string; readonly have?: ServerHelloBody["have"] }
+  | {
+      readonly type: "greeted";
+      readonly serverId: string;
+      readonly serverMs: number;
+      readonly have?: ServerHelloBody["have"];
+    }
   | { readonly type: "ack"; readonly ack: AckBody }
   | { readonly type: "credit"; readonly credit: CreditBody }
   | { readonly type: "goaway"; readonly goaway: GoawayBody }
@@ -112,6 +125,7 @@ export const initialLink = <W extends Numbered>(epoch: number, servers = 1): Lin
   servers,
   heardMs: 0,
   offsetMs: null,
+  base: null,
   roundTripMs: null,
   holdMs: 0,
   sentAway: "no",
@@ -137,15 +151,26 @@ const count = (counters: LinkCounters, name: keyof LinkCounters, by = 1): LinkCo
   [name]: counters[name] + by,
 });
 
-/** Sends what credit allows. */
+const middleOf = (second: number): number => second * 1000 + 500;
+
+/** Sends what credit allows. A window is given its server time when it is first sent, and keeps it. */
 const pump = <W extends Numbered>(state: LinkState<W>, nowMs: number, outputs: readonly LinkOutput<W>[]): Step<W> => {
   if (state.phase !== "ready") return [state, outputs];
   const until = Math.min(state.ring.length, state.observeCredit);
   if (state.sent >= until) return [state, outputs];
-  const windows = state.ring.slice(state.sent, until);
+  let { base } = state;
+  const windows = state.ring.slice(state.sent, until).map((window) => {
+    if (window.serverMs !== undefined || state.offsetMs === null) return window;
+    const endedMs = window.monoMs + state.offsetMs;
+    if (base === null || Math.abs(middleOf(base + window.window) - endedMs) > DRIFT_MS)
+      base = Math.floor(endedMs / 1000) - window.window;
+    return { ...window, serverMs: middleOf(base + window.window) };
+  });
   return [
     {
       ...state,
+      base,
+      ring: [...state.ring.slice(0, state.sent), ...windows, ...state.ring.slice(until)],
       sent: until,
       // Silence is counted from the first frame that waits for an answer.
       heardMs: state.sent === 0 ? nowMs : state.heardMs,
@@ -250,6 +275,15 @@ const recall = <W extends Numbered>(
   };
 };
 
+/** The greeting took its time, so the offset is no less than this; far less means another server with another clock. */
+const clockOf = <W extends Numbered>(
+  { offsetMs, roundTripMs }: LinkState<W>,
+  leastMs: number,
+): Pick<LinkState<W>, "offsetMs" | "roundTripMs"> =>
+  offsetMs === null || leastMs > offsetMs || leastMs < offsetMs - SAME_CLOCK_MS
+    ? { offsetMs: leastMs, roundTripMs: null }
+    : { offsetMs, roundTripMs };
+
 const onGoaway = <W extends Numbered>(state: LinkState<W>, goaway: GoawayBody): Step<W> => {
   const configured = goaway.code === "key" || goaway.code === "version" || goaway.retryAfterMs === 0;
   // One server that stops says nothing about the others.
@@ -295,6 +329,7 @@ export const stepLink = <W extends Numbered>(state: LinkState<W>, input: LinkInp
       return [
         {
           ...recalled,
+          ...clockOf(state, input.serverMs - nowMs),
           phase: "ready",
           sinceMs: nowMs,
           heardMs: nowMs,

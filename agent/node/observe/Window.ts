@@ -23,6 +23,8 @@ export interface Window {
   readonly window: number;
   readonly monoMs: number;
   readonly wallMs: number;
+  /** set by the link when it is first sent, see ObserveBody */
+  readonly serverMs?: number;
   readonly gone: readonly number[];
   readonly events: readonly InstanceEvent[];
   readonly listens: Listens;
@@ -48,6 +50,8 @@ interface Known<D> {
 export class Catalog {
   readonly instances = new Map<number, Known<InstanceDefinition>>();
   readonly edges = new Map<number, Known<EdgeDefinition>>();
+  /** how many edges were forgotten so far */
+  forgottenEdges = 0;
 
   addInstance(definition: InstanceDefinition): void {
     if (!this.instances.has(definition.id)) this.instances.set(definition.id, { definition, endedMs: null });
@@ -60,26 +64,30 @@ export class Catalog {
   /** Marks what `alive` no longer has and forgets what ended long ago. */
   sweep(nowMs: number, instanceAlive: (id: number) => boolean, edgeAlive: (id: number) => boolean): void {
     sweepMap(this.instances, nowMs, instanceAlive);
-    sweepMap(this.edges, nowMs, edgeAlive);
+    this.forgottenEdges += sweepMap(this.edges, nowMs, edgeAlive);
   }
 }
 
-const sweepMap = <D>(known: Map<number, Known<D>>, nowMs: number, alive: (id: number) => boolean): void => {
+const sweepMap = <D>(known: Map<number, Known<D>>, nowMs: number, alive: (id: number) => boolean): number => {
+  const before = known.size;
   for (const [id, entry] of known) {
     if (alive(id)) entry.endedMs = null;
     else if (entry.endedMs === null) entry.endedMs = nowMs;
     else if (nowMs - entry.endedMs > KEEP_MS) known.delete(id);
   }
+  return before - known.size;
 };
 
 export class Dictionary {
   private readonly instances = new Set<number>();
   private readonly edges = new Set<number>();
   private listensVersion = -1;
+  private forgottenEdges: number;
   private readonly catalog: Catalog;
 
   constructor(catalog: Catalog) {
     this.catalog = catalog;
+    this.forgottenEdges = catalog.forgottenEdges;
   }
 
   /** The window as a frame of this connection. Call it once per window and in order. */
@@ -107,6 +115,7 @@ export class Dictionary {
       this.instances.add(id);
       instances.push(entry.definition);
     }
+    const goneEdges = this.goneEdges();
     const gone = window.gone.filter((id) => this.instances.has(id));
     const listens = window.listens.version !== this.listensVersion;
     this.listensVersion = window.listens.version;
@@ -114,10 +123,12 @@ export class Dictionary {
       window: window.window,
       monoMs: window.monoMs,
       wallMs: window.wallMs,
+      ...(window.serverMs === undefined ? {} : { serverMs: window.serverMs }),
       ...(instances.length > 0 ? { instances } : {}),
       ...(edges.length > 0 ? { edges } : {}),
       ...(listens ? { listens: window.listens.list.filter((one) => this.instances.has(one.instance)) } : {}),
       ...(gone.length > 0 ? { gone } : {}),
+      ...(goneEdges.length > 0 ? { goneEdges } : {}),
       ...(window.events.length > 0 ? { events: window.events } : {}),
       ...(window.tcp === null ? {} : { tcp: window.tcp }),
       ...(window.l7 === null ? {} : { l7: window.l7 }),
@@ -127,5 +138,14 @@ export class Dictionary {
       ...(window.pairIps === null ? {} : { pairIps: window.pairIps }),
       ...(window.usage === null ? {} : { usage: window.usage }),
     };
+  }
+
+  /** What this connection heard of and the catalog has forgotten: a busy server has a new client every moment. */
+  private goneEdges(): number[] {
+    if (this.forgottenEdges === this.catalog.forgottenEdges) return [];
+    this.forgottenEdges = this.catalog.forgottenEdges;
+    const gone = [...this.edges].filter((id) => !this.catalog.edges.has(id));
+    for (const id of gone) this.edges.delete(id);
+    return gone;
   }
 }

@@ -18,6 +18,7 @@ const bed = (linkAnswers: unknown = true) => {
   const observed: Observe[] = [];
   const timers = new Map<string, { readonly due: number; readonly message: SessionMessage }>();
   const unanswered: Resolved[] = [];
+  const forgotten: number[] = [];
   const on = { topology: true };
   let replied: unknown;
   const step = (message: SessionMessage): void => {
@@ -30,7 +31,8 @@ const bed = (linkAnswers: unknown = true) => {
     if (effect.kind === "reply") replied = effect.value;
     if (effect.kind === "send" && effect.message.type === "observe") observed.push(effect.message as Observe);
     if (effect.kind === "send" && effect.message.type === "learn") {
-      const { edges } = effect.message as Learn;
+      const { edges, gone } = effect.message as Learn;
+      forgotten.push(...gone);
       if (edges.length > 0) resolve({ type: "resolved", edges: edges.map(({ id }) => ({ id, peer: null })) });
     }
     if (effect.kind === "schedule")
@@ -54,17 +56,19 @@ const bed = (linkAnswers: unknown = true) => {
     step({ type: "connected", epoch, node: "n", cluster: "default" });
     return replied;
   };
-  const window = (number: number, first = false): void =>
-    step({
-      type: "window",
-      at: START + number * 1000 + 800,
-      body: windowAt(
-        number,
-        () => steady,
-        () => 0.5,
-        first,
-      ),
-    });
+  const window = (number: number, first = false, goneEdges: readonly number[] = []): void => {
+    const body = windowAt(
+      number,
+      () => steady,
+      () => 0.5,
+      first,
+    );
+    step({ type: "window", at: START + number * 1000 + 800, body: { ...body, goneEdges } });
+  };
+  const edges = (): number[] => {
+    const seen = agentSession.inspect?.(state) as { edges: readonly { id: number }[] } | undefined;
+    return seen?.edges.map(({ id }) => id) ?? [];
+  };
   /** numbers of the windows that reached a service, in order */
   const reached = (service: string): number[] =>
     observed
@@ -75,7 +79,7 @@ const bed = (linkAnswers: unknown = true) => {
     on.topology = true;
     unanswered.splice(0).forEach(step);
   };
-  return { step, connect, window, pass, asked, observed, reached, on, topologyIsBack };
+  return { step, connect, window, pass, asked, observed, reached, on, topologyIsBack, edges, forgotten };
 };
 const numbers = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
 
@@ -126,6 +130,19 @@ describe("what a session has", () => {
     pass(5_000);
     expect(asked).toEqual([]);
   });
+});
+
+it("a session and the topology forget the edges that the agent has forgotten, after the window that says so", () => {
+  const { connect, window, edges, forgotten, observed } = bed();
+  connect();
+  window(0, true);
+  const all = edges();
+  const [first = 0] = all;
+  const before = observed.length;
+  window(1, false, [first, 999]);
+  expect(observed.length).toBe(2 * before);
+  expect(edges()).toEqual(all.slice(1));
+  expect(forgotten).toEqual([first, 999]);
 });
 
 describe("a session asks its agent to come again", () => {

@@ -38,6 +38,7 @@ const topology = () => {
         window: now,
         at: now,
         active: [],
+        gone: [],
         names: [],
         nat: [],
         vips: [],
@@ -50,7 +51,11 @@ const topology = () => {
       now,
     );
   const tick = (now: number): readonly ActorEffect[] => step({ type: "tick" }, now);
-  return { learn, tick, peer: (edge: number) => known.get(edge) };
+  const edges = (): unknown => {
+    const seen = topologyActor.inspect?.(state) as { agents: Readonly<Record<string, number>> } | undefined;
+    return seen?.agents;
+  };
+  return { learn, tick, peer: (edge: number) => known.get(edge), edges };
 };
 
 const listen = (name: string, address: string, port: number, netns = 1): KnownListen => ({
@@ -233,6 +238,15 @@ describe("when addresses change hands", () => {
       expect.objectContaining({ kind: "send", message: { type: "graph", from: id("web"), to: id("db"), gone: true } }),
     );
     expect(gone).toContainEqual({ kind: "publish", board: "topology", key: `${id("web")}>${id("db")}`, value: null });
+  });
+
+  it("keeps no edge that its agent has forgotten", () => {
+    const { learn, peer, edges } = topology();
+    learn({ edges: [client(1, "web", "10.0.0.2", 1), client(2, "web", "10.0.0.2", 2)] });
+    learn({ gone: [1, 3] });
+    expect(edges()).toEqual({ a: 1 });
+    learn({ listens: [listen("db", "10.0.0.2", 1), listen("db", "10.0.0.2", 2)] }, 1_000);
+    expect([peer(1), peer(2)]).toEqual([null, id("db")]);
   });
 
   it("asks its agents for everything after a move", () => {

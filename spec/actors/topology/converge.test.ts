@@ -72,6 +72,7 @@ const messagesOf = (agent: number, moments: readonly Moment[]): Learn[] => {
       })),
       ends: [],
       active: calls.map((address) => edges.get(address) ?? 0),
+      gone: [],
       names: [],
       nat: [],
       vips: [],

@@ -55,6 +55,7 @@ const measure = (): Measured => {
       edges: [],
       ends: [],
       active: [],
+      gone: [],
       names: [],
       nat: [],
       vips: [],

@@ -29,12 +29,12 @@ const bed = (servers = 1) => {
       state = next;
       return outputs;
     });
-  const connect = (nowMs: number, frames = 10, have?: ServerHelloBody["have"]) =>
+  const connect = (nowMs: number, frames = 10, have?: ServerHelloBody["have"], serverMs = nowMs + 498_990) =>
     feed(
       nowMs,
       { type: "tick", random: 0 },
       { type: "opened" },
-      { type: "greeted", serverId: "s", ...(have === undefined ? {} : { have }) },
+      { type: "greeted", serverId: "s", serverMs, ...(have === undefined ? {} : { have }) },
       {
         type: "credit",
         credit: { lane: "observe", frames },
@@ -124,6 +124,39 @@ describe("link", () => {
     // A slower echo tells less.
     feed(3000, { type: "ack", ack: { lane: "observe", epoch: 7, upTo: 1, echoMonoMs: 1000, serverMs: 9 } });
     expect(state().offsetMs).toBe(499_000);
+  });
+
+  it("times a window when it is first sent, and not anew for a server whose clock is another", () => {
+    const { feed, window, connect, state } = bed();
+    const times = (outputs: readonly LinkOutput<Numbered>[]) =>
+      outputs.flatMap((output) => (output.type === "observe" ? [output.window.serverMs] : []));
+    // Before the first greeting nobody knows the server's time.
+    feed(2_100, window(2));
+    expect(state().ring[0]?.serverMs).toBeUndefined();
+    expect(times(connect(2_100, 10, undefined, 1_002_200))).toEqual([1_002_500]);
+    // A window that ends a little late or early is of the second after the one before.
+    expect(times(feed(3_000, { type: "window", window: { window: 3, monoMs: 3_900 } }))).toEqual([1_003_500]);
+    feed(3_500, { type: "closed", reason: "reset", random: 0 });
+    feed(4_000, window(4));
+    const elsewhere = connect(60_000, 10, undefined, 3_060_000);
+    expect(times(elsewhere)).toEqual([1_002_500, 1_003_500, 3_004_500]);
+  });
+
+  it("takes a greeting's time where it knows nothing better, or the clock is another", () => {
+    const { feed, connect, state } = bed();
+    connect(0, 10, undefined, 500_000);
+    expect(state().offsetMs).toBe(500_000);
+    feed(1040, { type: "ack", ack: { lane: "observe", epoch: 7, upTo: 0, echoMonoMs: 1000, serverMs: 501_500 } });
+    expect(state().offsetMs).toBe(500_480);
+    const again = (nowMs: number, serverMs: number): number | null => {
+      feed(nowMs, { type: "closed", reason: "", random: 0 });
+      connect(nowMs, 10, undefined, serverMs);
+      return state().offsetMs;
+    };
+    // It was three seconds under way.
+    expect(again(10_000, 507_480)).toBe(500_480);
+    expect(again(20_000, 521_000)).toBe(501_000);
+    expect(again(30_000, 430_000)).toBe(400_000);
   });
 
   it("waits longer with each failure, with full jitter and a bound (property)", () => {

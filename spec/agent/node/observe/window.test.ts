@@ -60,7 +60,8 @@ it("bring along what they speak of, although it ended long ago, and nothing that
       (id) => alive.has(id),
       () => false,
     );
-  const body = new Dictionary(catalog).body(old);
+  const dictionary = new Dictionary(catalog);
+  const body = dictionary.body(old);
   expect(body.instances?.map(({ id }) => id)).toEqual([1, 2]);
   expect(body.edges?.map(({ id }) => id)).toEqual([9]);
   for (let second = 11 + RING; second < 700; second++)
@@ -70,4 +71,7 @@ it("bring along what they speak of, although it ended long ago, and nothing that
       () => false,
     );
   expect([catalog.instances.size, catalog.edges.size]).toEqual([1, 0]);
+  // The connection hears once that nobody will speak of the edge again; another one never heard of it.
+  const bodies = [dictionary, dictionary, new Dictionary(catalog)].map((one, i) => one.body(window(700 + i)));
+  expect(bodies.map(({ goneEdges }) => goneEdges)).toEqual([[9], undefined, undefined]);
 });
