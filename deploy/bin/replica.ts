@@ -5,8 +5,10 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { Effect, Layer } from "effect";
-import type { Relearn, Rewind } from "../../actors/agent-session/messages.ts";
+import { agentOf, type Relearn, type Rewind } from "../../actors/agent-session/messages.ts";
 import { argumentNow, partOf, startMain, type ActorSettings } from "../../actors/guardian.ts";
+import { SERVICES, type AgentLost } from "../../actors/service/messages.ts";
+import { TOPOLOGY, type Forget } from "../../actors/topology/messages.ts";
 import { ActorSystem, type ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
 import { BoardChanges, BOARDS_QUERY, type BoardsQuestion } from "../../runtime/cluster/BoardFeed.ts";
 import { Cluster, clusterLayer } from "../../runtime/cluster/Cluster.ts";
@@ -42,6 +44,18 @@ const resend = (system: ActorSystemShape, parts: readonly string[]): void => {
   }
 };
 
+/** Nobody is left who could say that an agent is lost: each replica says so to those of its actors that had heard of it. */
+const lose = (system: ActorSystemShape, sessions: readonly string[]): void => {
+  for (const session of sessions) {
+    const agent = agentOf(session);
+    const lost: AgentLost = { type: "agent-lost", agent };
+    const forget: Forget = { type: "forget", agent, lost: true };
+    for (const path of system.paths())
+      if (path === TOPOLOGY) system.tell(path, forget);
+      else if (path.startsWith(SERVICES)) system.tell(path, lost);
+  }
+};
+
 const cluster = (settings: Settings, actors: ActorSettings) =>
   Layer.unwrapEffect(
     Effect.gen(function* () {
@@ -63,6 +77,7 @@ const cluster = (settings: Settings, actors: ActorSettings) =>
           if (part === MAIN) startMain(system, actors);
         },
         moved: (parts) => resend(system, parts),
+        orphaned: (sessions) => lose(system, sessions),
         answer: (name, argument) =>
           Effect.suspend(() => {
             if (name === BOARDS_QUERY) return Effect.succeed<unknown>(changes.answer(argument as BoardsQuestion));

@@ -32,6 +32,8 @@ const DOUBT_FOR_MS = 120_000;
 const HAND_OVER_WITHIN = "2 seconds";
 const SEND_AGAIN_AFTER = "1 second";
 const CONFIRM_DEAD_WITHIN_MS = 1_000;
+/** Whoever was connected to a replica that is gone has found another one by then, or is gone too. */
+const ORPHANED_AFTER = "30 seconds";
 
 const partsGauge = Metric.gauge("coroot_cluster_parts");
 const claimsTotal = Metric.counter("coroot_cluster_claims_total", { incremental: true });
@@ -61,6 +63,8 @@ export interface ClusterOptions {
   readonly claimed: (part: string) => void;
   /** parts changed hands somewhere: what was under way to them may be lost */
   readonly moved: (parts: readonly string[]) => void;
+  /** actors of connections whose replica is gone, and that no other replica has had since */
+  readonly orphaned: (sessions: readonly ActorPath[]) => void;
   /** answers peers; see Mesh */
   readonly answer: (name: string, argument: unknown) => Effect.Effect<unknown, { readonly message: string }>;
 }
@@ -101,11 +105,14 @@ const make = (options: ClusterOptions) =>
     const everOwned = new Set<string>();
     const sessions = new Set<ActorPath>();
     const buried = new Set<string>();
+    /** replicas that this one has spoken to in their present life */
+    const met = new Set<string>();
     const news: (readonly [string, number])[] = [];
     const moved: string[] = [];
     const settled = yield* Deferred.make<void>();
     const gate = yield* Effect.makeSemaphore(CLAIMS_AT_ONCE);
     let databaseAwayAt = 0;
+    let databaseAnswers = true;
     let leaving = false;
     let listed = false;
     let self: Replica = { id: `${options.name}-${now().toString(36)}-${process.pid}`, name: options.name, url: "" };
@@ -251,6 +258,17 @@ const make = (options: ClusterOptions) =>
       }
     };
 
+    const orphan = (replica: string): void => {
+      const paths = router.sessionsOf(replica);
+      for (const path of paths) router.sessionGone(path, replica);
+      if (paths.length === 0) return;
+      const nowhere = Effect.sync(() => {
+        const gone = paths.filter((path) => !sessions.has(path) && !router.hasSession(path));
+        if (gone.length > 0) options.orphaned(gone);
+      });
+      fork(Effect.delay(nowhere, ORPHANED_AFTER), { scope });
+    };
+
     const takeFrame = (from: string, frame: ReplicaFrame): void => {
       switch (frame[0]) {
         case KIND.parcels:
@@ -274,6 +292,7 @@ const make = (options: ClusterOptions) =>
         case KIND.sessions:
           return takeSessions(from, frame[1], frame[2], frame[3]);
         case KIND.leaving:
+          orphan(from);
           return router.disowned(from);
         case KIND.hello:
         case KIND.query:
@@ -294,6 +313,10 @@ const make = (options: ClusterOptions) =>
         mesh.send(replica, [KIND.claims, true, confirmedClaims()]);
         mesh.send(replica, [KIND.sessions, true, [...sessions], []]);
         router.connected(replica);
+        // What was on its way to it when the connection broke is lost.
+        const theirs = met.has(replica) ? parts.filter((part) => router.isOwner(replica, part)) : [];
+        met.add(replica);
+        if (theirs.length > 0) options.moved(theirs);
       },
       closed: () => undefined,
       frame: takeFrame,
@@ -330,7 +353,7 @@ const make = (options: ClusterOptions) =>
         buried.add(replica.id);
         buriedTotal.unsafeUpdate(1, []);
         yield* Effect.logWarning(`replica ${replica.name} is gone: its parts are taken over`);
-        for (const path of router.sessionsOf(replica.id)) router.sessionGone(path, replica.id);
+        orphan(replica.id);
       }
     }).pipe(Effect.catchAll((error) => Effect.logWarning(`a dead replica cannot be reported yet: ${error.message}`)));
 
@@ -338,12 +361,17 @@ const make = (options: ClusterOptions) =>
       if (listed) yield* owned.replicas.heartbeat(self.id);
       const all = yield* owned.replicas.list;
       for (const one of all) addresses.set(one.id, { host: one.engineHost, port: one.enginePort });
+      if (!databaseAnswers) yield* Effect.logInfo("the state database answers again");
+      databaseAnswers = true;
       yield* mesh.know(all.map(({ id, name, linkUrl }) => ({ id, name, url: linkUrl })));
     }).pipe(
       Effect.catchAll((error) =>
         Effect.zipRight(
-          Effect.sync(() => (databaseAwayAt = now())),
-          Effect.logWarning(`the state database does not answer: ${error.message}`),
+          databaseAnswers ? Effect.logWarning(`the state database does not answer: ${error.message}`) : Effect.void,
+          Effect.sync(() => {
+            databaseAwayAt = now();
+            databaseAnswers = false;
+          }),
         ),
       ),
     );

@@ -10,6 +10,8 @@ import { encodeState } from "./state/codec.ts";
 import type { OwnedStateShape, StateRow } from "./state/OwnedState.ts";
 
 const WRITE_AGAIN_AFTER = "1 second";
+/** The database is away for all parts at once: it is said once in a while, and how many snapshots wait. */
+const SAY_EVERY_MS = 30_000;
 /** Rows of one write: a part of ten thousand services has some forty. */
 const MOST_ROWS = 1_000;
 
@@ -80,6 +82,14 @@ export const makeKeeper = (options: KeeperOptions): Effect.Effect<Keeper, never,
       return n;
     };
 
+    let saidAt = Number.NEGATIVE_INFINITY;
+    const complain = (message: string): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        if (now() - saidAt < SAY_EVERY_MS) return Effect.void;
+        saidAt = now();
+        return Effect.logWarning(`what actors own cannot be written, ${count()} snapshots wait: ${message}`);
+      });
+
     const rowOf = (path: ActorPath, { kind, argument, parent, version, value, at }: Waiting): StateRow => ({
       path,
       kind,
@@ -129,10 +139,7 @@ export const makeKeeper = (options: KeeperOptions): Effect.Effect<Keeper, never,
                     again();
                     failedTotal.unsafeUpdate(1, []);
                   }),
-                  Effect.zipRight(
-                    Effect.logWarning(`state of part ${name}: ${error.message}`),
-                    Effect.sleep(WRITE_AGAIN_AFTER),
-                  ),
+                  Effect.zipRight(complain(error.message), Effect.sleep(WRITE_AGAIN_AFTER)),
                 ).pipe(Effect.zipRight(write(name, part))),
             }),
           );

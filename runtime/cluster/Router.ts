@@ -155,6 +155,11 @@ export class Router implements ActorRouter {
     if (this.#sessions.get(path) === replica) this.#sessions.delete(path);
   }
 
+  /** another replica has it */
+  hasSession(path: ActorPath): boolean {
+    return this.#sessions.has(path);
+  }
+
   sessionsOf(replica: string): readonly ActorPath[] {
     return [...this.#sessions].filter(([, at]) => at === replica).map(([path]) => path);
   }

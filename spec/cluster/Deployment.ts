@@ -11,6 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { PARTITIONS } from "../../runtime/cluster/places.ts";
 import { freePort } from "../../deploy/demo/environment.ts";
 import type { AlertPayload } from "../../schemas/incident.ts";
 import type { ActorView, IncidentCard } from "../../schemas/wire/page.ts";
@@ -18,6 +19,9 @@ import { Postgres, type Proxy } from "./Postgres.ts";
 import { until } from "./until.ts";
 
 const COROOT = fileURLToPath(new URL("../../dist/coroot.mjs", import.meta.url));
+
+/** partitions, and the part of what there is one of */
+const PARTS = PARTITIONS + 1;
 
 export interface Health {
   readonly state: string;
@@ -95,9 +99,10 @@ export class Replica {
     return Object.values(await this.entries<ActorView>("/api/actors")).filter((actor) => actor.kind === kind);
   }
 
-  async owned(): Promise<number> {
+  async parts(): Promise<{ readonly owned: number; readonly inDoubt: boolean }> {
     const { parts } = await this.get<Health>("/health");
-    return Number(/^(\d+) parts owned/.exec(parts["replica"]?.message ?? "")?.[1] ?? 0);
+    const message = parts["replica"]?.message ?? "";
+    return { owned: Number(/^(\d+) parts owned/.exec(message)?.[1] ?? 0), inDoubt: message.includes("in doubt") };
   }
 }
 
@@ -189,11 +194,13 @@ export class Deployment {
     return this.replicas.map(({ port }) => `ws://127.0.0.1:${port}/agent`);
   }
 
-  /** All parts are owned, by all that live. */
+  /** All parts are owned by all that live, about evenly, and none is on its way from one to another. */
   settled(withinMs = 60_000): Promise<true> {
     return until("every part owned", withinMs, async () => {
-      const owned = await Promise.all(this.living.map((replica) => replica.owned()));
-      return owned.reduce((n, one) => n + one, 0) === 257 && owned.every((n) => n > 0) ? true : undefined;
+      const all = await Promise.all(this.living.map((replica) => replica.parts()));
+      const fair = PARTS / all.length / 2;
+      const owned = all.reduce((n, one) => n + one.owned, 0);
+      return owned === PARTS && all.every((one) => one.owned > fair && !one.inDoubt) ? true : undefined;
     });
   }
 

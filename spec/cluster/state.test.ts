@@ -173,6 +173,7 @@ const life = <A>(
     argumentOf: (_path, saved) => saved,
     claimed: () => undefined,
     moved: () => undefined,
+    orphaned: () => undefined,
     answer: () => Effect.fail({ message: "nothing" }),
   });
   const all = cluster.pipe(Layer.provideMerge(system), Layer.provideMerge(engine), Layer.provideMerge(on(options)));
