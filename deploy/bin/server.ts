@@ -28,6 +28,8 @@ import {
   HealthPort,
   HistoryError,
   HistoryPort,
+  QueryError,
+  QueryPort,
   Topics,
   WatchersLive,
   type PartHealth,
@@ -36,6 +38,7 @@ import {
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
 import { History, layer as historyLayer, type HistoryShape } from "../../runtime/store/History.ts";
+import { readQuery } from "../../runtime/store/ReadQuery.ts";
 import { Store, layer as storeLayer } from "../../runtime/store/Store.ts";
 import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts";
 import { Writer, layer as writerLayer } from "../../runtime/store/Writer.ts";
@@ -277,6 +280,22 @@ const historyPort = Layer.effect(
   }),
 );
 
+const queryPort = Layer.effect(
+  QueryPort,
+  Effect.map(Store, (store) =>
+    QueryPort.of({
+      query: (sql, params, rows) =>
+        readQuery(store, sql, params, rows).pipe(
+          // A code is the engine's answer to the text; without one it was not there to answer.
+          Effect.mapError((error) => {
+            const refused = error._tag === "QueryRefused" || error.code !== null;
+            return new QueryError({ refused, message: refused ? error.reason : error.message });
+          }),
+        ),
+    }),
+  ),
+);
+
 const health = Layer.effect(
   HealthPort,
   Effect.gen(function* () {
@@ -348,7 +367,15 @@ export const runServer = (options: ServerOptions) =>
     const adminKey = yield* ensureAgentKey(adminKeyPath(settings.data));
     const serverId = randomUUID();
     const { host, port } = settings.server;
-    const edges = Layer.mergeAll(topics(settings), historyPort, health, recovery, agentPort, commands(adminKey)).pipe(
+    const edges = Layer.mergeAll(
+      topics(settings),
+      historyPort,
+      queryPort,
+      health,
+      recovery,
+      agentPort,
+      commands(adminKey),
+    ).pipe(
       Layer.provideMerge(AgentLinkLive({ key, serverId })),
       Layer.provide(handler(settings)),
       Layer.provideMerge(replicaLayer(settings, actorSettings(settings))),
