@@ -37,13 +37,14 @@ import {
 } from "../../runtime/http/Topics.ts";
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
+import { DiskGuard, layer as diskGuardLayer } from "../../runtime/store/DiskGuard.ts";
 import { History, layer as historyLayer, type HistoryShape } from "../../runtime/store/History.ts";
 import { readQuery } from "../../runtime/store/ReadQuery.ts";
 import { Store, layer as storeLayer } from "../../runtime/store/Store.ts";
 import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts";
 import { Writer, layer as writerLayer } from "../../runtime/store/Writer.ts";
 import type { ServiceId } from "../../schemas/service.ts";
-import type { SliPointRow } from "../../schemas/tables.ts";
+import type { Retention, SliPointRow } from "../../schemas/tables.ts";
 import type { Overview } from "../../schemas/wire/page.ts";
 import { distDir } from "./dist.ts";
 import { agentHandler, boardChanges, wirePorts } from "./ports.ts";
@@ -81,6 +82,16 @@ const LOG_LEVELS = {
   error: LogLevel.Error,
 } as const;
 
+const retention = ({ keep }: Settings): Retention => ({
+  samples: keep.metricsDays,
+  series: keep.metricsDays + 1,
+  sli_points: keep.metricsDays,
+  incidents: keep.incidentsDays,
+  events: keep.incidentsDays,
+  sli_minutes: keep.minutesDays,
+  map_edges: keep.minutesDays,
+});
+
 const stores = (settings: Settings) => {
   const { url, user, password, database } = settings.clickhouse;
   const child = storeProcessLayer({
@@ -88,8 +99,10 @@ const stores = (settings: Settings) => {
     data: join(settings.data, "store"),
     ...(url === undefined ? {} : { external: { url, username: user, password } }),
   });
-  const store = storeLayer({ database }).pipe(Layer.provideMerge(child));
-  return Layer.mergeAll(writerLayer(), historyLayer).pipe(Layer.provideMerge(store));
+  const days = retention(settings);
+  const store = storeLayer({ database, retention: days }).pipe(Layer.provideMerge(child));
+  const guard = diskGuardLayer({ threshold: settings.keep.diskPercent });
+  return Layer.mergeAll(writerLayer({ retention: days }), historyLayer, guard).pipe(Layer.provideMerge(store));
 };
 
 const actorSettings = ({ slo, alerts, server, services }: Settings): ActorSettings => ({
@@ -243,6 +256,7 @@ const topics = (settings: Settings) =>
       const system = yield* ActorSystem;
       const { agents } = yield* AgentLink;
       const cluster = yield* Cluster;
+      const guard = yield* DiskGuard;
       const fresh = yield* makeBoardFeed({ board: system.board, peers: cluster.peers, query: cluster.query });
       const sources = {
         cluster: settings.cluster,
@@ -252,7 +266,7 @@ const topics = (settings: Settings) =>
         store: yield* storeOverview,
         callsAt: pastCalls(yield* History),
         insides: makeInsides(system, cluster),
-        notices: () => replicaNotices(settings, cluster),
+        notices: () => [...replicaNotices(settings, cluster), ...guard.notices()],
       };
       return Topics.of({
         read: (topic) => Effect.zipRight(fresh, readTopic(system, sources, topic)),

@@ -62,6 +62,8 @@ export interface StoreShape {
   readonly syntaxTree: (select: string, params?: QueryParams) => Effect.Effect<readonly string[], StoreError>;
   /** Completes when the rows are on disk. The same token with the same rows inserts them once. */
   readonly insert: (table: TableName, body: InsertBody, token: string) => Effect.Effect<void, StoreError>;
+  /** Drops one day of a table that is cut into days; `day` as yyyymmdd. */
+  readonly dropDay: (table: string, day: string) => Effect.Effect<void, StoreError>;
   /** Creates and extends database and tables. Called by the layer whenever the store comes up. */
   readonly migrate: Effect.Effect<void, StoreError>;
   readonly state: SubscriptionRef.SubscriptionRef<StoreState>;
@@ -295,13 +297,32 @@ export const make = (config: StoreConfig) =>
         await drain(result.stream);
       });
 
+    const dropDay = (table: string, day: string) =>
+      withClient(`drop a day of ${table}`, async (opened, signal) => {
+        if (!/^\w+$/.test(table) || !/^\d{8}$/.test(day))
+          throw new Error(`${table} ${day}: expected a table and a day`);
+        await opened.command({
+          query: `ALTER TABLE \`${config.database}\`.\`${table}\` DROP PARTITION ID '${day}'`,
+          abort_signal: signal,
+        });
+      });
+
     const whenUp = state.changes.pipe(
       Stream.filter(({ status }) => status === "up"),
       Stream.runHead,
       Effect.asVoid,
     );
 
-    return { database: config.database, query, syntaxTree, insert, migrate, state, whenUp } satisfies StoreShape;
+    return {
+      database: config.database,
+      query,
+      syntaxTree,
+      insert,
+      dropDay,
+      migrate,
+      state,
+      whenUp,
+    } satisfies StoreShape;
   });
 
 export const layer = (config: StoreConfig): Layer.Layer<Store, never, StoreProcess> =>
