@@ -147,6 +147,8 @@ const detectors = {
   nginx: program("nginx", "nginx-light"),
   python: program("python3", "python3"),
   wrk: program("wrk", "wrk"),
+  prometheus: program("prometheus", "prometheus"),
+  "victoria-metrics": program("victoria-metrics", "victoria-metrics"),
   chromium,
   chdb,
 } as const;

@@ -55,6 +55,8 @@ export const testPrograms = [
   { debian: "chromium", program: "chromium" },
   { debian: "wrk", program: "wrk" },
   { debian: "iproute2", program: "ip" },
+  { debian: "prometheus", program: "prometheus" },
+  { debian: "victoria-metrics", program: "victoria-metrics" },
 ];
 
 /** @param {Need} need */

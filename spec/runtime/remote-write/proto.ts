@@ -39,7 +39,7 @@ export const decode1 = (bytes: Uint8Array): { timeseries: PlainSeries[] } =>
 export const encodeRaw2 = (request: object): Buffer => Buffer.from(v2.encode(v2.fromObject(request)).finish());
 
 /** The same series with a table of symbols. */
-export const encode2 = (series: readonly (PlainSeries & Readonly<Record<string, unknown>>)[]): Buffer => {
+export const encode2 = (series: readonly PlainSeries[]): Buffer => {
   const symbols = new Map([["", 0]]);
   const ref = (text: string): number => {
     const known = symbols.get(text) ?? symbols.size;
