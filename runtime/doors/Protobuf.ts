@@ -4,8 +4,8 @@
  * that the bytes claim. Source of the format: https://protobuf.dev/programming-guides/encoding/
  */
 export class Malformed extends Error {
-  constructor(what: string, at: number) {
-    super(`${what} at byte ${at}`);
+  constructor(what: string, at: number | null) {
+    super(at === null ? what : `${what} at byte ${at}`);
     this.name = "Malformed";
   }
 }

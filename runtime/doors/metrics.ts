@@ -4,6 +4,8 @@
  * While the store is behind, 503: a sender of remote_write drops what it is answered 429 for. Holds nothing to stop.
  */
 import { Effect, Metric } from "effect";
+import { codeOf, statusJson, statusMessage, successJson, successMessage } from "../otlp-metrics/answers.ts";
+import { makeTakeMetrics, type TakeMetrics } from "../otlp-metrics/take.ts";
 import type { LeftOut } from "../remote-write/Columns.ts";
 import { Behind, Unreadable, type SamplesIntake } from "../remote-write/Intake.ts";
 import { SeriesCache } from "../remote-write/SeriesCache.ts";
@@ -14,7 +16,8 @@ import { DoorRefusal, type Answer, type Call, type Door } from "./Door.ts";
 
 export const METRICS_PATH = "/v1/metrics";
 const PROTOBUF = "application/x-protobuf";
-const MAX_BYTES = 32 * 1024 * 1024;
+const JSON_TYPE = "application/json";
+const MAX_BYTES = 16 * 1024 * 1024;
 
 const counter = (name: string, description: string) => Metric.counter(name, { description, incremental: true });
 const samplesTotal = counter("coroot_door_samples_total", "samples of metrics that were stored, by protocol");
@@ -29,7 +32,8 @@ const PROTO: ReadonlyMap<string, Version> = new Map([
 ]);
 
 /** Null: the call is not remote_write. */
-const versionOf = ({ headers }: Call): Version | DoorRefusal | null => {
+const versionOf = ({ headers, contentType }: Call): Version | DoorRefusal | null => {
+  if (contentType !== PROTOBUF) return null;
   const proto = /;\s*proto\s*=\s*"?([^";\s]+)/i.exec(headers["content-type"] ?? "")?.[1];
   if (proto !== undefined) {
     const known = PROTO.get(proto.toLowerCase());
@@ -52,10 +56,12 @@ const countLeftOut = (leftOut: ReadonlyMap<LeftOut, number>): Effect.Effect<void
     discard: true,
   });
 
-const toRefusal = (error: Behind | Unreadable): DoorRefusal =>
-  error._tag === "Behind"
-    ? new DoorRefusal({ status: 503, message: error.message, retryAfter: RETRY_AFTER_S })
-    : new DoorRefusal({ status: 400, message: `the body is not what it should be: ${error.message}` });
+const toRefusal = (error: Behind | Unreadable): DoorRefusal => {
+  const { message } = error;
+  if (error._tag === "Behind") return new DoorRefusal({ status: 503, message, retryAfter: RETRY_AFTER_S });
+  if (error.reason === "too large") return new DoorRefusal({ status: 413, message });
+  return new DoorRefusal({ status: 400, message: `the body is not what it should be: ${message}` });
+};
 
 const written = (samples: number): Readonly<Record<string, string>> => ({
   "x-prometheus-remote-write-samples-written": String(samples),
@@ -87,7 +93,8 @@ const remoteWrite = (intake: SamplesIntake, cache: SeriesCache, version: Version
     return remoteWriteAnswer(version, columns.rows, leftOut);
   }).pipe(Effect.mapError(toRefusal));
 
-const refused = ({ status, message, retryAfter }: DoorRefusal): Answer => ({
+/** Plain text, which a sender of either protocol shows to its people. */
+const remoteWriteRefused = ({ status, message, retryAfter }: DoorRefusal): Answer => ({
   status: status === 429 ? 503 : status,
   contentType: "text/plain; charset=utf-8",
   headers: {
@@ -97,21 +104,43 @@ const refused = ({ status, message, retryAfter }: DoorRefusal): Answer => ({
   body: `${message}\n`,
 });
 
-export const metricsDoor = (intake: SamplesIntake): Door => {
-  const cache = new SeriesCache();
+/** OTLP's own form of a refusal. */
+const otlpRefused = ({ status, message, retryAfter }: DoorRefusal, isJson: boolean): Answer => ({
+  status,
+  contentType: isJson ? JSON_TYPE : PROTOBUF,
+  headers: retryAfter === undefined ? {} : { "retry-after": String(retryAfter) },
+  body: isJson ? statusJson(codeOf(status), message) : statusMessage(codeOf(status), message),
+});
+
+const otlp = (take: TakeMetrics, { body, contentType }: Call): Effect.Effect<Answer> => {
+  const isJson = contentType === JSON_TYPE;
+  return take(body, isJson ? "json" : "protobuf").pipe(
+    Effect.tap(({ samples }) => Metric.incrementBy(Metric.tagged(samplesTotal, "protocol", "otlp"), samples)),
+    Effect.match({
+      onSuccess: (outcome): Answer => ({
+        status: 200,
+        contentType: isJson ? JSON_TYPE : PROTOBUF,
+        body: isJson ? successJson(outcome) : successMessage(outcome),
+      }),
+      onFailure: (error) => otlpRefused(toRefusal(error), isJson),
+    }),
+  );
+};
+
+export const metricsDoor = (intake: SamplesIntake, cache = new SeriesCache()): Door => {
+  const takeOtlp = makeTakeMetrics(intake, cache);
   return {
     path: METRICS_PATH,
     method: "POST",
-    contentTypes: [PROTOBUF],
+    contentTypes: [PROTOBUF, JSON_TYPE],
     encodings: ["snappy", "identity", "gzip", "deflate", "zstd"],
     maxBytes: MAX_BYTES,
     handle: (call) => {
       const version = versionOf(call);
       if (version instanceof DoorRefusal) return Effect.fail(version);
-      if (version === null)
-        return Effect.fail(new DoorRefusal({ status: 415, message: "OTLP metrics are not taken yet" }));
-      return remoteWrite(intake, cache, version, call);
+      return version === null ? otlp(takeOtlp, call) : remoteWrite(intake, cache, version, call);
     },
-    refused,
+    refused: (refusal, contentType) =>
+      contentType === JSON_TYPE ? otlpRefused(refusal, true) : remoteWriteRefused(refusal),
   };
 };

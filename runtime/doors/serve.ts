@@ -166,7 +166,11 @@ export const makeDoorServer = (options: DoorServerOptions): DoorServer => {
       (lease) => call(door, request, lease),
       (lease) => Effect.zipRight(Effect.sync(lease.close), showBytes),
     ).pipe(
-      Effect.tap(() => Metric.increment(Metric.tagged(takenTotal, "door", door.path))),
+      Effect.tap(({ status }) =>
+        status < 400
+          ? Metric.increment(Metric.tagged(takenTotal, "door", door.path))
+          : countRefusal(door.path, status in REASONS ? REASONS[status as DoorRefusal["status"]] : "malformed"),
+      ),
       Effect.catchTag("DoorRefusal", (refusal) =>
         Effect.as(
           countRefusal(door.path, REASONS[refusal.status]),

@@ -21,6 +21,10 @@ export interface TimeBounds {
 
 export type LeftOut = InvalidSeries | "times outside of what is kept" | "native histograms" | "exemplars";
 
+/** More than one call may bring: its sender sends fewer at once. */
+export class TooMany extends Error {}
+
+const MAX_SERIES = 100_000;
 /** Small enough that writing one as rows holds up nobody. */
 export const CHUNK_ROWS = 20_000;
 const FIRST_ROWS = 1_024;
@@ -41,9 +45,14 @@ export class Columns {
     this.toMs = toMs;
   }
 
+  /** Whether a sample of this time is kept; false for what is no time. */
+  takes(timeMs: number): boolean {
+    return timeMs >= this.fromMs && timeMs <= this.toMs;
+  }
+
   /** A sample of the series whose name is told by `close`. */
   add(timeMs: number, low: number, high: number): void {
-    if (!(timeMs >= this.fromMs && timeMs <= this.toMs)) {
+    if (!this.takes(timeMs)) {
       this.skip("times outside of what is kept", 1);
       return;
     }
@@ -67,6 +76,7 @@ export class Columns {
       this.skip(series, Math.max(1, this.rows - this.mark));
       this.rows = this.mark;
     } else if (this.rows > this.mark) {
+      if (this.series.length === MAX_SERIES) throw new TooMany(`more than ${MAX_SERIES} series in one call`);
       this.series.push(series);
       this.mark = this.rows;
     }

@@ -9,11 +9,15 @@ import { Clock, Data, Effect } from "effect";
 import { retentionDays, type Retention } from "../../schemas/tables.ts";
 import { Malformed } from "../doors/Protobuf.ts";
 import type { WriterShape } from "../store/Writer.ts";
-import { Columns, type TimeBounds } from "./Columns.ts";
+import { Columns, TooMany, type TimeBounds } from "./Columns.ts";
 
 export class Behind extends Data.TaggedError("Behind")<{ readonly message: string }> {}
 
-export class Unreadable extends Data.TaggedError("Unreadable")<{ readonly message: string }> {}
+export class Unreadable extends Data.TaggedError("Unreadable")<{
+  /** too large: readable, but more than one call may bring */
+  readonly reason: "malformed" | "too large";
+  readonly message: string;
+}> {}
 
 export interface SamplesIntake {
   /** Fails at once while the store cannot take more. */
@@ -49,7 +53,9 @@ const inSteps = (work: Generator<void, void>): Effect.Effect<void, Unreadable> =
     try {
       return work.next().done === true ? Effect.void : Effect.zipRight(nextTurn, step);
     } catch (error) {
-      if (error instanceof Malformed) return Effect.fail(new Unreadable({ message: error.message }));
+      if (error instanceof Malformed)
+        return Effect.fail(new Unreadable({ reason: "malformed", message: error.message }));
+      if (error instanceof TooMany) return Effect.fail(new Unreadable({ reason: "too large", message: error.message }));
       throw error;
     }
   });

@@ -25,7 +25,7 @@ export const LABEL_LIMITS = {
 
 /** Of each generation. */
 const MAX_SERIES = 100_000;
-const MAX_BYTES = 32 * 1024 * 1024;
+const MAX_BYTES = 24 * 1024 * 1024;
 const MAX_WORDS = 200_000;
 /** Series with the same hash that are kept; more are only read again. */
 const MAX_ALIKE = 8;
@@ -89,7 +89,7 @@ const sameBytes = (blob: Buffer, bytes: Buffer, start: number): boolean => {
 
 export class SeriesCache {
   private readonly byBlob = new Generations<number, Known>(MAX_SERIES, MAX_BYTES);
-  private readonly byKey = new Generations<string, Series>(MAX_SERIES);
+  private readonly byKey = new Generations<string, Series>(MAX_SERIES, MAX_BYTES);
   private readonly words = new Generations<string, string>(MAX_WORDS);
 
   get size(): number {
@@ -120,11 +120,11 @@ export class SeriesCache {
     const key = pairs.join("\u0000");
     const known = this.byKey.get(key);
     if (known !== undefined) {
-      if (!this.byKey.isYoung(key)) this.byKey.set(key, known);
+      if (!this.byKey.isYoung(key)) this.byKey.set(key, known, key.length);
       return known;
     }
     const made = this.of(pairs);
-    if (typeof made !== "string") this.byKey.set(key, made);
+    if (typeof made !== "string") this.byKey.set(key, made, key.length);
     return made;
   }
 
