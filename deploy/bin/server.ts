@@ -20,7 +20,7 @@ import { sameKey } from "../../runtime/config/sameKey.ts";
 import { OwnedState } from "../../runtime/cluster/state/OwnedState.ts";
 import { loadConfig, type Settings } from "../../runtime/config/Config.ts";
 import { openDataDir } from "../../runtime/config/DataDir.ts";
-import { metricsDoor } from "../../runtime/doors/metrics.ts";
+import { metricsDoor } from "../../runtime/remote-write/door.ts";
 import { makeDoorServer } from "../../runtime/doors/serve.ts";
 import { PageHubLive } from "../../runtime/http/PageHub.ts";
 import { HttpServer, HttpServerLive } from "../../runtime/http/Server.ts";

@@ -2,7 +2,7 @@
 import { compressSync } from "snappy";
 import { Effect } from "effect";
 import { afterAll, beforeAll, expect } from "vitest";
-import { metricsDoor } from "../../../runtime/doors/metrics.ts";
+import { metricsDoor } from "../../../runtime/remote-write/door.ts";
 import { makeSamplesIntake } from "../../../runtime/remote-write/Intake.ts";
 import { Store } from "../../../runtime/store/Store.ts";
 import { Writer } from "../../../runtime/store/Writer.ts";

@@ -5,7 +5,7 @@ import { Effect } from "effect";
 import { expect } from "vitest";
 import type { Door } from "../../../runtime/doors/Door.ts";
 import { DoorRefusal } from "../../../runtime/doors/Door.ts";
-import { metricsDoor } from "../../../runtime/doors/metrics.ts";
+import { metricsDoor } from "../../../runtime/remote-write/door.ts";
 import { makeSamplesIntake } from "../../../runtime/remote-write/Intake.ts";
 import { Store } from "../../../runtime/store/Store.ts";
 import { Writer } from "../../../runtime/store/Writer.ts";

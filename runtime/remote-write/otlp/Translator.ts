@@ -3,9 +3,9 @@
  * that cannot become samples (delta temporality, exponential histograms, a time far off) is rejected alone, counted by its
  * reason, and told to the sender as a partial success. Nothing to stop.
  */
-import type { Series } from "../store/batch.ts";
-import { TooMany, type Columns } from "../remote-write/Columns.ts";
-import { LABEL_LIMITS, type SeriesCache } from "../remote-write/SeriesCache.ts";
+import type { Series } from "../../store/batch.ts";
+import { TooMany, type Columns } from "../Columns.ts";
+import { LABEL_LIMITS, type SeriesCache } from "../SeriesCache.ts";
 import { labelPairs, metricName, numberText, type MetricKind } from "./names.ts";
 
 export interface MetricHead {

@@ -3,7 +3,7 @@
  * in any order, so what a point depends on is looked for before the points are read. A message that cannot be read is a
  * Malformed. Source: opentelemetry/proto/metrics/v1/metrics.proto of opentelemetry-proto 1.9.
  */
-import { BYTES, Cursor, FIXED64, Malformed } from "../doors/Protobuf.ts";
+import { BYTES, Cursor, FIXED64, Malformed } from "../../doors/Protobuf.ts";
 import type { MetricHead, PointHead, Translator } from "./Translator.ts";
 
 export const POINTS_PER_STEP = 500;

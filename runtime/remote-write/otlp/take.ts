@@ -4,8 +4,8 @@
  * rejected singly and told in the outcome. Nothing to stop.
  */
 import { Effect, Metric } from "effect";
-import { Unreadable, type Behind, type SamplesIntake } from "../remote-write/Intake.ts";
-import type { SeriesCache } from "../remote-write/SeriesCache.ts";
+import { Unreadable, type Behind, type SamplesIntake } from "../Intake.ts";
+import type { SeriesCache } from "../SeriesCache.ts";
 import { outcomeOf, type Outcome } from "./answers.ts";
 import { readJson } from "./json.ts";
 import { readProtobuf } from "./protobuf.ts";

@@ -1,6 +1,6 @@
 /** Names as Prometheus' own OTLP receiver gives them (the examples are its tests' and the specification's). */
 import { describe, expect, it } from "vitest";
-import { labelName, labelPairs, metricName, numberText } from "../../../runtime/otlp-metrics/names.ts";
+import { labelName, labelPairs, metricName, numberText } from "../../../../runtime/remote-write/otlp/names.ts";
 
 describe("names of metrics", () => {
   it.each([

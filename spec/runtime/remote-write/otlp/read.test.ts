@@ -14,12 +14,12 @@ import {
   uint8Array,
 } from "fast-check";
 import { describe, expect, it } from "vitest";
-import { Malformed } from "../../../runtime/doors/Protobuf.ts";
-import { readJson } from "../../../runtime/otlp-metrics/json.ts";
-import { millis, readProtobuf } from "../../../runtime/otlp-metrics/protobuf.ts";
-import { Translator } from "../../../runtime/otlp-metrics/Translator.ts";
-import { Columns, TooMany } from "../../../runtime/remote-write/Columns.ts";
-import { SeriesCache } from "../../../runtime/remote-write/SeriesCache.ts";
+import { Malformed } from "../../../../runtime/doors/Protobuf.ts";
+import { readJson } from "../../../../runtime/remote-write/otlp/json.ts";
+import { millis, readProtobuf } from "../../../../runtime/remote-write/otlp/protobuf.ts";
+import { Translator } from "../../../../runtime/remote-write/otlp/Translator.ts";
+import { Columns, TooMany } from "../../../../runtime/remote-write/Columns.ts";
+import { SeriesCache } from "../../../../runtime/remote-write/SeriesCache.ts";
 import { encodeMetrics } from "./proto.ts";
 
 const NOW = 1_700_000_000_000;

@@ -3,7 +3,7 @@
  * numbers, enums as numbers, names in lowerCamelCase. What is no JSON, or has a list or an object where there is none, is a
  * Malformed. Source: https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
  */
-import { Malformed } from "../doors/Protobuf.ts";
+import { Malformed } from "../../doors/Protobuf.ts";
 import { attributeText, MAX_ATTRIBUTES, MAX_BUCKETS, POINTS_PER_STEP } from "./protobuf.ts";
 import type { MetricHead, Translator } from "./Translator.ts";
 

@@ -4,15 +4,15 @@
  * While the store is behind, 503: a sender of remote_write drops what it is answered 429 for. Holds nothing to stop.
  */
 import { Effect, Metric } from "effect";
-import { codeOf, statusJson, statusMessage, successJson, successMessage } from "../otlp-metrics/answers.ts";
-import { makeTakeMetrics, type TakeMetrics } from "../otlp-metrics/take.ts";
-import type { LeftOut } from "../remote-write/Columns.ts";
-import { Behind, Unreadable, type SamplesIntake } from "../remote-write/Intake.ts";
-import { SeriesCache } from "../remote-write/SeriesCache.ts";
-import { readVersion1 } from "../remote-write/version1.ts";
-import { readVersion2 } from "../remote-write/version2.ts";
-import { RETRY_AFTER_S } from "./decode.ts";
-import { DoorRefusal, type Answer, type Call, type Door } from "./Door.ts";
+import { codeOf, statusJson, statusMessage, successJson, successMessage } from "./otlp/answers.ts";
+import { makeTakeMetrics, type TakeMetrics } from "./otlp/take.ts";
+import type { LeftOut } from "./Columns.ts";
+import { Behind, Unreadable, type SamplesIntake } from "./Intake.ts";
+import { SeriesCache } from "./SeriesCache.ts";
+import { readVersion1 } from "./version1.ts";
+import { readVersion2 } from "./version2.ts";
+import { RETRY_AFTER_S } from "../doors/decode.ts";
+import { DoorRefusal, type Answer, type Call, type Door } from "../doors/Door.ts";
 
 export const METRICS_PATH = "/v1/metrics";
 const PROTOBUF = "application/x-protobuf";
