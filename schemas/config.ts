@@ -51,6 +51,13 @@ const Clickhouse = Schema.Struct({
   database: field(named("expected the name of a database"), "coroot"),
 });
 
+const Prometheus = Schema.Struct({
+  /** Where metric samples are kept instead of the own tables: remote_write of Prometheus, VictoriaMetrics or Mimir. */
+  remoteWriteUrl: Schema.optionalWith(url(["http:", "https:"]), { exact: true }),
+  /** added to each request, e.g. Authorization or X-Scope-OrgID */
+  headers: field(Schema.Record({ key: Schema.String, value: Schema.String }), {}),
+});
+
 const Keep = Schema.Struct({
   /** days; the embedded engine and a ClickHouse server alike */
   metricsDays: field(whole(1, 3_650), 7),
@@ -180,6 +187,7 @@ export const Config = Schema.Struct({
     "default",
   ),
   clickhouse: Schema.optionalWith(Clickhouse, { exact: true, default: () => Clickhouse.make({}) }),
+  prometheus: Schema.optionalWith(Prometheus, { exact: true, default: () => Prometheus.make({}) }),
   keep: Schema.optionalWith(Keep, { exact: true, default: () => Keep.make({}) }),
   state: Schema.optionalWith(State, { exact: true, default: () => State.make({}) }),
   replica: Schema.optionalWith(Replica, { exact: true, default: () => Replica.make({}) }),

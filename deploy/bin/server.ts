@@ -105,7 +105,10 @@ const stores = (settings: Settings) => {
   const days = retention(settings);
   const store = storeLayer({ database, retention: days }).pipe(Layer.provideMerge(child));
   const guard = diskGuardLayer({ threshold: settings.keep.diskPercent });
-  return Layer.mergeAll(writerLayer({ retention: days }), historyLayer, guard).pipe(Layer.provideMerge(store));
+  const { remoteWriteUrl, headers } = settings.prometheus;
+  const remote = remoteWriteUrl === undefined ? {} : { remote: { url: remoteWriteUrl, headers } };
+  const writer = writerLayer({ retention: days, ...remote });
+  return Layer.mergeAll(writer, historyLayer, guard).pipe(Layer.provideMerge(store));
 };
 
 const actorSettings = ({ slo, alerts, server, services }: Settings): ActorSettings => ({

@@ -80,7 +80,7 @@ const at = (content: unknown, path: readonly PropertyKey[]): unknown =>
 const dotted = (path: readonly PropertyKey[]): string =>
   path.map((key, i) => (typeof key === "number" ? `[${key}]` : `${i === 0 ? "" : "."}${String(key)}`)).join("");
 
-const SECRET = /password|headers|token|key$|^state\.url$/i;
+const SECRET = /password|headers|token|key$|^state\.url$|remoteWriteUrl$/i;
 
 /** Pure: content of a file and environment to settings, or every problem in one line each. */
 export const checkConfig = (

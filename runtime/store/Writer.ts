@@ -1,11 +1,13 @@
 /**
  * Everything that the server writes to the store goes through here: agents' samples (nothing acknowledged is lost) and
  * the server's own rows (bounded, lossy with a count). Owned by the server's layers; its fibers live as long as the
- * layer. With the store down both lanes wait and detection goes on. See SamplesLane and RowsLane for failure and stop.
+ * layer. With the store down both lanes wait and detection goes on. See SamplesLane (own tables), RemoteLane (samples that
+ * are kept elsewhere) and RowsLane for failure and stop.
  */
 import { Context, Effect, Layer } from "effect";
 import type { DerivedRow, DerivedTable, Retention } from "../../schemas/tables.ts";
 import type { StoreBatch } from "./batch.ts";
+import { makeRemoteLane, type RemoteConfig } from "./RemoteLane.ts";
 import { makeRowsLane, newLife, type RowsStats } from "./RowsLane.ts";
 import { makeSamplesLane, type SamplesStats } from "./SamplesLane.ts";
 import { Store } from "./Store.ts";
@@ -36,6 +38,8 @@ export interface WriterConfig {
   readonly samplesBytes?: number;
   readonly rowsBytes?: number;
   readonly retention?: Retention;
+  /** where samples are kept instead of the own tables */
+  readonly remote?: Pick<RemoteConfig, "url" | "headers">;
 }
 
 const MIB = 1024 * 1024;
@@ -43,10 +47,14 @@ const MIB = 1024 * 1024;
 export const make = (config: WriterConfig = {}) =>
   Effect.gen(function* () {
     const store = yield* Store;
-    const samples = yield* makeSamplesLane(store, {
-      maxBytes: config.samplesBytes ?? 64 * MIB,
-      ...(config.retention === undefined ? {} : { retention: config.retention }),
-    });
+    const maxBytes = config.samplesBytes ?? 64 * MIB;
+    const samples =
+      config.remote === undefined
+        ? yield* makeSamplesLane(store, {
+            maxBytes,
+            ...(config.retention === undefined ? {} : { retention: config.retention }),
+          })
+        : yield* makeRemoteLane({ maxBytes, ...config.remote });
     const rows = yield* makeRowsLane(store, { maxBytes: config.rowsBytes ?? 16 * MIB, life: yield* newLife });
     return {
       samples: samples.write,

@@ -74,7 +74,7 @@ export class MetricsServer {
   ): Promise<MetricsServer> {
     const port = fixed ?? (await freePort());
     const child = spawn("setpriv", ["--pdeathsig=KILL", program, ...args(port)], {
-      stdio: ["ignore", "ignore", "inherit"],
+      stdio: "ignore",
     });
     const one = new MetricsServer(port, child, folder);
     const until = performance.now() + READY_MS;
