@@ -19,6 +19,7 @@ const WORD = 2 ** 32;
 
 export class Cursor {
   readonly bytes: Buffer;
+  readonly view: DataView;
   at = 0;
   /** wire type of the last field */
   type = 0;
@@ -28,6 +29,7 @@ export class Cursor {
 
   constructor(bytes: Buffer) {
     this.bytes = bytes;
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   }
 
   /** The next field's number; its wire type is left in `type`. */
@@ -69,17 +71,10 @@ export class Cursor {
   }
 
   fixed64(end: number): void {
-    const { bytes, at } = this;
+    const { view, at } = this;
     if (at + 8 > end) throw new Malformed("an 8-byte number that is cut off", at);
-    this.low =
-      ((bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24)) >>>
-      0;
-    this.high =
-      ((bytes[at + 4] ?? 0) |
-        ((bytes[at + 5] ?? 0) << 8) |
-        ((bytes[at + 6] ?? 0) << 16) |
-        ((bytes[at + 7] ?? 0) << 24)) >>>
-      0;
+    this.low = view.getUint32(at, true);
+    this.high = view.getUint32(at + 4, true);
     this.at = at + 8;
   }
 
