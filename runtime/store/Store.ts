@@ -36,6 +36,8 @@ export interface QueryBounds {
   readonly rows?: number;
   readonly bytes?: number;
   readonly seconds?: number;
+  /** settings of the engine that this query needs besides, by name */
+  readonly settings?: Readonly<Record<string, string | number>>;
 }
 
 export type QueryParams = Readonly<Record<string, unknown>>;
@@ -67,7 +69,7 @@ export interface StoreShape {
 
 export class Store extends Context.Tag("runtime/store/Store")<Store, StoreShape>() {}
 
-export const DEFAULT_BOUNDS: Required<QueryBounds> = { rows: 200_000, bytes: 64 * 1024 * 1024, seconds: 20 };
+export const DEFAULT_BOUNDS: Required<Omit<QueryBounds, "settings">> = { rows: 200_000, bytes: 64 * 1024 * 1024, seconds: 20 };
 const REQUEST_TIMEOUT_MS = 90_000;
 
 const toStoreError =
@@ -236,6 +238,7 @@ export const make = (config: StoreConfig) =>
           query_params: { ...params },
           abort_signal: signal,
           clickhouse_settings: {
+            ...bounds.settings,
             readonly: "2",
             max_result_rows: String(bound.rows),
             max_result_bytes: String(bound.bytes),
