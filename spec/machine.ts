@@ -147,6 +147,7 @@ const detectors = {
   nginx: program("nginx", "nginx-light"),
   python: program("python3", "python3"),
   wrk: program("wrk", "wrk"),
+  prometheus: program("prometheus", "prometheus"),
   chromium,
   chdb,
 } as const;

@@ -54,6 +54,7 @@ export const testPrograms = [
   ...demoPrograms,
   { debian: "chromium", program: "chromium" },
   { debian: "wrk", program: "wrk" },
+  { debian: "prometheus", program: "prometheus" },
   { debian: "iproute2", program: "ip" },
 ];
 

@@ -35,6 +35,7 @@ import {
 } from "../../runtime/http/Topics.ts";
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
+import { layer as metricsQueryLayer } from "../../runtime/promql/MetricsQuery.ts";
 import { History, layer as historyLayer, type HistoryShape } from "../../runtime/store/History.ts";
 import { Store, layer as storeLayer } from "../../runtime/store/Store.ts";
 import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts";
@@ -86,7 +87,7 @@ const stores = (settings: Settings) => {
     ...(url === undefined ? {} : { external: { url, username: user, password } }),
   });
   const store = storeLayer({ database }).pipe(Layer.provideMerge(child));
-  return Layer.mergeAll(writerLayer(), historyLayer).pipe(Layer.provideMerge(store));
+  return Layer.mergeAll(writerLayer(), historyLayer, metricsQueryLayer).pipe(Layer.provideMerge(store));
 };
 
 const actorSettings = ({ slo, alerts, server, services }: Settings): ActorSettings => ({

@@ -1,5 +1,6 @@
 /**
- * The one HTTP server: page, API, /health, /metrics, and the sockets of agents (`/agent`) and pages (`/live`).
+ * The one HTTP server: page, API, Prometheus' API, /health, /metrics, and the sockets of agents (`/agent`) and pages
+ * (`/live`).
  * Owned by its layer's scope; closing it stops listening at once and ends what is under way. A request that fails is
  * answered 500 and logged; it takes nothing else with it. A port that is taken is one clear message, and no start.
  */
@@ -12,11 +13,13 @@ import { NodeHttpServer } from "@effect/platform-node";
 import { Context, Data, Effect, FiberSet, Layer, Metric } from "effect";
 import { Api } from "../../schemas/api.ts";
 import { AgentLink } from "../ingest/AgentLink.ts";
+import { MetricsQuery } from "../promql/MetricsQuery.ts";
 import { AdminGroupLive, IncidentGroupLive, ReadGroupLive } from "./Api.ts";
 import { checkHost, checkOrigin, SECURITY_HEADERS } from "./guard.ts";
 import type { Refused } from "./guard.ts";
 import { PageHub } from "./PageHub.ts";
 import { prometheusText } from "./prometheus.ts";
+import { answerPrometheus, PROMETHEUS_PREFIX } from "./prometheusApi.ts";
 import { sendText, servePage } from "./staticPage.ts";
 import { HealthPort } from "./Topics.ts";
 import type { CommandsPort, HistoryPort, Topics } from "./Topics.ts";
@@ -101,6 +104,7 @@ const make = (options: HttpServerOptions) =>
     const agents = yield* AgentLink;
     const pages = yield* PageHub;
     const health = yield* HealthPort;
+    const metrics = yield* MetricsQuery;
     const clock = yield* Effect.clock;
     const startedAt = clock.unsafeCurrentTimeMillis();
     const api = yield* NodeHttpServer.makeHandler(yield* HttpApiBuilder.httpApp);
@@ -126,6 +130,7 @@ const make = (options: HttpServerOptions) =>
           response.writeHead(200, { "content-type": "text/plain; version=0.0.4", "cache-control": "no-store" });
           response.end(prometheusText());
         });
+      if (path.startsWith(PROMETHEUS_PREFIX)) return answerPrometheus(metrics, path, request, response);
       return Effect.promise(() => servePage(options.pageDir, path, request, response));
     };
 
@@ -134,7 +139,7 @@ const make = (options: HttpServerOptions) =>
       const refused = guardRequest(request, port, false);
       if (refused !== null) return sendText(response, refused.status, refused.message);
       const path = pathOf(request);
-      if (path.startsWith("/api/")) {
+      if (path.startsWith("/api/") && !path.startsWith(PROMETHEUS_PREFIX)) {
         response.setHeader("cache-control", "no-store");
         api(request, response);
         return;
@@ -191,5 +196,8 @@ const make = (options: HttpServerOptions) =>
 /** Needs the sockets' owners and the ports of Topics.ts; gives the address that it listens on. */
 export const HttpServerLive = (
   options: HttpServerOptions,
-): Layer.Layer<HttpServer, ListenError, AgentLink | PageHub | HealthPort | HistoryPort | CommandsPort | Topics> =>
-  Layer.scoped(HttpServer, make(options)).pipe(Layer.provide(ApiLive));
+): Layer.Layer<
+  HttpServer,
+  ListenError,
+  AgentLink | PageHub | HealthPort | HistoryPort | CommandsPort | Topics | MetricsQuery
+> => Layer.scoped(HttpServer, make(options)).pipe(Layer.provide(ApiLive));

@@ -82,6 +82,11 @@ const checkTimes = (...times: readonly number[]): Effect.Effect<void, QueryError
     ? Effect.void
     : Effect.fail(bad("a time is outside the years 1970 to 2105"));
 
+const selectorsOf = (request: ListRequest) =>
+  parsed(() => request.selectors.map((selector) => parseSelector(selector)));
+const limitOf = ({ limit }: ListRequest): number =>
+  limit === undefined || limit <= 0 ? LIMITS.series : Math.min(limit, LIMITS.series);
+
 export const make = Effect.gen(function* () {
   const store = yield* Store;
   const source = makeStoreSource(store);
@@ -95,11 +100,6 @@ export const make = Effect.gen(function* () {
       )
       .pipe(Effect.mapError(fromStore));
 
-  const selectorsOf = (request: ListRequest) =>
-    parsed(() => request.selectors.map((selector) => parseSelector(selector)));
-  const limitOf = ({ limit }: ListRequest): number =>
-    limit === undefined || limit <= 0 ? LIMITS.series : Math.min(limit, LIMITS.series);
-
   const instant: MetricsQueryShape["instant"] = (query, atMs) =>
     Effect.gen(function* () {
       yield* checkTimes(atMs);
@@ -108,7 +108,7 @@ export const make = Effect.gen(function* () {
         const series = yield* evaluateSamples(expr, atMs, source);
         return { type: "matrix", series } as const;
       }
-      const value = yield* evaluateQuery(expr, { startMs: atMs, stepMs: 1, points: 1 }, source);
+      const value = yield* evaluateQuery(expr, { startMs: atMs, stepMs: 1, points: 1 }, atMs, source);
       if (value.kind === "scalar") return { type: "scalar", atMs, value: value.values[0] ?? Number.NaN } as const;
       if (value.kind === "string") return { type: "string", atMs, text: value.text } as const;
       const samples = value.series.map(({ labels, values }) => ({ labels, value: values[0] ?? Number.NaN }));
@@ -125,7 +125,7 @@ export const make = Effect.gen(function* () {
       const expr = yield* parsed(() => parse(query));
       if (expr.kind === "range" || expr.kind === "subquery" || expr.kind === "text")
         return yield* bad("a range query needs a scalar or an instant vector");
-      const value = yield* evaluateQuery(expr, grid, source);
+      const value = yield* evaluateQuery(expr, grid, endMs, source);
       const all = Array.from({ length: grid.points }, (_, point) => point);
       if (value.kind !== "vector") {
         const values = value.kind === "scalar" ? value.values : new Float64Array(0);

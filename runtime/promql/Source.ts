@@ -19,7 +19,7 @@ export interface Source {
   ) => Effect.Effect<readonly GridSeries[], QueryError>;
   /**
    * A range function computed where the samples are: the grid's points are the ends of its windows. Null where this
-   * source cannot do it exactly; then the samples are asked for.
+   * source cannot do it exactly, for this function or these samples; then the samples are asked for.
    */
   readonly over: (
     name: string,
@@ -27,7 +27,7 @@ export interface Source {
     grid: Grid,
     rangeMs: number,
     param: number | null,
-  ) => Effect.Effect<readonly GridSeries[], QueryError> | null;
+  ) => Effect.Effect<readonly GridSeries[] | null, QueryError>;
   /** Samples after the first time, up to and with the second. */
   readonly raw: (
     matchers: readonly Matcher[],

@@ -110,7 +110,9 @@ export const makeStoreSource = (store: StoreShape): Source => {
       const out: (readonly string[] | null)[] = [];
       for (let at = 0; at < Math.max(1, texts.length); at += TEXTS) {
         const [row] = yield* store
-          .query<{ groups: readonly (readonly string[])[] }>(
+          .query<{
+            groups: readonly (readonly string[])[];
+          }>(
             GROUPS_SQL,
             { pattern: groupsPattern(pattern), texts: texts.slice(at, at + TEXTS) },
             { rows: 1, bytes: 100 * MIB, seconds: LIMITS.seconds },
@@ -130,10 +132,13 @@ export const makeStoreSource = (store: StoreShape): Source => {
     over: (name, matchers, grid, rangeMs, param) =>
       inTheStore(name)
         ? Effect.map(
-            rows<Described & { bits: string }>(overSql(store.database, name, matchers, grid, rangeMs, param)),
-            (found) => found.map(gridSeries),
+            rows<Described & { bits: string; odd: number }>(
+              overSql(store.database, name, matchers, grid, rangeMs, param),
+            ),
+            // the engine carries infinities and NaN on into windows that they have left
+            (found) => (found.some(({ odd }) => odd > 0) ? null : found.map(gridSeries)),
           )
-        : null,
+        : Effect.succeed(null),
     raw: (matchers, afterMs, untilMs) =>
       Effect.map(
         rows<Described & { times: string; bits: string }>(rawSql(store.database, matchers, afterMs, untilMs)),

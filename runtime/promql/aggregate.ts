@@ -53,7 +53,12 @@ const folded = (operator: Aggregation, values: number[], param: number): number 
   }
 };
 
-const fold = (operator: Aggregation, { labels, members }: Group, param: Float64Array | null, points: number): GridSeries => {
+const fold = (
+  operator: Aggregation,
+  { labels, members }: Group,
+  param: Float64Array | null,
+  points: number,
+): GridSeries => {
   const out = emptySeries(labels, points);
   for (let point = 0; point < points; point++) {
     const values: number[] = [];

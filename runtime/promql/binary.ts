@@ -83,8 +83,7 @@ const resultLabels = (many: Labels, one: Labels, node: BinaryNode): Labels => {
   const { matching, operator, bool } = node;
   let labels = many;
   if (!isComparison(operator)) labels = withoutName(labels);
-  if (matching.many === "none")
-    labels = matching.on ? only(labels, matching.labels) : without(labels, matching.labels);
+  if (matching.many === "none") labels = matching.on ? only(labels, matching.labels) : without(labels, matching.labels);
   if (matching.include.length > 0) {
     const out = new Map(labels);
     for (const name of matching.include) {

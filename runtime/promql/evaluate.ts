@@ -72,9 +72,7 @@ const textOf = (value: Value | undefined): string => (value?.kind === "string" ?
 const count = (scope: Scope, samples: number): Evaluation<void> =>
   Effect.suspend(() => {
     scope.used.samples += samples;
-    return scope.used.samples > LIMITS.samples
-      ? Effect.fail(overLimit("samples", scope.used.samples))
-      : Effect.void;
+    return scope.used.samples > LIMITS.samples ? Effect.fail(overLimit("samples", scope.used.samples)) : Effect.void;
   });
 
 const pinned = ({ at }: Moment, scope: Scope): number | null =>
@@ -105,9 +103,7 @@ const instant = (
 const nameless = (one: GridSeries): GridSeries => ({ ...one, labels: withoutName(one.labels) });
 
 const mapped = (series: readonly GridSeries[], change: (value: number, point: number) => number): Value =>
-  vector(
-    merged(series.map((one) => ({ ...one, labels: withoutName(one.labels), values: one.values.map(change) }))),
-  );
+  vector(merged(series.map((one) => ({ ...one, labels: withoutName(one.labels), values: one.values.map(change) }))));
 
 /** The samples of a subquery: its inner expression at the multiples of its step that its windows reach. */
 const subquery = (node: SubqueryNode, placement: Placement, scope: Scope): Evaluation<readonly RawSeries[]> =>
@@ -119,10 +115,7 @@ const subquery = (node: SubqueryNode, placement: Placement, scope: Scope): Evalu
     const grid = gridOf(startMs, untilMs, stepMs);
     if (grid.points > LIMITS.subqueryPoints) return yield* overLimit("subqueryPoints", grid.points);
     const value = yield* evaluate(node.body, grid, scope);
-    const series =
-      value.kind === "scalar"
-        ? [{ labels: NO_LABELS, values: value.values, present: new Uint8Array(grid.points).fill(1) }]
-        : seriesOf(value);
+    const series = seriesOf(value);
     yield* count(scope, series.length * grid.points);
     return series.map(({ labels, values, present }) => {
       const points = Array.from(present.keys()).filter((point) => present[point] === 1);
@@ -137,9 +130,14 @@ const subquery = (node: SubqueryNode, placement: Placement, scope: Scope): Evalu
 const samplesOf = (node: RangeNode | SubqueryNode, placement: Placement, scope: Scope) => {
   if (node.kind === "subquery") return subquery(node, placement, scope);
   const { afterMs, untilMs } = reach(placement);
-  return scope.source
-    .raw(node.matchers, afterMs, untilMs)
-    .pipe(Effect.tap((found) => count(scope, found.reduce((sum, { times }) => sum + 2 * times.length, 0))));
+  return scope.source.raw(node.matchers, afterMs, untilMs).pipe(
+    Effect.tap((found) =>
+      count(
+        scope,
+        found.reduce((sum, { times }) => sum + 2 * times.length, 0),
+      ),
+    ),
+  );
 };
 
 /** Windows end where they end for all points, or move with the grid. */
@@ -163,9 +161,9 @@ const rangeFunction = (
     if (node.kind === "range" && moves && steady && (name !== "predict_linear" || pinned(node, scope) === null)) {
       // the prediction counts from the evaluation's time, the store counts from the window's end
       const argument = param === null ? null : (param[0] ?? 0) + (name === "predict_linear" ? node.offsetMs / 1000 : 0);
-      const there = scope.source.over(name, node.matchers, leafGrid(node, grid, scope), node.rangeMs, argument);
-      if (there !== null) {
-        const found = yield* there;
+      const at = leafGrid(node, grid, scope);
+      const found = yield* scope.source.over(name, node.matchers, at, node.rangeMs, argument);
+      if (found !== null) {
         yield* count(scope, found.length * grid.points);
         return found;
       }
@@ -226,15 +224,16 @@ const asScalar = (series: readonly GridSeries[], points: number): Float64Array =
 const times = (grid: Grid): Float64Array =>
   Float64Array.from({ length: grid.points }, (_, point) => timeAt(grid, point) / 1000);
 
+const firstValue = ({ values }: GridSeries): number => values[0] ?? Number.NaN;
+
 /** A range query is in the order of its labels anyway. */
 const sorted = (series: readonly GridSeries[], direction: 1 | -1, points: number): Value => {
   if (points > 1) return vector(series);
-  const value = (one: GridSeries): number => one.values[0] ?? Number.NaN;
   return vector(
     series.toSorted((a, b) =>
-      Number.isNaN(value(a)) || Number.isNaN(value(b))
-        ? ascending(value(b), value(a))
-        : direction * (value(a) - value(b)),
+      Number.isNaN(firstValue(a)) || Number.isNaN(firstValue(b))
+        ? ascending(firstValue(b), firstValue(a))
+        : direction * (firstValue(a) - firstValue(b)),
     ),
   );
 };
@@ -275,9 +274,7 @@ const plainFunction = (node: CallNode, args: readonly Value[], grid: Grid): Valu
   const date = DATE_FUNCTIONS[name];
   if (date !== undefined) {
     if (input !== undefined) return mapped(series, date);
-    return vector([
-      { labels: NO_LABELS, values: times(grid).map(date), present: new Uint8Array(points).fill(1) },
-    ]);
+    return vector([{ labels: NO_LABELS, values: times(grid).map(date), present: new Uint8Array(points).fill(1) }]);
   }
   switch (name) {
     case "pi":
@@ -299,9 +296,7 @@ const plainFunction = (node: CallNode, args: readonly Value[], grid: Grid): Valu
     case "clamp_max":
       return mapped(series, (value, point) => Math.min(value, first[point] ?? 0));
     case "clamp": {
-      const inside = mapped(series, (value, point) =>
-        Math.max(first[point] ?? 0, Math.min(second[point] ?? 0, value)),
-      );
+      const inside = mapped(series, (value, point) => Math.max(first[point] ?? 0, Math.min(second[point] ?? 0, value)));
       return vector(
         seriesOf(inside).map((one) => ({
           ...one,
@@ -385,10 +380,9 @@ const evaluate = (node: Expr, grid: Grid, scope: Scope): Evaluation<Value> => {
   return Effect.zipRight(Effect.sleep(0), evaluateMoving(node, grid, scope));
 };
 
-/** Series without a single value are left out. */
-export const evaluateQuery = (node: Expr, grid: Grid, source: Source): Evaluation<Value> =>
+/** `endMs`: of the query, which need not lie on the grid. Series without a single value are left out. */
+export const evaluateQuery = (node: Expr, grid: Grid, endMs: number, source: Source): Evaluation<Value> =>
   Effect.gen(function* () {
-    const endMs = timeAt(grid, grid.points - 1);
     const scope: Scope = { source, startMs: grid.startMs, endMs, used: { samples: 0, visits: 0 } };
     const value = yield* evaluate(node, grid, scope);
     return value.kind === "vector" ? vector(value.series.filter((one) => !isEmpty(one))) : value;

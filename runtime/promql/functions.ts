@@ -26,8 +26,7 @@ export const ELEMENTWISE = [
   ..."sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh".split(" "),
 ] as const;
 
-export const DATE_PARTS =
-  "minute hour month year day_of_week day_of_month day_of_year days_in_month".split(" ");
+export const DATE_PARTS = "minute hour month year day_of_week day_of_month day_of_year days_in_month".split(" ");
 
 const OVER_TIME = "avg min max sum count stddev stdvar last present".split(" ").map((name) => `${name}_over_time`);
 const RANGE = [..."rate increase delta irate idelta deriv changes resets".split(" "), ...OVER_TIME];

@@ -62,7 +62,14 @@ const LEVEL: Readonly<Record<BinaryOperator, number>> = {
   "^": 6,
 };
 const POWER = 6;
-const CHAINED = new Set(["BinaryExpr", "UnaryExpr", "OffsetExpr", "StepInvariantExpr", "MatrixSelector", "SubqueryExpr"]);
+const CHAINED = new Set([
+  "BinaryExpr",
+  "UnaryExpr",
+  "OffsetExpr",
+  "StepInvariantExpr",
+  "MatrixSelector",
+  "SubqueryExpr",
+]);
 const isOperator = (text: string): text is BinaryOperator => Object.hasOwn(LEVEL, text);
 const isAggregation = (text: string): text is Aggregation => AGGREGATIONS.some((name) => name === text);
 const NO_MATCHING: Matching = { on: false, labels: [], many: "none", include: [] };
@@ -98,7 +105,7 @@ const EXPECTED: Readonly<Record<string, string>> = {
   VectorSelector: "an operator or the end",
 };
 
-/** The later children of a node, by name. */
+/** A node's children, without comments. */
 const children = (node: SyntaxNode): readonly SyntaxNode[] => {
   const out: SyntaxNode[] = [];
   for (let child = node.firstChild; child !== null; child = child.nextSibling)
@@ -141,7 +148,10 @@ class Reader {
     const before = /([A-Za-z_:][\w:]*)\s*$/.exec(text.slice(0, at))?.[1];
     if (text[at] === "(" && before !== undefined) return this.unknownFunction(at, before);
     const found = /^(?:[\w:.]+|\S)/.exec(text.slice(at).trimStart())?.[0] ?? "";
-    return wrong(at, `unexpected ${JSON.stringify(found)}, expected ${EXPECTED[node.parent?.name ?? ""] ?? "something else"}`);
+    return wrong(
+      at,
+      `unexpected ${JSON.stringify(found)}, expected ${EXPECTED[node.parent?.name ?? ""] ?? "something else"}`,
+    );
   }
 
   private unknownFunction(at: number, name: string): QueryError {
@@ -250,7 +260,9 @@ class Reader {
         node.from,
         `${name} takes ${optional > 0 || variadic ? "at least " : ""}${least} arguments, ${args.length} are given`,
       );
-    args.forEach((arg, i) => this.mustBe(arg, wanted[Math.min(i, wanted.length - 1)] ?? "vector", `argument ${i + 1} of ${name}`));
+    args.forEach((arg, i) =>
+      this.mustBe(arg, wanted[Math.min(i, wanted.length - 1)] ?? "vector", `argument ${i + 1} of ${name}`),
+    );
     return { kind: "call", name, args, returns: signature.returns, from: node.from };
   }
 
@@ -456,7 +468,7 @@ class Reader {
           throw wrong(from, "offset and @ stand behind the range, not before it");
         return { ...expr, kind: "range", rangeMs: postfix.ms };
       case "subquery":
-        if (typeOf(expr) !== "vector" && typeOf(expr) !== "scalar")
+        if (typeOf(expr) !== "vector")
           throw wrong(from, `a subquery needs an instant vector, this is ${TYPE_WORDS[typeOf(expr)]}`);
         return {
           kind: "subquery",

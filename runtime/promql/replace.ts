@@ -87,7 +87,5 @@ export const labelJoin = (
   sources: readonly string[],
 ): readonly GridSeries[] =>
   merged(
-    series.map((one) =>
-      withLabel(one, target, sources.map((source) => one.labels.get(source) ?? "").join(separator)),
-    ),
+    series.map((one) => withLabel(one, target, sources.map((source) => one.labels.get(source) ?? "").join(separator))),
   );

@@ -60,9 +60,9 @@ const timeRange = (afterMs: number, untilMs: number): Params => ({
   until: Math.floor(untilMs),
 });
 
-const WITHIN = "ts > fromUnixTimestamp64Milli({after:Int64}, 'UTC') AND ts <= fromUnixTimestamp64Milli({until:Int64}, 'UTC')";
-const GRID =
-  "{start:DateTime64(3, 'UTC')}, {end:DateTime64(3, 'UTC')}, {step:Decimal64(3)}, {window:Decimal64(3)}";
+const WITHIN =
+  "ts > fromUnixTimestamp64Milli({after:Int64}, 'UTC') AND ts <= fromUnixTimestamp64Milli({until:Int64}, 'UTC')";
+const GRID = "{start:DateTime64(3, 'UTC')}, {end:DateTime64(3, 'UTC')}, {step:Decimal64(3)}, {window:Decimal64(3)}";
 
 const gridParams = (grid: Grid, windowMs: number): Params => ({
   start: seconds(grid.startMs),
@@ -130,8 +130,8 @@ export const overSql = (
     sql: withLabels(
       database,
       where,
-      BITS,
-      `SELECT fp, ${IN_THE_STORE[name] ?? ""}(${GRID}${more})(ts, value) AS grid
+      `odd, ${BITS}`,
+      `SELECT fp, countIf(NOT isFinite(value)) AS odd, ${IN_THE_STORE[name] ?? ""}(${GRID}${more})(ts, value) AS grid
        ${chosen(database, where)} AND NOT ${STALE} GROUP BY fp`,
     ),
     params: {
@@ -143,12 +143,7 @@ export const overSql = (
   };
 };
 
-export const rawSql = (
-  database: string,
-  matchers: readonly Matcher[],
-  afterMs: number,
-  untilMs: number,
-): Statement => {
+export const rawSql = (database: string, matchers: readonly Matcher[], afterMs: number, untilMs: number): Statement => {
   const { sql: where, params } = condition(matchers);
   return {
     sql: withLabels(
@@ -164,7 +159,8 @@ export const rawSql = (
 };
 
 /** Of each text the groups of the pattern: none where it does not match. Group 1 is the whole. */
-export const GROUPS_SQL = "SELECT arrayMap(text -> extractGroups(text, {pattern:String}), {texts:Array(String)}) AS groups";
+export const GROUPS_SQL =
+  "SELECT arrayMap(text -> extractGroups(text, {pattern:String}), {texts:Array(String)}) AS groups";
 export const groupsPattern = (pattern: string): string => `^(?s:(${pattern}))$`;
 
 /** `last_seen` is written again when it is this old, so a series that goes on may seem to have ended so long ago. */
@@ -176,7 +172,10 @@ const listed = (selectors: readonly (readonly Matcher[])[], sinceMs: number): Co
   const any = parts.length === 0 ? "1" : parts.map(({ sql }) => `(${sql})`).join(" OR ");
   return {
     sql: `last_seen >= toDateTime({since:UInt32}, 'UTC') AND (${any})`,
-    params: Object.assign({ since: Math.max(0, Math.floor((sinceMs - SEEN_MS) / 1000)) }, ...parts.map((part) => part.params)),
+    params: Object.assign(
+      { since: Math.max(0, Math.floor((sinceMs - SEEN_MS) / 1000)) },
+      ...parts.map((part) => part.params),
+    ),
   };
 };
 

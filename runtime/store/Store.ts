@@ -69,7 +69,11 @@ export interface StoreShape {
 
 export class Store extends Context.Tag("runtime/store/Store")<Store, StoreShape>() {}
 
-export const DEFAULT_BOUNDS: Required<Omit<QueryBounds, "settings">> = { rows: 200_000, bytes: 64 * 1024 * 1024, seconds: 20 };
+export const DEFAULT_BOUNDS: Required<Omit<QueryBounds, "settings">> = {
+  rows: 200_000,
+  bytes: 64 * 1024 * 1024,
+  seconds: 20,
+};
 const REQUEST_TIMEOUT_MS = 90_000;
 
 const toStoreError =

@@ -14,7 +14,7 @@ import { remoteWrite } from "./remoteWrite.ts";
 type Points = Map<string, Map<number, number>>;
 export type Answered = { readonly points: Points; readonly order: readonly string[] } | { readonly error: string };
 
-const STEP_MS = 61_000;
+const STEP_MS = 60_000;
 
 interface ApiSeries {
   readonly metric: Readonly<Record<string, string>>;
@@ -107,8 +107,9 @@ export const openBed = async (): Promise<Bed> => {
           Effect.catchAll((error) => Effect.succeed<Answered>({ error: error.message })),
         ),
       );
-    // not at multiples of a subquery's step, where a closed window (2.42) and an open one (3) differ
-    const [start, end] = [dataset.startMs + 607_000, endMs - 11_000];
+    // seven seconds past multiples of a subquery's step, where a closed window (2.42) and an open one (3) differ; and an
+    // hour after the first sample, since the two carry on a counter differently that begins within a window
+    const [start, end] = [dataset.startMs + 62 * 60_000 + 7_000, endMs - 11_000];
     return {
       dataset,
       prometheus,
@@ -136,10 +137,7 @@ export const openBed = async (): Promise<Bed> => {
       },
       instant: (query) =>
         Promise.all([
-          askPrometheus(
-            prometheus.url,
-            `query?${new URLSearchParams({ query, time: String(end / 1000) }).toString()}`,
-          ),
+          askPrometheus(prometheus.url, `query?${new URLSearchParams({ query, time: String(end / 1000) }).toString()}`),
           ours(metrics.instant(query, end), (answer): Answered => {
             if (answer.type === "scalar")
               return { points: new Map([["scalar", new Map([[answer.atMs, answer.value]])]]), order: [] };

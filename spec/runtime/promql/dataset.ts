@@ -1,5 +1,5 @@
 /**
- * The same metrics for Prometheus and for the own store: an hour of counters with resets, gauges, histograms, series that
+ * The same metrics for Prometheus and for the own store: 100 minutes of counters with resets, gauges, histograms, series that
  * end, pause and come back, and values that are no numbers. Every 15 s, at times that lie on no whole second, so that none
  * lies on the edge of a window. Always the same but for its end.
  */
@@ -11,7 +11,7 @@ import type { WrittenSeries } from "./remoteWrite.ts";
 
 const STALE = new Float64Array(new BigUint64Array([0x7ff0000000000002n]).buffer);
 const STEP_MS = 15_000;
-const STEPS = 240;
+const STEPS = 400;
 
 /** Between 0 and 1, the same for the same arguments. */
 const noise = (seed: number, i: number): number => {
@@ -76,16 +76,18 @@ export const makeDataset = (endMs: number): Dataset => {
       for (const method of ["GET", "POST"])
         for (const code of ["200", "500"])
           add({ __name__: "http_requests_total", job, instance, method, code }, (s) =>
-            counter(s, code === "200" ? 40 : 0.3, method === "POST" ? 90 + s : -1),
+            counter(s, code === "200" ? 40 : 0.3, method === "POST" ? 260 + s : -1),
           );
       const buckets = LE.map((_, b) => counter(1_000 + seed * 10 + b, 4));
       LE.forEach((le, b) =>
-        add({ __name__: "http_duration_seconds_bucket", job, instance, le }, () => (i) =>
-          buckets.slice(0, b + 1).reduce((sum, one) => sum + Number(one(i) ?? 0), 0),
+        add(
+          { __name__: "http_duration_seconds_bucket", job, instance, le },
+          () => (i) => buckets.slice(0, b + 1).reduce((sum, one) => sum + Number(one(i) ?? 0), 0),
         ),
       );
-      add({ __name__: "http_duration_seconds_count", job, instance }, () => (i) =>
-        buckets.reduce((sum, one) => sum + Number(one(i) ?? 0), 0),
+      add(
+        { __name__: "http_duration_seconds_count", job, instance },
+        () => (i) => buckets.reduce((sum, one) => sum + Number(one(i) ?? 0), 0),
       );
       add({ __name__: "http_duration_seconds_sum", job, instance }, (s) => counter(s, 12.5));
       add({ __name__: "memory_bytes", job, instance }, (s) => (i) => 1e9 + Math.floor(1e7 * noise(s, i)) + i * 1e5);
@@ -93,34 +95,37 @@ export const makeDataset = (endMs: number): Dataset => {
       add({ __name__: "up", job, instance }, (s) => (i) => (noise(s, i) < 0.1 ? 0 : 1));
       add({ __name__: "build_info", job, instance, version: `v1.${seed % 3}`, commit: `c${seed}` }, () => () => 1);
     }
-  for (const [n, room] of ["attic", "cellar", "it's \"odd\" \\", "küche"].entries())
+  for (const [n, room] of ["attic", "cellar", 'it\'s "odd" \\', "küche"].entries())
     add({ __name__: "temperature_celsius", room, floor: String(n - 1) }, (s) => (i) => {
       const value = Math.sin((i + s) / 20) * 15 + noise(s, i) * 4 - 3 + n;
       return Math.round(value * 100) / 100;
     });
   // comes and goes: with stale markers, and without
-  add({ __name__: "flaky", kind: "stale" }, (s) => (i) =>
-    i % 60 < 40 ? noise(s, i) * 10 : i % 60 === 40 ? "stale" : null,
+  add(
+    { __name__: "flaky", kind: "stale" },
+    (s) => (i) => (i % 60 < 40 ? noise(s, i) * 10 : i % 60 === 40 ? "stale" : null),
   );
   add({ __name__: "flaky", kind: "gap" }, (s) => (i) => (i % 60 < 30 ? noise(s, i) * 10 : null));
   add({ __name__: "flaky", kind: "sparse" }, (s) => (i) => (i % 13 === 0 ? noise(s, i) * 10 : null));
   add({ __name__: "flaky", kind: "blink" }, (s) => (i) => (i % 7 === 3 ? "stale" : noise(s, i) * 10));
   add({ __name__: "flaky_total", kind: "stale" }, (s) => {
-    const values = counter(s, 3, 100);
+    const values = counter(s, 3, 310);
     return (i) => (i % 60 < 40 ? values(i) : i % 60 === 40 ? "stale" : null);
   });
   add({ __name__: "odd_value", kind: "nan" }, (s) => (i) => (i % 5 === 2 ? Number.NaN : noise(s, i)));
   add({ __name__: "odd_value", kind: "inf" }, (s) => (i) => (i % 40 === 2 ? Infinity : noise(s, i)));
   add({ __name__: "odd_value", kind: "ninf" }, (s) => (i) => (i % 40 === 12 ? -Infinity : noise(s, i)));
   add({ __name__: "odd_value", kind: "tiny" }, (s) => (i) => noise(s, i) * 1e-300);
-  add({ __name__: "odd_value", kind: "huge" }, (s) => (i) => noise(s, i) * 1e300);
+  add({ __name__: "odd_value", kind: "huge" }, (s) => (i) => noise(s, i) * 1e150);
   add({ __name__: "odd_value", kind: "negative" }, (s) => (i) => -noise(s, i) * 100);
   add({ __name__: "odd_value", kind: "steady" }, () => () => 42.5);
   add({ __name__: "level", size: "s" }, () => (i) => i % 4);
   add({ __name__: "level", size: "m" }, () => (i) => (i + 1) % 4);
   add({ __name__: "level", size: "l" }, () => (i) => (i >> 3) % 4);
   add({ __name__: "path_total", path: "/api/v1/users", service: "default/shop/Deployment/cart" }, (s) => counter(s, 5));
-  add({ __name__: "path_total", path: "/api/v2/orders", service: "default/shop/Deployment/orders" }, (s) => counter(s, 7));
+  add({ __name__: "path_total", path: "/api/v2/orders", service: "default/shop/Deployment/orders" }, (s) =>
+    counter(s, 7),
+  );
   add({ __name__: "path_total", path: "/health", service: "default/shop/DaemonSet/probe" }, (s) => counter(s, 1));
   return { startMs, endMs, series };
 };

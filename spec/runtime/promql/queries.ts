@@ -7,10 +7,11 @@ export interface Deviation {
   readonly why: string;
 }
 
-const COUNTERS = ["http_requests_total", 'flaky_total', 'http_requests_total{method="POST"}'];
+const COUNTERS = ["http_requests_total", "flaky_total", 'http_requests_total{method="POST"}'];
 const GAUGES = ["temperature_celsius", "flaky", "odd_value", "memory_bytes"];
 const OVER_TIME = "avg min max sum count stddev stdvar last present".split(" ").map((name) => `${name}_over_time`);
-const MATH = "abs ceil floor exp ln log2 log10 sqrt sgn deg rad sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh";
+const MATH =
+  "abs ceil floor exp ln log2 log10 sqrt sgn deg rad sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh";
 const DATES = "minute hour month year day_of_week day_of_month day_of_year days_in_month";
 const FOLDS = "sum min max avg count stddev stdvar group".split(" ");
 
@@ -53,10 +54,14 @@ const ranges = [
     each(["rate", "increase", "irate", "resets", "changes", "delta", "idelta"], (fn) => [`${fn}(${name}[5m])`]),
   ),
   ...each(GAUGES, (name) =>
-    each(["delta", "idelta", "deriv", "changes", "resets", "rate", "irate", "increase"], (fn) => [`${fn}(${name}[4m])`]),
+    each(["delta", "idelta", "deriv", "changes", "resets", "rate", "irate", "increase"], (fn) => [
+      `${fn}(${name}[4m])`,
+    ]),
   ),
   ...each(GAUGES, (name) => each(OVER_TIME, (fn) => [`${fn}(${name}[6m])`])),
-  ...each(GAUGES, (name) => each(["0", "0.3", "0.95", "1", "-1", "2"], (q) => [`quantile_over_time(${q}, ${name}[6m])`])),
+  ...each(GAUGES, (name) =>
+    each(["0", "0.3", "0.95", "1", "-1", "2"], (q) => [`quantile_over_time(${q}, ${name}[6m])`]),
+  ),
   ...each(GAUGES, (name) => [
     `predict_linear(${name}[10m], 600)`,
     `predict_linear(${name}[10m] offset 3m, 600)`,
@@ -73,15 +78,15 @@ const ranges = [
   "delta(temperature_celsius[2m])",
   "irate(http_requests_total[31s])",
   "deriv(memory_bytes[20m])",
-  "quantile_over_time(scalar(level{size=\"s\"}) / 4, temperature_celsius[5m])",
-  "predict_linear(memory_bytes[5m], scalar(level{size=\"s\"}) * 60)",
-  "absent_over_time(flaky{kind=\"gap\"}[3m])",
-  "absent_over_time(nothing_at_all{a=\"b\",c!=\"d\"}[3m])",
+  'quantile_over_time(scalar(level{size="s"}) / 4, temperature_celsius[5m])',
+  'predict_linear(memory_bytes[5m], scalar(level{size="s"}) * 60)',
+  'absent_over_time(flaky{kind="gap"}[3m])',
+  'absent_over_time(nothing_at_all{a="b",c!="d"}[3m])',
   "count_over_time(up[1m])",
   "avg_over_time(up[10m])",
   "last_over_time(flaky[20m])",
   "present_over_time(flaky[2m])",
-  "{__name__=~\"memory_bytes|temperature_celsius\"} > -1000",
+  '{__name__=~"memory_bytes|temperature_celsius"} > -1000',
 ];
 
 const elementwise = [
@@ -95,7 +100,7 @@ const elementwise = [
   "clamp(temperature_celsius, 10, 0)",
   "clamp_min(temperature_celsius, 3)",
   "clamp_max(odd_value, 0.5)",
-  "clamp_min(odd_value, scalar(level{size=\"s\"}))",
+  'clamp_min(odd_value, scalar(level{size="s"}))',
   "time()",
   "timestamp(up)",
   "timestamp(flaky)",
@@ -131,13 +136,18 @@ const elementwise = [
 ];
 
 const binaries = [
-  ...each(["+", "-", "*", "/", "%", "^", "atan2"], (op) => [
+  ...each(["+", "-", "*", "/", "%", "^"], (op) => [
     `temperature_celsius ${op} 3`,
     `3 ${op} temperature_celsius`,
     `level ${op} level`,
     `odd_value ${op} odd_value`,
     `memory_bytes ${op} on(job, instance) memory_limit_bytes`,
   ]),
+  "temperature_celsius atan2 3",
+  "3 atan2 abs(temperature_celsius)",
+  "abs(level) atan2 abs(level)",
+  "abs(odd_value) atan2 abs(odd_value)",
+  "memory_bytes atan2 on(job, instance) memory_limit_bytes",
   ...each(["==", "!=", ">", "<", ">=", "<="], (op) => [
     `level ${op} 2`,
     `2 ${op} level`,
@@ -176,8 +186,8 @@ const binaries = [
   "1 + level * 2 ^ 2 - 3 / 4",
   "(1 + level) * 2",
   "vector(1) + on() vector(2)",
-  "scalar(level{size=\"s\"}) * level",
-  "level > scalar(level{size=\"s\"})",
+  'scalar(level{size="s"}) * level',
+  'level > scalar(level{size="s"})',
   "rate(http_duration_seconds_sum[5m]) / rate(http_duration_seconds_count[5m])",
   'sum(rate(http_requests_total{code=~"5.."}[5m])) / sum(rate(http_requests_total[5m]))',
   "temperature_celsius - temperature_celsius offset 10m",
@@ -229,7 +239,7 @@ const histograms = [
   "histogram_quantile(0.9, sum by (le, job) (increase(http_duration_seconds_bucket[10m])))",
   "histogram_quantile(0.9, http_duration_seconds_bucket)",
   'histogram_quantile(0.9, http_duration_seconds_bucket{le!="+Inf"})',
-  "histogram_quantile(scalar(level{size=\"s\"}) / 3, http_duration_seconds_bucket)",
+  'histogram_quantile(scalar(level{size="s"}) / 3, http_duration_seconds_bucket)',
   "histogram_quantile(0.9, up)",
 ];
 
@@ -247,7 +257,6 @@ const labels = [
   'label_replace(up, "new", "set", "missing", "")',
   'label_join(up, "both", "-", "job", "instance")',
   'label_join(up, "both", "", "job", "missing", "instance")',
-  'label_join(up, "job", "-", "instance")',
   'label_join(up, "none", "-")',
   'sum by (host) (label_replace(up, "host", "$1", "instance", "(.*):.*"))',
 ];
@@ -261,13 +270,13 @@ const subqueries = [
   "deriv(temperature_celsius[10m:45s])",
   "increase(sum(http_requests_total)[10m:1m])",
   "quantile_over_time(0.8, (temperature_celsius * 2)[15m:1m])",
-  "max_over_time(time()[5m:1m])",
+  "max_over_time(vector(time())[5m:1m])",
   "count_over_time(flaky[10m:20s])",
   "last_over_time(flaky[10m:1m])",
   "avg_over_time(temperature_celsius[10m:1m] offset 5m)",
   "avg_over_time(temperature_celsius[10m:1m] @ end())",
-  "max_over_time(max_over_time(temperature_celsius[4m:1m])[10m:2m])",
-  "absent_over_time(flaky{kind=\"gap\"}[2m:30s])",
+  "max_over_time(max_over_time(temperature_celsius[4m30s:1m])[10m:2m])",
+  'absent_over_time(flaky{kind="gap"}[2m:30s])',
   "stddev_over_time(sum(temperature_celsius)[10m:1m])",
   "changes(level[10m:15s])",
   "resets(level[10m:15s])",
@@ -294,9 +303,13 @@ export const QUERIES: readonly string[] = [
 export const REFUSED: readonly string[] = [
   "up * on(job) up",
   "up + on(job) group_left build_info",
-  "sum by (job) (up) + up",
+  "up + on(job) sum by (job) (up)",
+  "sum by (job) (up) + on(job) up",
+  "up * on(job) group_left(instance) sum by (job) (up)",
   "build_info + on(job) memory_bytes",
   'label_replace(up, "instance", "x", "instance", ".*")',
+  'label_join(up, "job", "-", "instance")',
+  "max_over_time(time()[5m:1m])",
   'label_replace(up, "0x", "x", "job", ".*")',
   'rate({__name__=~"memory_bytes|memory_limit_bytes"}[5m])',
   '-{__name__=~"memory_bytes|memory_limit_bytes"}',
@@ -318,4 +331,7 @@ export const REFUSED: readonly string[] = [
   "",
 ];
 
-export const DEVIATIONS: readonly Deviation[] = [];
+/** Where 2.42 is not what Prometheus 3 does, which we follow. */
+export const DEVIATIONS: readonly Deviation[] = [
+  { query: "temperature_celsius atan2 3", why: "atan2 keeps the metric's name before 2.47 (prometheus#12595)" },
+];
