@@ -7,19 +7,15 @@ import { Context, Effect, Layer } from "effect";
 import { Store } from "../store/Store.ts";
 import { METRIC_NAME } from "./ast.ts";
 import { evaluateQuery, evaluateSamples } from "./evaluate.ts";
-import { gridOf, timeAt } from "./grid.ts";
-import { labelsKey, type Labels } from "./labels.ts";
+import { changed, gridOf, pointsOf, timesOf, type RawSeries } from "./grid.ts";
+import { labelsKey, NO_LABELS, type Labels } from "./labels.ts";
 import { parse, parseSelector } from "./parse.ts";
 import { LIMITS, overLimit, QueryError } from "./QueryError.ts";
 import { labelNamesSql, labelValuesSql, seriesSql, type Statement } from "./select.ts";
 import { fromStore, labelsFrom, makeStoreSource } from "./StoreSource.ts";
+import { worked } from "./work.ts";
 
-/** Times in ms, oldest first. */
-export interface SeriesValues {
-  readonly labels: Labels;
-  readonly times: Float64Array;
-  readonly values: Float64Array;
-}
+export type SeriesValues = RawSeries;
 
 export type InstantAnswer =
   | { readonly type: "scalar"; readonly atMs: number; readonly value: number }
@@ -126,21 +122,13 @@ export const make = Effect.gen(function* () {
       if (expr.kind === "range" || expr.kind === "subquery" || expr.kind === "text")
         return yield* bad("a range query needs a scalar or an instant vector");
       const value = yield* evaluateQuery(expr, grid, endMs, source);
-      const all = Array.from({ length: grid.points }, (_, point) => point);
-      if (value.kind !== "vector") {
-        const values = value.kind === "scalar" ? value.values : new Float64Array(0);
-        return [{ labels: new Map(), times: Float64Array.from(all, (point) => timeAt(grid, point)), values }];
-      }
+      const times = timesOf(grid);
+      if (value.kind === "string") return [];
+      if (value.kind === "scalar") return [{ labels: NO_LABELS, times, values: value.values }];
       const keyed = value.series.map((one) => ({ one, key: labelsKey(one.labels) }));
       keyed.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
-      return keyed.map(({ one: { labels, values, present } }) => {
-        const points = all.filter((point) => present[point] === 1);
-        return {
-          labels,
-          times: Float64Array.from(points, (point) => timeAt(grid, point)),
-          values: Float64Array.from(points, (point) => values[point] ?? Number.NaN),
-        };
-      });
+      const sorted = keyed.map(({ one }) => one);
+      return yield* worked(() => changed(sorted, (one) => pointsOf(one, times)));
     }).pipe(inTime);
 
   const series: MetricsQueryShape["series"] = (request) =>

@@ -21,6 +21,7 @@ import {
   type Statement,
 } from "./select.ts";
 import { LOOK_BACK_MS, type Source } from "./Source.ts";
+import { Pace, worked } from "./work.ts";
 
 const MIB = 1024 * 1024;
 const BOUNDS = {
@@ -105,6 +106,21 @@ export const makeStoreSource = (store: StoreShape): Source => {
       ),
     );
 
+  /** Rows of base64 are decoded in pieces too. */
+  const decoded = <Row extends { readonly bits: string }, A>(
+    found: readonly Row[],
+    decode: (row: Row) => A,
+  ): Effect.Effect<readonly A[], QueryError> =>
+    worked(function* () {
+      const pace = new Pace();
+      const out: A[] = [];
+      for (const row of found) {
+        yield* pace.spend(row.bits.length / 8);
+        out.push(decode(row));
+      }
+      return out;
+    });
+
   const groups: Source["groups"] = (pattern, texts) =>
     Effect.gen(function* () {
       const out: (readonly string[] | null)[] = [];
@@ -125,24 +141,23 @@ export const makeStoreSource = (store: StoreShape): Source => {
 
   return {
     instant: (matchers, grid, what) =>
-      Effect.map(
-        rows<Described & { bits: string }>(instantSql(store.database, matchers, grid, LOOK_BACK_MS, what)),
-        (found) => found.map(gridSeries),
+      rows<Described & { bits: string }>(instantSql(store.database, matchers, grid, LOOK_BACK_MS, what)).pipe(
+        Effect.flatMap((found) => decoded(found, gridSeries)),
       ),
     over: (name, matchers, grid, rangeMs, param) =>
       inTheStore(name)
-        ? Effect.map(
-            rows<Described & { bits: string; odd: number }>(
-              overSql(store.database, name, matchers, grid, rangeMs, param),
-            ),
+        ? rows<Described & { bits: string; odd: number }>(
+            overSql(store.database, name, matchers, grid, rangeMs, param),
+          ).pipe(
             // the engine carries infinities and NaN on into windows that they have left
-            (found) => (found.some(({ odd }) => odd > 0) ? null : found.map(gridSeries)),
+            Effect.flatMap((found) =>
+              found.some(({ odd }) => odd > 0) ? Effect.succeed(null) : decoded(found, gridSeries),
+            ),
           )
         : Effect.succeed(null),
     raw: (matchers, afterMs, untilMs) =>
-      Effect.map(
-        rows<Described & { times: string; bits: string }>(rawSql(store.database, matchers, afterMs, untilMs)),
-        (found) => found.map(rawSeries),
+      rows<Described & { times: string; bits: string }>(rawSql(store.database, matchers, afterMs, untilMs)).pipe(
+        Effect.flatMap((found) => decoded(found, rawSeries)),
       ),
     groups,
   };

@@ -10,9 +10,10 @@ import {
   type Matching,
   type SetOperator,
 } from "./ast.ts";
-import { emptySeries, merged, type GridSeries, type Value } from "./grid.ts";
+import { changed, emptySeries, LABELS_COST, merged, type GridSeries, type Value } from "./grid.ts";
 import { labelsKey, labelsText, only, without, withoutName, type Labels } from "./labels.ts";
 import { execution } from "./QueryError.ts";
+import { Pace, type Work } from "./work.ts";
 
 const power = (base: number, exponent: number): number =>
   // unlike ECMAScript, IEEE 754 says that these are 1
@@ -47,10 +48,10 @@ const withScalar = (
   series: readonly GridSeries[],
   scalar: Float64Array,
   scalarIsLeft: boolean,
-): readonly GridSeries[] => {
+): Work<readonly GridSeries[]> => {
   const apply = APPLY[operator];
   const filter = isComparison(operator) && !bool;
-  return series.map((one) => {
+  return changed(series, (one) => {
     const out = emptySeries(filter ? one.labels : withoutName(one.labels), scalar.length);
     for (let i = 0; i < scalar.length; i++) {
       if (one.present[i] === 0) continue;
@@ -68,9 +69,14 @@ const withScalar = (
 const groupLabels = (labels: Labels, { on, labels: names }: Matching): Labels =>
   on ? only(labels, names) : without(labels, [...names, METRIC_NAME]);
 
-const byGroup = (series: readonly GridSeries[], matching: Matching): ReadonlyMap<string, readonly GridSeries[]> => {
+const byGroup = function* (
+  series: readonly GridSeries[],
+  matching: Matching,
+  pace: Pace,
+): Work<ReadonlyMap<string, readonly GridSeries[]>> {
   const out = new Map<string, GridSeries[]>();
   for (const one of series) {
+    yield* pace.spend(LABELS_COST);
     const key = labelsKey(groupLabels(one.labels, matching));
     const group = out.get(key);
     if (group === undefined) out.set(key, [one]);
@@ -113,26 +119,28 @@ const theOne = (group: readonly GridSeries[], point: number, node: BinaryNode): 
   return found;
 };
 
-const matchedVectors = (
+const matchedVectors = function* (
   node: BinaryNode & { readonly operator: ValueOperator },
   left: readonly GridSeries[],
   right: readonly GridSeries[],
   points: number,
-): readonly GridSeries[] => {
+): Work<readonly GridSeries[]> {
   const { operator, bool, matching } = node;
+  const pace = new Pace();
   const apply = APPLY[operator];
   const filter = isComparison(operator) && !bool;
   const manyIsRight = matching.many === "right";
   const [many, one] = manyIsRight ? [right, left] : [left, right];
-  const ones = byGroup(one, matching);
+  const ones = yield* byGroup(one, matching, pace);
   const out: GridSeries[] = [];
-  for (const [key, members] of byGroup(many, matching)) {
+  for (const [key, members] of yield* byGroup(many, matching, pace)) {
     const group = ones.get(key);
     if (group === undefined) continue;
     // series of this group by their result's labels, which may differ over time where the one side does
     const results = new Map<string, GridSeries>();
     const keys = new Map<string, string>();
     for (let point = 0; point < points; point++) {
+      yield* pace.spend(5 * (members.length + group.length));
       const index = theOne(group, point, node);
       const partner = group[index];
       if (partner === undefined) continue;
@@ -187,45 +195,46 @@ const where = (one: GridSeries, other: Uint8Array, wanted: 0 | 1): GridSeries =>
   present: one.present.map((there, i) => (there === 1 && other[i] === wanted ? 1 : 0)),
 });
 
-const ofSets = (
+const ofSets = function* (
   operator: SetOperator,
   matching: Matching,
   left: readonly GridSeries[],
   right: readonly GridSeries[],
   points: number,
-): readonly GridSeries[] => {
+): Work<readonly GridSeries[]> {
+  const pace = new Pace();
   const kept = operator === "or" ? right : left;
   const masks = new Map<string, Uint8Array>();
-  const others = byGroup(operator === "or" ? left : right, matching);
-  const filtered = kept.map((one) => {
+  const others = yield* byGroup(operator === "or" ? left : right, matching, pace);
+  const filtered: GridSeries[] = [];
+  for (const one of kept) {
+    yield* pace.spend(LABELS_COST + points);
     const key = labelsKey(groupLabels(one.labels, matching));
     const mask = masks.get(key) ?? anyPresent(others.get(key), points);
     masks.set(key, mask);
-    return where(one, mask, operator === "and" ? 1 : 0);
-  });
+    filtered.push(where(one, mask, operator === "and" ? 1 : 0));
+  }
   return operator === "or" ? [...left, ...filtered] : filtered;
 };
 
 const isValueOperator = (node: BinaryNode): node is BinaryNode & { readonly operator: ValueOperator } =>
   Object.hasOwn(APPLY, node.operator);
 
-export const binary = (node: BinaryNode, left: Value, right: Value, points: number): Value => {
+export const binary = function* (node: BinaryNode, left: Value, right: Value, points: number): Work<Value> {
   if (left.kind === "string" || right.kind === "string") throw execution("operators do not join texts");
+  const seriesOf = (value: Value): readonly GridSeries[] => (value.kind === "vector" ? value.series : []);
+  const [a, b] = [seriesOf(left), seriesOf(right)];
   if (!isValueOperator(node)) {
-    const [a, b] = [left, right].map((side) => (side.kind === "vector" ? side.series : []));
-    return {
-      kind: "vector",
-      series: merged(ofSets(node.operator as SetOperator, node.matching, a ?? [], b ?? [], points)),
-    };
+    const sets = yield* ofSets(node.operator as SetOperator, node.matching, a, b, points);
+    return { kind: "vector", series: yield* merged(sets) };
   }
   if (left.kind === "scalar" && right.kind === "scalar")
     return { kind: "scalar", values: ofScalars(node.operator, left.values, right.values) };
-  if (left.kind === "scalar")
-    return {
-      kind: "vector",
-      series: merged(withScalar(node, right.kind === "vector" ? right.series : [], left.values, true)),
-    };
-  if (right.kind === "scalar")
-    return { kind: "vector", series: merged(withScalar(node, left.series, right.values, false)) };
-  return { kind: "vector", series: merged(matchedVectors(node, left.series, right.series, points)) };
+  const series =
+    left.kind === "scalar"
+      ? yield* withScalar(node, b, left.values, true)
+      : right.kind === "scalar"
+        ? yield* withScalar(node, a, right.values, false)
+        : yield* matchedVectors(node, a, b, points);
+  return { kind: "vector", series: yield* merged(series) };
 };

@@ -19,13 +19,16 @@ import {
 import { binary } from "./binary.ts";
 import { DATE_FUNCTIONS, MATH_FUNCTIONS, roundTo } from "./elementwise.ts";
 import {
+  changed,
   constant,
   emptySeries,
   gridOf,
   isEmpty,
   merged,
+  pointsOf,
   spread,
   timeAt,
+  timesOf,
   type Grid,
   type GridSeries,
   type RawSeries,
@@ -35,9 +38,10 @@ import { histogramQuantile } from "./histogram.ts";
 import { NO_LABELS, withoutName, type Labels } from "./labels.ts";
 import { ascending } from "./numbers.ts";
 import { overWindows, reach, type Placement } from "./overTime.ts";
-import { execution, LIMITS, overLimit, QueryError } from "./QueryError.ts";
+import { execution, LIMITS, overLimit, type QueryError } from "./QueryError.ts";
 import { checkLabel, labelJoin, labelReplace } from "./replace.ts";
 import type { Source } from "./Source.ts";
+import { worked, type Work } from "./work.ts";
 
 /** Resolution of a subquery that names none. */
 const DEFAULT_STEP_MS = 60_000;
@@ -53,16 +57,6 @@ interface Scope {
 }
 
 type Evaluation<A> = Effect.Effect<A, QueryError>;
-
-/** What pure parts throw as QueryError becomes a failure; all else is a defect. */
-const attempt = <A>(compute: () => A): Evaluation<A> =>
-  Effect.suspend(() => {
-    try {
-      return Effect.succeed(compute());
-    } catch (error) {
-      return error instanceof QueryError ? Effect.fail(error) : Effect.die(error);
-    }
-  });
 
 const vector = (series: readonly GridSeries[]): Value => ({ kind: "vector", series });
 const seriesOf = (value: Value): readonly GridSeries[] => (value.kind === "vector" ? value.series : []);
@@ -96,14 +90,23 @@ const instant = (
     const at = leafGrid(node, grid, scope);
     const found = yield* scope.source.instant(node.matchers, at, what);
     yield* count(scope, found.length * grid.points);
-    const value = vector(what === "time" ? merged(found.map(nameless)) : found);
+    const value = vector(what === "time" ? yield* unnamed(found) : found);
     return at.points === grid.points ? value : spread(value, grid.points);
   });
 
 const nameless = (one: GridSeries): GridSeries => ({ ...one, labels: withoutName(one.labels) });
+const unnamed = (series: readonly GridSeries[]): Evaluation<readonly GridSeries[]> =>
+  worked(function* () {
+    return yield* merged(yield* changed(series, nameless));
+  });
 
-const mapped = (series: readonly GridSeries[], change: (value: number, point: number) => number): Value =>
-  vector(merged(series.map((one) => ({ ...one, labels: withoutName(one.labels), values: one.values.map(change) }))));
+const mapped = function* (
+  series: readonly GridSeries[],
+  change: (value: number, point: number) => number,
+): Work<Value> {
+  const all = yield* changed(series, (one) => ({ ...nameless(one), values: one.values.map(change) }));
+  return vector(yield* merged(all));
+};
 
 /** The samples of a subquery: its inner expression at the multiples of its step that its windows reach. */
 const subquery = (node: SubqueryNode, placement: Placement, scope: Scope): Evaluation<readonly RawSeries[]> =>
@@ -117,14 +120,8 @@ const subquery = (node: SubqueryNode, placement: Placement, scope: Scope): Evalu
     const value = yield* evaluate(node.body, grid, scope);
     const series = seriesOf(value);
     yield* count(scope, series.length * grid.points);
-    return series.map(({ labels, values, present }) => {
-      const points = Array.from(present.keys()).filter((point) => present[point] === 1);
-      return {
-        labels,
-        times: Float64Array.from(points, (point) => timeAt(grid, point)),
-        values: Float64Array.from(points, (point) => values[point] ?? 0),
-      };
-    });
+    const times = timesOf(grid);
+    return yield* worked(() => changed(series, (one) => pointsOf(one, times)));
   });
 
 const samplesOf = (node: RangeNode | SubqueryNode, placement: Placement, scope: Scope) => {
@@ -221,8 +218,7 @@ const asScalar = (series: readonly GridSeries[], points: number): Float64Array =
   return out;
 };
 
-const times = (grid: Grid): Float64Array =>
-  Float64Array.from({ length: grid.points }, (_, point) => timeAt(grid, point) / 1000);
+const seconds = (grid: Grid): Float64Array => timesOf(grid).map((ms) => ms / 1000);
 
 const firstValue = ({ values }: GridSeries): number => values[0] ?? Number.NaN;
 
@@ -242,27 +238,28 @@ const replaced = (args: readonly Value[], scope: Scope): Evaluation<Value> =>
   Effect.gen(function* () {
     const [input, ...texts] = args;
     const [target = "", template = "", source = "", pattern = ""] = texts.map(textOf);
-    yield* attempt(() => checkLabel(target, "label_replace"));
     const series = input === undefined ? [] : seriesOf(input).filter((one) => !isEmpty(one));
     const values = [...new Set(series.map(({ labels }) => labels.get(source) ?? ""))];
     const groups = yield* scope.source.groups(pattern, values);
     const known = new Map(values.map((value, i) => [value, groups[i] ?? null]));
-    return yield* attempt(() =>
-      vector(labelReplace(series, { target, template, source, pattern }, (value) => known.get(value) ?? null)),
+    return vector(
+      yield* worked(() =>
+        labelReplace(series, { target, template, source, pattern }, (value) => known.get(value) ?? null),
+      ),
     );
   });
 
-const joined = (args: readonly Value[]): Value => {
+const joined = function* (args: readonly Value[]): Work<Value> {
   const [input, target, separator, ...sources] = args;
   const name = textOf(target);
   checkLabel(name, "label_join");
   for (const source of sources) checkLabel(textOf(source), "label_join");
   const series = input === undefined ? [] : seriesOf(input).filter((one) => !isEmpty(one));
-  return vector(labelJoin(series, name, textOf(separator), sources.map(textOf)));
+  return vector(yield* labelJoin(series, name, textOf(separator), sources.map(textOf)));
 };
 
 /** Functions of values that are there already. */
-const plainFunction = (node: CallNode, args: readonly Value[], grid: Grid): Value => {
+const plainFunction = function* (node: CallNode, args: readonly Value[], grid: Grid): Work<Value> {
   const { points } = grid;
   const { name } = node;
   const input = args.find(({ kind }) => kind === "vector");
@@ -270,33 +267,35 @@ const plainFunction = (node: CallNode, args: readonly Value[], grid: Grid): Valu
   const scalars = args.filter(({ kind }) => kind === "scalar").map(scalarOf);
   const [first, second] = [scalars[0] ?? constant(1, points), scalars[1] ?? constant(1, points)];
   const math = MATH_FUNCTIONS[name];
-  if (math !== undefined) return mapped(series, math);
+  if (math !== undefined) return yield* mapped(series, math);
   const date = DATE_FUNCTIONS[name];
   if (date !== undefined) {
-    if (input !== undefined) return mapped(series, date);
-    return vector([{ labels: NO_LABELS, values: times(grid).map(date), present: new Uint8Array(points).fill(1) }]);
+    if (input !== undefined) return yield* mapped(series, date);
+    return vector([{ labels: NO_LABELS, values: seconds(grid).map(date), present: new Uint8Array(points).fill(1) }]);
   }
   switch (name) {
     case "pi":
       return { kind: "scalar", values: constant(Math.PI, points) };
     case "time":
-      return { kind: "scalar", values: times(grid) };
+      return { kind: "scalar", values: seconds(grid) };
     case "vector":
       return vector([{ labels: NO_LABELS, values: first, present: new Uint8Array(points).fill(1) }]);
     case "scalar":
       return { kind: "scalar", values: asScalar(series, points) };
     case "timestamp":
-      return mapped(series, (_, point) => timeAt(grid, point) / 1000);
+      return yield* mapped(series, (_, point) => timeAt(grid, point) / 1000);
     case "absent":
       return absent(node.args[0] ?? node, series, points);
     case "round":
-      return mapped(series, (value, point) => roundTo(value, first[point] ?? 1));
+      return yield* mapped(series, (value, point) => roundTo(value, first[point] ?? 1));
     case "clamp_min":
-      return mapped(series, (value, point) => Math.max(value, first[point] ?? 0));
+      return yield* mapped(series, (value, point) => Math.max(value, first[point] ?? 0));
     case "clamp_max":
-      return mapped(series, (value, point) => Math.min(value, first[point] ?? 0));
+      return yield* mapped(series, (value, point) => Math.min(value, first[point] ?? 0));
     case "clamp": {
-      const inside = mapped(series, (value, point) => Math.max(first[point] ?? 0, Math.min(second[point] ?? 0, value)));
+      const inside = yield* mapped(series, (value, point) =>
+        Math.max(first[point] ?? 0, Math.min(second[point] ?? 0, value)),
+      );
       return vector(
         seriesOf(inside).map((one) => ({
           ...one,
@@ -305,13 +304,13 @@ const plainFunction = (node: CallNode, args: readonly Value[], grid: Grid): Valu
       );
     }
     case "histogram_quantile":
-      return vector(histogramQuantile(first, series));
+      return vector(yield* histogramQuantile(first, series));
     case "sort":
       return sorted(series, 1, points);
     case "sort_desc":
       return sorted(series, -1, points);
     case "label_join":
-      return joined(args);
+      return yield* joined(args);
     default:
       throw execution(`function ${name} is not supported`);
   }
@@ -330,14 +329,14 @@ const call = (node: CallNode, grid: Grid, scope: Scope): Evaluation<Value> =>
       }
       const found = yield* rangeFunction(name, ranged, param, grid, scope);
       if (name === "last_over_time") return vector(found);
-      return yield* attempt(() => vector(merged(found.map(nameless))));
+      return vector(yield* unnamed(found));
     }
     const [only] = args;
     if (name === "timestamp" && only?.kind === "selector") return yield* instant(only, grid, scope, "time");
     const values: Value[] = [];
     for (const arg of args) values.push(yield* evaluate(arg, grid, scope));
     if (name === "label_replace") return yield* replaced(values, scope);
-    return yield* attempt(() => plainFunction(node, values, grid));
+    return yield* worked(() => plainFunction(node, values, grid));
   });
 
 const evaluateMoving = (node: Expr, grid: Grid, scope: Scope): Evaluation<Value> =>
@@ -356,17 +355,17 @@ const evaluateMoving = (node: Expr, grid: Grid, scope: Scope): Evaluation<Value>
       case "negate": {
         const value = yield* evaluate(node.body, grid, scope);
         if (value.kind === "scalar") return { kind: "scalar", values: value.values.map((one) => -one) };
-        return yield* attempt(() => mapped(seriesOf(value), (one) => -one));
+        return yield* worked(() => mapped(seriesOf(value), (one) => -one));
       }
       case "binary": {
         const left = yield* evaluate(node.left, grid, scope);
         const right = yield* evaluate(node.right, grid, scope);
-        return yield* attempt(() => binary(node, left, right, points));
+        return yield* worked(() => binary(node, left, right, points));
       }
       case "aggregate": {
         const param = node.param === null ? null : yield* evaluate(node.param, grid, scope);
         const body = yield* evaluate(node.body, grid, scope);
-        return yield* attempt(() => vector(aggregate(node, seriesOf(body), param, points)));
+        return vector(yield* worked(() => aggregate(node, seriesOf(body), param, points)));
       }
       case "call":
         return yield* call(node, grid, scope);

@@ -4,6 +4,7 @@
  */
 import { labelsKey, labelsText, type Labels } from "./labels.ts";
 import { execution } from "./QueryError.ts";
+import { Pace, type Work } from "./work.ts";
 
 export interface Grid {
   readonly startMs: number;
@@ -18,7 +19,7 @@ export interface GridSeries {
   readonly present: Uint8Array;
 }
 
-/** Samples as they were taken, oldest first, without stale markers; times in ms. */
+/** Samples or points with their times in ms, oldest first; no stale markers. */
 export interface RawSeries {
   readonly labels: Labels;
   readonly times: Float64Array;
@@ -48,10 +49,29 @@ export const constant = (value: number, points: number): Float64Array => new Flo
 
 export const isEmpty = ({ present }: GridSeries): boolean => !present.includes(1);
 
+/** What handling a series' labels costs, in values. */
+export const LABELS_COST = 100;
+
+/** Each series changed by itself. */
+export const changed = function* <A = GridSeries>(
+  series: readonly GridSeries[],
+  change: (one: GridSeries) => A,
+): Work<readonly A[]> {
+  const pace = new Pace();
+  const out: A[] = [];
+  for (const one of series) {
+    yield* pace.spend(LABELS_COST + one.values.length);
+    out.push(change(one));
+  }
+  return out;
+};
+
 /** Series that came to have the same labels are one; two values of it at one time are an error. */
-export const merged = (series: readonly GridSeries[]): readonly GridSeries[] => {
+export const merged = function* (series: readonly GridSeries[]): Work<readonly GridSeries[]> {
+  const pace = new Pace();
   const found = new Map<string, GridSeries>();
   for (const one of series) {
+    yield* pace.spend(LABELS_COST);
     const key = labelsKey(one.labels);
     const first = found.get(key);
     if (first === undefined) {
@@ -70,6 +90,23 @@ export const merged = (series: readonly GridSeries[]): readonly GridSeries[] => 
   }
   return [...found.values()];
 };
+
+/** The points that there are, with their times, which `times` gives by place in the grid. */
+export const pointsOf = ({ labels, values, present }: GridSeries, times: Float64Array): RawSeries => {
+  let count = 0;
+  for (const there of present) count += there;
+  const out = { labels, times: new Float64Array(count), values: new Float64Array(count) };
+  let at = 0;
+  for (let point = 0; point < present.length; point++) {
+    if (present[point] === 0) continue;
+    out.times[at] = times[point] ?? 0;
+    out.values[at++] = values[point] ?? 0;
+  }
+  return out;
+};
+
+export const timesOf = (grid: Grid): Float64Array =>
+  Float64Array.from({ length: grid.points }, (_, point) => timeAt(grid, point));
 
 /** The one point of each series at every point of a longer grid. */
 export const spread = (value: Value, points: number): Value => {

@@ -3,8 +3,9 @@
  * as Prometheus. Pure.
  */
 import { METRIC_NAME } from "./ast.ts";
-import { emptySeries, type GridSeries } from "./grid.ts";
+import { emptySeries, LABELS_COST, type GridSeries } from "./grid.ts";
 import { labelsKey, without } from "./labels.ts";
+import { Pace, type Work } from "./work.ts";
 
 interface Bucket {
   readonly bound: number;
@@ -57,9 +58,14 @@ const boundOf = (le: string | undefined): number | null => {
   return Number.isNaN(bound) ? null : bound;
 };
 
-export const histogramQuantile = (q: Float64Array, series: readonly GridSeries[]): readonly GridSeries[] => {
+export const histogramQuantile = function* (
+  q: Float64Array,
+  series: readonly GridSeries[],
+): Work<readonly GridSeries[]> {
+  const pace = new Pace();
   const groups = new Map<string, { out: GridSeries; members: { bound: number; series: GridSeries }[] }>();
   for (const one of series) {
+    yield* pace.spend(LABELS_COST);
     const bound = boundOf(one.labels.get("le"));
     if (bound === null) continue;
     const labels = without(one.labels, ["le", METRIC_NAME]);
@@ -70,6 +76,7 @@ export const histogramQuantile = (q: Float64Array, series: readonly GridSeries[]
   }
   for (const { out, members } of groups.values())
     for (let point = 0; point < q.length; point++) {
+      yield* pace.spend(5 * members.length);
       const buckets = members.flatMap(({ bound, series: one }) =>
         one.present[point] === 1 ? [{ bound, count: one.values[point] ?? 0 }] : [],
       );

@@ -2,8 +2,9 @@
  * label_replace and label_join. The pattern itself is matched by the source (RE2, which cannot run away on a hostile
  * text); here is what becomes of the groups. Pure; throws QueryError.
  */
-import { merged, type GridSeries } from "./grid.ts";
+import { changed, merged, type GridSeries } from "./grid.ts";
 import { execution } from "./QueryError.ts";
+import type { Work } from "./work.ts";
 
 const LABEL_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
@@ -66,26 +67,30 @@ export interface Replacement {
 }
 
 /** `groupsOf`: the groups of a source label's value, null where the pattern does not match. */
-export const labelReplace = (
+export const labelReplace = function* (
   series: readonly GridSeries[],
   { target, template, source, pattern }: Replacement,
   groupsOf: (value: string) => readonly string[] | null,
-): readonly GridSeries[] => {
+): Work<readonly GridSeries[]> {
+  checkLabel(target, "label_replace");
   const names = groupNames(pattern);
-  return merged(
-    series.map((one) => {
+  return yield* merged(
+    yield* changed(series, (one) => {
       const groups = groupsOf(one.labels.get(source) ?? "");
       return groups === null ? one : withLabel(one, target, expand(template, groups, names));
     }),
   );
 };
 
-export const labelJoin = (
+export const labelJoin = function* (
   series: readonly GridSeries[],
   target: string,
   separator: string,
   sources: readonly string[],
-): readonly GridSeries[] =>
-  merged(
-    series.map((one) => withLabel(one, target, sources.map((source) => one.labels.get(source) ?? "").join(separator))),
+): Work<readonly GridSeries[]> {
+  return yield* merged(
+    yield* changed(series, (one) =>
+      withLabel(one, target, sources.map((source) => one.labels.get(source) ?? "").join(separator)),
+    ),
   );
+};
