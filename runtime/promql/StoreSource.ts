@@ -96,6 +96,21 @@ const rawSeries = (row: Described & { readonly times: string; readonly bits: str
   return { labels: labelsFrom(row), times: times.subarray(0, kept), values: values.subarray(0, kept) };
 };
 
+/** Rows of base64 are decoded in pieces too. */
+const decoded = <Row extends { readonly bits: string }, A>(
+  found: readonly Row[],
+  decode: (row: Row) => A,
+): Effect.Effect<readonly A[], QueryError> =>
+  worked(function* () {
+    const pace = new Pace();
+    const out: A[] = [];
+    for (const row of found) {
+      yield* pace.spend(row.bits.length / 8);
+      out.push(decode(row));
+    }
+    return out;
+  });
+
 export const makeStoreSource = (store: StoreShape): Source => {
   const rows = <Row>({ sql, params }: Statement): Effect.Effect<readonly Row[], QueryError> =>
     store.query<Row>(sql, { ...params, limit: LIMITS.series + 1 }, BOUNDS).pipe(
@@ -105,21 +120,6 @@ export const makeStoreSource = (store: StoreShape): Source => {
         () => overLimit("series"),
       ),
     );
-
-  /** Rows of base64 are decoded in pieces too. */
-  const decoded = <Row extends { readonly bits: string }, A>(
-    found: readonly Row[],
-    decode: (row: Row) => A,
-  ): Effect.Effect<readonly A[], QueryError> =>
-    worked(function* () {
-      const pace = new Pace();
-      const out: A[] = [];
-      for (const row of found) {
-        yield* pace.spend(row.bits.length / 8);
-        out.push(decode(row));
-      }
-      return out;
-    });
 
   const groups: Source["groups"] = (pattern, texts) =>
     Effect.gen(function* () {

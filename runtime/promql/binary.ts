@@ -220,9 +220,10 @@ const ofSets = function* (
 const isValueOperator = (node: BinaryNode): node is BinaryNode & { readonly operator: ValueOperator } =>
   Object.hasOwn(APPLY, node.operator);
 
+const seriesOf = (value: Value): readonly GridSeries[] => (value.kind === "vector" ? value.series : []);
+
 export const binary = function* (node: BinaryNode, left: Value, right: Value, points: number): Work<Value> {
   if (left.kind === "string" || right.kind === "string") throw execution("operators do not join texts");
-  const seriesOf = (value: Value): readonly GridSeries[] => (value.kind === "vector" ? value.series : []);
   const [a, b] = [seriesOf(left), seriesOf(right)];
   if (!isValueOperator(node)) {
     const sets = yield* ofSets(node.operator as SetOperator, node.matching, a, b, points);

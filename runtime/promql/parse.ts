@@ -145,8 +145,8 @@ class Reader {
     const at = node.from;
     if (at >= text.trimEnd().length)
       return wrong(at, `unexpected end of input, expected ${EXPECTED[node.parent?.name ?? ""] ?? "more"}`);
-    const before = /([A-Za-z_:][\w:]*)\s*$/.exec(text.slice(0, at))?.[1];
-    if (text[at] === "(" && before !== undefined) return this.unknownFunction(at, before);
+    const called = /([A-Za-z_:][\w:]*)\s*$/.exec(text.slice(Math.max(0, at - 200), at));
+    if (text[at] === "(" && called !== null) return this.unknownFunction(at - called[0].length, called[1] ?? "");
     const found = /^(?:[\w:.]+|\S)/.exec(text.slice(at).trimStart())?.[0] ?? "";
     return wrong(
       at,
