@@ -41,12 +41,10 @@ import { overWindows, reach, type Placement } from "./overTime.ts";
 import { execution, LIMITS, overLimit, type QueryError } from "./QueryError.ts";
 import { checkLabel, labelJoin, labelReplace } from "./replace.ts";
 import type { Source } from "./Source.ts";
-import { worked, type Work } from "./work.ts";
+import { Pace, worked, type Work } from "./work.ts";
 
 /** Resolution of a subquery that names none. */
 const DEFAULT_STEP_MS = 60_000;
-/** Samples that are looked at in one go before others may run. */
-const BREATH = 500_000;
 
 interface Scope {
   readonly source: Source;
@@ -166,22 +164,20 @@ const rangeFunction = (
       }
     }
     const placement = placed(node, grid, scope);
-    const out: GridSeries[] = [];
-    let since = 0;
-    const visited = (samples: number): void => {
-      since += samples;
-      scope.used.visits += samples;
-    };
-    for (const raw of yield* samplesOf(node, placement, scope)) {
-      out.push({ labels: raw.labels, ...overWindows(name, raw, placement, param, visited) });
-      if (scope.used.visits > LIMITS.visits) return yield* overLimit("visits", scope.used.visits);
-      if (since > BREATH) {
-        since = 0;
-        yield* Effect.sleep(0);
-      }
-    }
-    yield* count(scope, out.length * grid.points);
-    return out;
+    const samples = yield* samplesOf(node, placement, scope);
+    yield* count(scope, samples.length * grid.points);
+    return yield* worked(function* () {
+      const pace = new Pace();
+      const out: GridSeries[] = [];
+      for (const raw of samples)
+        out.push(
+          yield* overWindows(name, raw, placement, param, pace, (visits) => {
+            scope.used.visits += visits;
+            if (scope.used.visits > LIMITS.visits) throw overLimit("visits");
+          }),
+        );
+      return out;
+    });
   });
 
 /** Labels of what is absent: those that the selector asks for by equality, once. */

@@ -5,6 +5,7 @@
 import type { Grid, GridSeries, RawSeries } from "./grid.ts";
 import { timeAt } from "./grid.ts";
 import { mean, quantile, Sum, variance } from "./numbers.ts";
+import type { Pace, Work } from "./work.ts";
 
 /** Samples `from` … `to - 1` of a series, and the window's bounds in ms. */
 export interface Window {
@@ -152,28 +153,34 @@ export const reach = (placement: Placement): { readonly afterMs: number; readonl
   untilMs: endOf(placement, placement.grid.points - 1),
 });
 
-/** The function's value in each window of one series; `visited` gets the samples that were looked at. */
-export const overWindows = (
+/** A window that is sorted costs as much as this many that are gone through. */
+const SORTING = 10;
+
+/** The function's value in each window of one series; `visited` is told of the samples before they are looked at. */
+export const overWindows = function* (
   name: string,
   raw: RawSeries,
   placement: Placement,
   param: Float64Array | null,
+  pace: Pace,
   visited: (samples: number) => void,
-): Omit<GridSeries, "labels"> => {
+): Work<GridSeries> {
   const { grid, rangeMs } = placement;
   const { times } = raw;
   const apply = WINDOW_FUNCTIONS[name] ?? (() => NONE);
   const values = new Float64Array(grid.points);
   const present = new Uint8Array(grid.points);
   const window: Window = { ...raw, from: 0, to: 0, startMs: 0, endMs: 0, nowMs: 0, param: 0 };
-  let samples = 0;
+  const cost = name === "quantile_over_time" ? SORTING : 1;
   for (let point = 0; point < grid.points; point++) {
     window.endMs = endOf(placement, point);
     window.startMs = window.endMs - rangeMs;
     while (window.to < times.length && (times[window.to] ?? 0) <= window.endMs) window.to++;
     while (window.from < window.to && (times[window.from] ?? 0) <= window.startMs) window.from++;
     if (window.from === window.to) continue;
-    samples += window.to - window.from;
+    const samples = cost * (window.to - window.from);
+    visited(samples);
+    yield* pace.spend(samples);
     window.nowMs = timeAt(grid, point);
     window.param = param?.[point] ?? 0;
     const result = apply(window);
@@ -181,6 +188,5 @@ export const overWindows = (
     values[point] = result;
     present[point] = 1;
   }
-  visited(samples);
-  return { values, present };
+  return { labels: raw.labels, values, present };
 };
