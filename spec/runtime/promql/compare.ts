@@ -5,7 +5,7 @@
 import { Effect } from "effect";
 import type { Labels } from "../../../runtime/promql/labels.ts";
 import * as MetricsQuery from "../../../runtime/promql/MetricsQuery.ts";
-import { freshFolder, makeStore, removeFolder, whenUp } from "../store/harness.ts";
+import { freshFolder, makeStore, processState, removeFolder, whenUp } from "../store/harness.ts";
 import { makeDataset, writeToStore, type Dataset } from "./dataset.ts";
 import { Prometheus } from "./Prometheus.ts";
 import { remoteWrite } from "./remoteWrite.ts";
@@ -80,6 +80,10 @@ export interface Bed {
   readonly range: (query: string) => Promise<readonly [Answered, Answered]>;
   /** and at a moment */
   readonly instant: (query: string) => Promise<readonly [Answered, Answered]>;
+  /** ours alone, over time; how many points */
+  readonly own: (query: string) => Promise<number>;
+  /** process of the own store */
+  readonly storePid: number | null;
   readonly close: () => Promise<void>;
 }
 
@@ -115,6 +119,13 @@ export const openBed = async (): Promise<Bed> => {
       prometheus,
       ask,
       close,
+      storePid: (await runtime.runPromise(processState)).pid,
+      own: (query) =>
+        ask(({ range }) =>
+          range(query, start, end, STEP_MS).pipe(
+            Effect.map((series) => series.reduce((sum, { times }) => sum + times.length, 0)),
+          ),
+        ),
       range: (query) => {
         const params = new URLSearchParams({
           query,
