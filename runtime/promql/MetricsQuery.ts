@@ -80,21 +80,31 @@ const checkTimes = (...times: readonly number[]): Effect.Effect<void, QueryError
 
 const selectorsOf = (request: ListRequest) =>
   parsed(() => request.selectors.map((selector) => parseSelector(selector)));
-const limitOf = ({ limit }: ListRequest): number =>
-  limit === undefined || limit <= 0 ? LIMITS.series : Math.min(limit, LIMITS.series);
-
 export const make = Effect.gen(function* () {
   const store = yield* Store;
   const source = makeStoreSource(store);
+  const turns = yield* Effect.makeSemaphore(LIMITS.queries);
+  /** Waiting for a turn counts. */
+  const bounded = <A>(question: Effect.Effect<A, QueryError>): Effect.Effect<A, QueryError> =>
+    inTime(turns.withPermits(1)(question));
 
-  const list = <Row>(statement: Statement, limit: number): Effect.Effect<readonly Row[], QueryError> =>
-    store
+  /** At most `asked` rows; where nobody asked for less, more than there may be are refused rather than left out. */
+  const list = <Row>(statement: Statement, asked: number | undefined): Effect.Effect<readonly Row[], QueryError> => {
+    const limit = asked === undefined || asked <= 0 ? LIMITS.series + 1 : Math.min(asked, LIMITS.series);
+    return store
       .query<Row>(
         statement.sql,
         { ...statement.params, limit },
         { rows: limit, seconds: LIMITS.seconds, settings: { max_rows_to_read: LIMITS.rows } },
       )
-      .pipe(Effect.mapError(fromStore));
+      .pipe(
+        Effect.mapError(fromStore),
+        Effect.filterOrFail(
+          (rows) => rows.length <= LIMITS.series,
+          () => overLimit("series"),
+        ),
+      );
+  };
 
   const instant: MetricsQueryShape["instant"] = (query, atMs) =>
     Effect.gen(function* () {
@@ -109,7 +119,7 @@ export const make = Effect.gen(function* () {
       if (value.kind === "string") return { type: "string", atMs, text: value.text } as const;
       const samples = value.series.map(({ labels, values }) => ({ labels, value: values[0] ?? Number.NaN }));
       return { type: "vector", atMs, samples } as const;
-    }).pipe(inTime);
+    }).pipe(bounded);
 
   const range: MetricsQueryShape["range"] = (query, startMs, endMs, stepMs) =>
     Effect.gen(function* () {
@@ -129,7 +139,7 @@ export const make = Effect.gen(function* () {
       keyed.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
       const sorted = keyed.map(({ one }) => one);
       return yield* worked(() => changed(sorted, (one) => pointsOf(one, times)));
-    }).pipe(inTime);
+    }).pipe(bounded);
 
   const series: MetricsQueryShape["series"] = (request) =>
     Effect.gen(function* () {
@@ -137,36 +147,36 @@ export const make = Effect.gen(function* () {
       if (selectors.length === 0) return yield* bad("no match[] parameter provided");
       const rows = yield* list<Parameters<typeof labelsFrom>[0]>(
         seriesSql(store.database, selectors, request.startMs),
-        limitOf(request),
+        request.limit,
       );
       return rows.map(labelsFrom);
-    }).pipe(inTime);
+    }).pipe(bounded);
 
   const labels: MetricsQueryShape["labels"] = (request) =>
     Effect.gen(function* () {
       const selectors = yield* selectorsOf(request);
-      const limit = limitOf(request);
-      const rows = yield* list<{ value: string }>(labelNamesSql(store.database, selectors, request.startMs), limit);
-      const names = new Set([METRIC_NAME, ...rows.map(({ value }) => value)]);
-      return [...names].sort().slice(0, limit);
-    }).pipe(inTime);
+      const rows = yield* list<{ value: string }>(
+        labelNamesSql(store.database, selectors, request.startMs),
+        request.limit,
+      );
+      return rows.map(({ value }) => value);
+    }).pipe(bounded);
 
   const labelValues: MetricsQueryShape["labelValues"] = (label, request) =>
     Effect.gen(function* () {
       const selectors = yield* selectorsOf(request);
       const statement = labelValuesSql(store.database, label, selectors, request.startMs);
-      const rows = yield* list<{ value: string }>(statement, limitOf(request));
+      const rows = yield* list<{ value: string }>(statement, request.limit);
       return rows.map(({ value }) => value);
-    }).pipe(inTime);
+    }).pipe(bounded);
 
   /** What kind a metric is, and its help, are not kept. */
   const metadata: MetricsQueryShape["metadata"] = (metric, limit) =>
     Effect.gen(function* () {
       const selectors = metric === null ? [] : [[{ name: METRIC_NAME, operator: "=" as const, value: metric }]];
-      const most = limit > 0 ? Math.min(limit, LIMITS.series) : LIMITS.series;
-      const rows = yield* list<{ value: string }>(labelValuesSql(store.database, METRIC_NAME, selectors, 0), most);
+      const rows = yield* list<{ value: string }>(labelValuesSql(store.database, METRIC_NAME, selectors, 0), limit);
       return rows.map(({ value }) => ({ metric: value, type: "unknown", help: "", unit: "" }));
-    }).pipe(inTime);
+    }).pipe(bounded);
 
   return MetricsQuery.of({ instant, range, series, labels, labelValues, metadata });
 });

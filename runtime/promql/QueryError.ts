@@ -27,7 +27,10 @@ export const LIMITS = {
   visits: 100_000_000,
   /** rows that the store may read for one selector */
   rows: 200_000_000,
+  /** including the wait for a turn */
   seconds: 30,
+  /** under way at once; others wait */
+  queries: 4,
   /** characters of a query */
   length: 65_536,
   depth: 500,
@@ -43,6 +46,7 @@ const WORDS: Readonly<Record<LimitName, string>> = {
   visits: "samples in all windows of a query",
   rows: "rows that the store reads for a selector",
   seconds: "seconds of a query",
+  queries: "queries at once",
   length: "characters of a query",
   depth: "levels of a query",
 };

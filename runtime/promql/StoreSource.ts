@@ -26,7 +26,7 @@ import { Pace, worked } from "./work.ts";
 const MIB = 1024 * 1024;
 const BOUNDS = {
   rows: LIMITS.series + 1,
-  bytes: 100 * MIB,
+  bytes: 64 * MIB,
   seconds: LIMITS.seconds,
   settings: { allow_experimental_time_series_aggregate_functions: 1, max_rows_to_read: LIMITS.rows },
 };

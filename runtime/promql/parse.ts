@@ -508,17 +508,15 @@ class Reader {
 const isPostfix = (item: Item): item is Postfix =>
   item.kind === "offset" || item.kind === "at" || item.kind === "range" || item.kind === "subquery";
 
-/** Does it keep out series that lack the label? A pattern that JavaScript cannot read is taken as one that does. */
+/** A pattern, or an alternative of one, of which every part may be left out. Not tried on a text: it may be hostile. */
+const LEAVES_ALL_OUT = /^\^?(?:(?:\\.|\[[^\]]*\]|[^*?\\[])[*?]\??)*\$?$/s;
+const matchesEmpty = (pattern: string): boolean => pattern.split("|").some((part) => LEAVES_ALL_OUT.test(part));
+
+/** Does it keep out series that lack the label? Of a pattern that hides it in brackets it is believed. */
 const needsSomething = ({ operator, value }: Matcher): boolean => {
   if (operator === "=") return value !== "";
   if (operator === "!=") return value === "";
-  let matchesEmpty = false;
-  try {
-    matchesEmpty = new RegExp(`^(?:${value.replace(/^\(\?[a-zA-Z]+\)/, "")})$`, "s").test("");
-  } catch {
-    return true; // the store, which has the real rules, says what is wrong with it
-  }
-  return operator === "=~" ? !matchesEmpty : matchesEmpty;
+  return matchesEmpty(value) === (operator === "!~");
 };
 
 /** Throws QueryError. */

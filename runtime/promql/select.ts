@@ -38,7 +38,7 @@ export const condition = (matchers: readonly Matcher[], prefix = "m"): Condition
   return { sql: parts.length === 0 ? "1" : parts.join(" AND "), params };
 };
 
-/** Functions that the engine computes as Prometheus 3 does; the others it has differ (see README). */
+/** Functions that the engine computes as Prometheus 3 does; the others it has differ (runtime/README.md says how). */
 const IN_THE_STORE: Readonly<Record<string, string>> = {
   rate: "timeSeriesRateToGrid",
   increase: "timeSeriesIncreaseToGrid",
@@ -195,7 +195,7 @@ export const labelNamesSql = (
 ): Statement => {
   const { sql, params } = listed(selectors, sinceMs);
   return {
-    sql: `SELECT DISTINCT arrayJoin(mapKeys(labels)) AS value FROM ${database}.series WHERE ${sql}
+    sql: `SELECT DISTINCT arrayJoin(arrayPushFront(mapKeys(labels), '${METRIC_NAME}')) AS value FROM ${database}.series WHERE ${sql}
           ORDER BY value LIMIT {limit:UInt32}`,
     params,
   };

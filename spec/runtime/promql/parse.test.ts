@@ -155,6 +155,14 @@ describe("a query's text", () => {
     );
   });
 
+  it("may not ask for everything", () => {
+    for (const text of ["{a=~'.*'}", "{a=~'b|.*?'}", "{a=~'x*[ab]?'}", "{a!~'.+'}", "{a=~''}", "{a!='x'}", "{}"])
+      expect([text, refusal(text)]).toEqual([text, expect.stringMatching(/at least one matcher/) as string]);
+    for (const text of ["{a=~'.+'}", "{a!~'.*'}", "{a=~'b.*'}", "{a!~'x|'}", `{a=~'${"(|)".repeat(50)}b'}`])
+      expect([text, refusal(text)]).toEqual([text, "no error"]);
+    expect(refusal(`{a=~"${"a*?".repeat(5_000)}+"}`)).toBe("no error");
+  });
+
   it("is one selector where only that is wanted", () => {
     expect(parseSelector("up{a='b'}")).toHaveLength(2);
     for (const text of ["up[5m]", "up offset 1m", "sum(up)", "1"])

@@ -144,6 +144,10 @@ describeWith(["chdb"], "metrics in the store", () => {
       "execution: the limit of 20000 series of a selector is exceeded",
     );
     expect(await failure(metrics.instant("sum(rate(many[5m]))", end))).toMatch(/20000 series/);
+    const all = { selectors: ["many"], startMs: 0, endMs: end };
+    expect(await failure(metrics.series(all))).toMatch(/20000 series/);
+    expect(await failure(metrics.labelValues("i", all))).toMatch(/20000 series/);
+    expect(await runtime.runPromise(metrics.labelValues("i", { ...all, limit: 3 }))).toEqual(["0", "1", "10"]);
     expect(await found('count(many{i=~"1.*"})')).toEqual([["", 11_111]]);
   });
 
