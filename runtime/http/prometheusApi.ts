@@ -60,8 +60,12 @@ const durationOf = (name: string, text: string | null): Effect.Effect<number | n
 const required = <A>(name: string, value: A | null): Effect.Effect<A, QueryError> =>
   value === null ? Effect.fail(bad(`invalid parameter ${JSON.stringify(name)}: it is missing`)) : Effect.succeed(value);
 
+/** In the order of their names, as Prometheus writes them. */
 const labelsJson = (labels: Labels): string =>
-  `{${[...labels].map(([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)}`).join(",")}}`;
+  `{${[...labels]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)}`)
+    .join(",")}}`;
 
 const pointJson = (atMs: number, value: number): string => `[${atMs / 1000},"${valueText(value)}"]`;
 

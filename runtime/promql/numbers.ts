@@ -79,14 +79,8 @@ export const plainText = (value: number): string => {
     : `${sign}${digits.slice(0, point)}.${digits.slice(point)}`;
 };
 
-/** A value in Prometheus' JSON: a text, +Inf, -Inf or NaN. */
-export const valueText = (value: number): string =>
-  Number.isNaN(value)
-    ? "NaN"
-    : Number.isFinite(value)
-      ? Object.is(value, -0)
-        ? "-0"
-        : String(value)
-      : value > 0
-        ? "+Inf"
-        : "-Inf";
+/** A value in Prometheus' JSON: a text, +Inf, -Inf or NaN; exponents have two digits, as Go writes them. */
+export const valueText = (value: number): string => {
+  if (!Number.isFinite(value) || Object.is(value, -0)) return plainText(value);
+  return String(value).replace(/e([+-])(\d)$/, "e$10$2");
+};

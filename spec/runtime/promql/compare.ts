@@ -75,6 +75,7 @@ export const difference = (theirs: Answered, ours: Answered): string | null => {
 export interface Bed {
   readonly dataset: Dataset;
   readonly prometheus: Prometheus;
+  readonly metrics: MetricsQuery.MetricsQueryShape;
   readonly ask: <A, E>(question: (metrics: MetricsQuery.MetricsQueryShape) => Effect.Effect<A, E>) => Promise<A>;
   /** their answer and ours, over time */
   readonly range: (query: string) => Promise<readonly [Answered, Answered]>;
@@ -117,6 +118,7 @@ export const openBed = async (): Promise<Bed> => {
     return {
       dataset,
       prometheus,
+      metrics,
       ask,
       close,
       storePid: (await runtime.runPromise(processState)).pid,

@@ -1,6 +1,10 @@
 /** Debian's Prometheus as the oracle: the same samples, the same queries, the same answers to nine digits. */
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { Effect } from "effect";
 import { afterAll, beforeAll, expect } from "vitest";
 import { describeWith, itWith } from "../../capabilities.ts";
+import { answerPrometheus } from "../../../runtime/http/prometheusApi.ts";
 import { difference, openBed, type Bed } from "./compare.ts";
 import { DEVIATIONS, QUERIES, REFUSED } from "./queries.ts";
 
@@ -59,6 +63,58 @@ describeWith(NEEDS, "PromQL beside Prometheus", () => {
       const [theirs, ours] = await bed.instant(query);
       if ("error" in theirs || "error" in ours) throw new Error(`${query} is refused`);
       expect(ours.order).toEqual(theirs.order);
+    }
+  });
+
+  itWith(NEEDS, "answers over HTTP in the same form", async () => {
+    const { dataset, prometheus, metrics } = bed;
+    const server = createServer((request, response) => {
+      const path = new URL(request.url ?? "/", "http://localhost").pathname;
+      Effect.runFork(answerPrometheus(metrics, path, request, response));
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const own = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    try {
+      const at = dataset.endMs / 1000 - 61.5;
+      const range = `start=${at - 600}&end=${at}&step=37.5`;
+      const body = async (url: string): Promise<unknown> => {
+        const answer = JSON.parse(await (await fetch(url)).text()) as { data: { result: unknown } };
+        const { result } = answer.data;
+        if (Array.isArray(result) && typeof result[0] === "object")
+          result.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
+        return answer;
+      };
+      const queries = [
+        "up",
+        "odd_value",
+        "level * 2",
+        "time()",
+        "vector(0.1)",
+        "nothing_at_all",
+        "count(up)",
+        "-level / 0",
+      ];
+      for (const query of queries)
+        for (const path of [`query?time=${at}&`, `query_range?${range}&`]) {
+          const asked = `/api/v1/${path}query=${encodeURIComponent(query)}`;
+          expect([asked, await body(own + asked)]).toEqual([asked, await body(prometheus.url + asked)]);
+        }
+      for (const query of ["'text'", "up{job='api'}[31s]", "vector(1e-9 * 5)"]) {
+        const asked = `/api/v1/query?time=${at}&query=${encodeURIComponent(query)}`;
+        expect([asked, await body(own + asked)]).toEqual([asked, await body(prometheus.url + asked)]);
+      }
+      for (const asked of ["query?query=rate(up)", "query_range?query=up&start=1&end=2&step=0", "series", "query"]) {
+        const [ours, theirs] = [
+          await fetch(`${own}/api/v1/${asked}`),
+          await fetch(`${prometheus.url}/api/v1/${asked}`),
+        ];
+        expect([asked, ours.status]).toEqual([asked, theirs.status]);
+        const [a, b] = [await ours.json(), await theirs.json()] as { status: string; errorType: string }[];
+        expect([a?.status, a?.errorType]).toEqual([b?.status, b?.errorType]);
+      }
+    } finally {
+      server.close();
+      server.closeAllConnections();
     }
   });
 

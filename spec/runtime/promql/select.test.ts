@@ -92,6 +92,6 @@ describe("values as texts", () => {
       "+Inf",
       "-Inf",
     ]);
-    expect(values.map(valueText)).toEqual(["0", "-0", "1.5", "1e+21", "1.25e-7", "-1e+300", "NaN", "+Inf", "-Inf"]);
+    expect(values.map(valueText)).toEqual(["0", "-0", "1.5", "1e+21", "1.25e-07", "-1e+300", "NaN", "+Inf", "-Inf"]);
   });
 });
