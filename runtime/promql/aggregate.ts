@@ -119,7 +119,14 @@ const chosen = function* (
   return order.flatMap((i) => out[i] ?? []);
 };
 
-const countValues = function* (label: string, group: Group, points: number, pace: Pace): Work<readonly GridSeries[]> {
+/** `made`: series of the groups before. */
+const countValues = function* (
+  label: string,
+  group: Group,
+  points: number,
+  made: number,
+  pace: Pace,
+): Work<readonly GridSeries[]> {
   if (!LABEL_NAME.test(label)) throw execution(`invalid label name ${JSON.stringify(label)} in count_values`);
   const found = new Map<string, GridSeries>();
   for (let point = 0; point < points; point++) {
@@ -129,7 +136,8 @@ const countValues = function* (label: string, group: Group, points: number, pace
       const text = plainText(values[point] ?? 0);
       let series = found.get(text);
       if (series === undefined) {
-        if (found.size >= LIMITS.series) throw overLimit("series");
+        const wanted = (made + found.size + 1) * points;
+        if (wanted > LIMITS.samples) throw overLimit("samples", wanted);
         series = emptySeries(new Map([...group.labels, [label, text]]), points);
         found.set(text, series);
       }
@@ -155,7 +163,7 @@ export const aggregate = function* (
     operator === "count_values" ? series.map((one) => ({ ...one, labels: without(one.labels, [label]) })) : series;
   const out: GridSeries[] = [];
   for (const group of yield* grouped(node, input, pace)) {
-    if (operator === "count_values") out.push(...(yield* countValues(label, group, points, pace)));
+    if (operator === "count_values") out.push(...(yield* countValues(label, group, points, out.length, pace)));
     else if (operator === "topk" || operator === "bottomk")
       out.push(...(yield* chosen(operator === "topk", group, scalar ?? new Float64Array(points), pace)));
     else out.push(yield* fold(operator, group, scalar, points, pace));

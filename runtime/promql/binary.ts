@@ -12,7 +12,7 @@ import {
 } from "./ast.ts";
 import { changed, emptySeries, LABELS_COST, merged, type GridSeries, type Value } from "./grid.ts";
 import { labelsKey, labelsText, only, without, withoutName, type Labels } from "./labels.ts";
-import { execution } from "./QueryError.ts";
+import { execution, LIMITS, overLimit } from "./QueryError.ts";
 import { Pace, type Work } from "./work.ts";
 
 const power = (base: number, exponent: number): number =>
@@ -133,6 +133,7 @@ const matchedVectors = function* (
   const [many, one] = manyIsRight ? [right, left] : [left, right];
   const ones = yield* byGroup(one, matching, pace);
   const out: GridSeries[] = [];
+  let made = 0;
   for (const [key, members] of yield* byGroup(many, matching, pace)) {
     const group = ones.get(key);
     if (group === undefined) continue;
@@ -162,8 +163,13 @@ const matchedVectors = function* (
           const labels = resultLabels(member.labels, partner.labels, node);
           resultKey = labelsKey(labels);
           keys.set(pair, resultKey);
-          series = results.get(resultKey) ?? emptySeries(labels, points);
-          results.set(resultKey, series);
+          series = results.get(resultKey);
+          if (series === undefined) {
+            made += points;
+            if (made > LIMITS.samples) throw overLimit("samples", made);
+            series = emptySeries(labels, points);
+            results.set(resultKey, series);
+          }
         }
         if (series.present[point] === 1)
           throw execution("multiple matches for labels: grouping labels must ensure unique matches");

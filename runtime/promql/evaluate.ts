@@ -196,22 +196,23 @@ const absentLabels = (node: Expr): Labels => {
 
 const absent = (node: Expr, series: readonly GridSeries[], points: number): Value => {
   const out = emptySeries(absentLabels(node), points);
-  for (let i = 0; i < points; i++)
-    if (!series.some(({ present }) => present[i] === 1)) {
-      out.values[i] = 1;
-      out.present[i] = 1;
-    }
+  out.values.fill(1);
+  out.present.fill(1);
+  for (const { present } of series) for (let i = 0; i < points; i++) if (present[i] === 1) out.present[i] = 0;
   return vector([out]);
 };
 
 /** The only value there is at each point, else NaN. */
 const asScalar = (series: readonly GridSeries[], points: number): Float64Array => {
   const out = constant(Number.NaN, points);
-  for (let i = 0; i < points; i++) {
-    const there = series.filter(({ present }) => present[i] === 1);
-    if (there.length === 1) out[i] = there[0]?.values[i] ?? Number.NaN;
-  }
-  return out;
+  const found = new Uint32Array(points);
+  for (const { present, values } of series)
+    for (let i = 0; i < points; i++)
+      if (present[i] === 1) {
+        found[i] = (found[i] ?? 0) + 1;
+        out[i] = values[i] ?? Number.NaN;
+      }
+  return out.map((value, i) => (found[i] === 1 ? value : Number.NaN));
 };
 
 const seconds = (grid: Grid): Float64Array => timesOf(grid).map((ms) => ms / 1000);
@@ -371,7 +372,10 @@ const evaluateMoving = (node: Expr, grid: Grid, scope: Scope): Evaluation<Value>
 const evaluate = (node: Expr, grid: Grid, scope: Scope): Evaluation<Value> => {
   if (node.kind === "number" || node.kind === "text") return evaluateMoving(node, grid, scope);
   if (grid.points > 1 && standsStill(node))
-    return Effect.map(evaluateMoving(node, { ...grid, points: 1 }, scope), (value) => spread(value, grid.points));
+    return evaluateMoving(node, { ...grid, points: 1 }, scope).pipe(
+      Effect.tap((value) => count(scope, seriesOf(value).length * grid.points)),
+      Effect.map((value) => spread(value, grid.points)),
+    );
   return Effect.zipRight(Effect.sleep(0), evaluateMoving(node, grid, scope));
 };
 

@@ -1,4 +1,4 @@
-/** Debian's Prometheus on loopback, on a directory of its own. The caller stops it: it ends by its pid, with its data. */
+/** Debian's Prometheus on loopback, on a directory of its own. The caller stops it: it ends by its pid, with its data; and with us. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
@@ -33,8 +33,10 @@ export class Prometheus {
     writeFileSync(config, "global: { evaluation_interval: 1m }\n");
     const port = await freePort();
     const child = spawn(
-      "prometheus",
+      "setpriv",
       [
+        "--pdeathsig=KILL",
+        "prometheus",
         `--config.file=${config}`,
         `--storage.tsdb.path=${join(folder, "data")}`,
         `--web.listen-address=127.0.0.1:${port}`,

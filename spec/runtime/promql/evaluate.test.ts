@@ -325,6 +325,11 @@ describe("a query", () => {
     );
     const source = new MemorySource();
     for (let i = 0; i < 500; i++) source.add("x", { i: String(i) }, { 0: 1 });
+    for (const query of ["x @ end()", "x @ start() * 2", 'count_values("v", x * scalar(vector(time())))'])
+      await expect(source.range(query, 0, 10_000, 1)).rejects.toThrow(
+        `the limit of ${LIMITS.samples} samples of a query`,
+      );
+    await expect(source.range('count_values("v", vector(time()))', 0, 10_000, 1)).rejects.toThrow(/4000000 samples/);
     await expect(source.range("x", 0, 10_000, 1)).rejects.toThrow(`the limit of ${LIMITS.samples} samples of a query`);
   });
 
