@@ -51,6 +51,16 @@ const Clickhouse = Schema.Struct({
   database: field(named("expected the name of a database"), "coroot"),
 });
 
+const Keep = Schema.Struct({
+  /** days; the embedded engine and a ClickHouse server alike */
+  metricsDays: field(whole(1, 3_650), 7),
+  incidentsDays: field(whole(1, 3_650), 90),
+  /** minutes of judgement, from which error budgets are rebuilt */
+  minutesDays: field(whole(35, 3_650), 35),
+  /** Percent of the store's disk above which the oldest day of telemetry is dropped. 0: never. */
+  diskPercent: field(whole(0, 99), 85),
+});
+
 const State = Schema.Struct({
   /** PostgreSQL that several servers share, e.g. postgres://user:password@host/database. Left out: a file in `data`. */
   url: Schema.optionalWith(url(["postgres:", "postgresql:"]), { exact: true }),
@@ -170,6 +180,7 @@ export const Config = Schema.Struct({
     "default",
   ),
   clickhouse: Schema.optionalWith(Clickhouse, { exact: true, default: () => Clickhouse.make({}) }),
+  keep: Schema.optionalWith(Keep, { exact: true, default: () => Keep.make({}) }),
   state: Schema.optionalWith(State, { exact: true, default: () => State.make({}) }),
   replica: Schema.optionalWith(Replica, { exact: true, default: () => Replica.make({}) }),
   alerts: Schema.optionalWith(Alerts, { exact: true, default: () => Alerts.make({}) }),

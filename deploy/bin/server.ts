@@ -28,6 +28,8 @@ import {
   HealthPort,
   HistoryError,
   HistoryPort,
+  QueryError,
+  QueryPort,
   Topics,
   WatchersLive,
   type PartHealth,
@@ -36,12 +38,14 @@ import {
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
 import { layer as metricsQueryLayer } from "../../runtime/promql/MetricsQuery.ts";
+import { DiskGuard, layer as diskGuardLayer } from "../../runtime/store/DiskGuard.ts";
 import { History, layer as historyLayer, type HistoryShape } from "../../runtime/store/History.ts";
+import { readQuery } from "../../runtime/store/ReadQuery.ts";
 import { Store, layer as storeLayer } from "../../runtime/store/Store.ts";
 import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts";
 import { Writer, layer as writerLayer } from "../../runtime/store/Writer.ts";
 import type { ServiceId } from "../../schemas/service.ts";
-import type { SliPointRow } from "../../schemas/tables.ts";
+import type { Retention, SliPointRow } from "../../schemas/tables.ts";
 import type { Overview } from "../../schemas/wire/page.ts";
 import { distDir } from "./dist.ts";
 import { agentHandler, boardChanges, wirePorts } from "./ports.ts";
@@ -79,6 +83,16 @@ const LOG_LEVELS = {
   error: LogLevel.Error,
 } as const;
 
+const retention = ({ keep }: Settings): Retention => ({
+  samples: keep.metricsDays,
+  series: keep.metricsDays + 1,
+  sli_points: keep.metricsDays,
+  incidents: keep.incidentsDays,
+  events: keep.incidentsDays,
+  sli_minutes: keep.minutesDays,
+  map_edges: keep.minutesDays,
+});
+
 const stores = (settings: Settings) => {
   const { url, user, password, database } = settings.clickhouse;
   const child = storeProcessLayer({
@@ -86,8 +100,12 @@ const stores = (settings: Settings) => {
     data: join(settings.data, "store"),
     ...(url === undefined ? {} : { external: { url, username: user, password } }),
   });
-  const store = storeLayer({ database }).pipe(Layer.provideMerge(child));
-  return Layer.mergeAll(writerLayer(), historyLayer, metricsQueryLayer).pipe(Layer.provideMerge(store));
+  const days = retention(settings);
+  const store = storeLayer({ database, retention: days }).pipe(Layer.provideMerge(child));
+  const guard = diskGuardLayer({ threshold: settings.keep.diskPercent });
+  return Layer.mergeAll(writerLayer({ retention: days }), historyLayer, metricsQueryLayer, guard).pipe(
+    Layer.provideMerge(store),
+  );
 };
 
 const actorSettings = ({ slo, alerts, server, services }: Settings): ActorSettings => ({
@@ -241,6 +259,7 @@ const topics = (settings: Settings) =>
       const system = yield* ActorSystem;
       const { agents } = yield* AgentLink;
       const cluster = yield* Cluster;
+      const guard = yield* DiskGuard;
       const fresh = yield* makeBoardFeed({ board: system.board, peers: cluster.peers, query: cluster.query });
       const sources = {
         cluster: settings.cluster,
@@ -250,7 +269,7 @@ const topics = (settings: Settings) =>
         store: yield* storeOverview,
         callsAt: pastCalls(yield* History),
         insides: makeInsides(system, cluster),
-        notices: () => replicaNotices(settings, cluster),
+        notices: () => [...replicaNotices(settings, cluster), ...guard.notices()],
       };
       return Topics.of({
         read: (topic) => Effect.zipRight(fresh, readTopic(system, sources, topic)),
@@ -276,6 +295,22 @@ const historyPort = Layer.effect(
         ),
     });
   }),
+);
+
+const queryPort = Layer.effect(
+  QueryPort,
+  Effect.map(Store, (store) =>
+    QueryPort.of({
+      query: (sql, params, rows) =>
+        readQuery(store, sql, params, rows).pipe(
+          // A code is the engine's answer to the text; without one it was not there to answer.
+          Effect.mapError((error) => {
+            const refused = error._tag === "QueryRefused" || error.code !== null;
+            return new QueryError({ refused, message: refused ? error.reason : error.message });
+          }),
+        ),
+    }),
+  ),
 );
 
 const health = Layer.effect(
@@ -349,7 +384,15 @@ export const runServer = (options: ServerOptions) =>
     const adminKey = yield* ensureAgentKey(adminKeyPath(settings.data));
     const serverId = randomUUID();
     const { host, port } = settings.server;
-    const edges = Layer.mergeAll(topics(settings), historyPort, health, recovery, agentPort, commands(adminKey)).pipe(
+    const edges = Layer.mergeAll(
+      topics(settings),
+      historyPort,
+      queryPort,
+      health,
+      recovery,
+      agentPort,
+      commands(adminKey),
+    ).pipe(
       Layer.provideMerge(AgentLinkLive({ key, serverId })),
       Layer.provide(handler(settings)),
       Layer.provideMerge(replicaLayer(settings, actorSettings(settings))),

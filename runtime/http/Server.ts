@@ -14,7 +14,7 @@ import { Context, Data, Effect, FiberSet, Layer, Metric } from "effect";
 import { Api } from "../../schemas/api.ts";
 import { AgentLink } from "../ingest/AgentLink.ts";
 import { MetricsQuery } from "../promql/MetricsQuery.ts";
-import { AdminGroupLive, IncidentGroupLive, ReadGroupLive } from "./Api.ts";
+import { AdminGroupLive, IncidentGroupLive, QueryGroupLive, ReadGroupLive } from "./Api.ts";
 import { checkHost, checkOrigin, SECURITY_HEADERS } from "./guard.ts";
 import type { Refused } from "./guard.ts";
 import { PageHub } from "./PageHub.ts";
@@ -22,7 +22,7 @@ import { prometheusText } from "./prometheus.ts";
 import { answerPrometheus, PROMETHEUS_PREFIX } from "./prometheusApi.ts";
 import { sendText, servePage } from "./staticPage.ts";
 import { HealthPort } from "./Topics.ts";
-import type { CommandsPort, HistoryPort, Topics } from "./Topics.ts";
+import type { CommandsPort, HistoryPort, QueryPort, Topics } from "./Topics.ts";
 
 export class ListenError extends Data.TaggedError("ListenError")<{
   readonly host: string;
@@ -93,7 +93,7 @@ const pathOf = (request: IncomingMessage): string => {
 };
 
 const ApiLive = Layer.mergeAll(
-  HttpApiBuilder.api(Api).pipe(Layer.provide([ReadGroupLive, IncidentGroupLive, AdminGroupLive])),
+  HttpApiBuilder.api(Api).pipe(Layer.provide([ReadGroupLive, IncidentGroupLive, QueryGroupLive, AdminGroupLive])),
   HttpApiBuilder.Router.Live,
   HttpApiBuilder.Middleware.layer,
   NodeHttpServer.layerContext,
@@ -199,5 +199,5 @@ export const HttpServerLive = (
 ): Layer.Layer<
   HttpServer,
   ListenError,
-  AgentLink | PageHub | HealthPort | HistoryPort | CommandsPort | Topics | MetricsQuery
+  AgentLink | PageHub | HealthPort | HistoryPort | QueryPort | CommandsPort | Topics | MetricsQuery
 > => Layer.scoped(HttpServer, make(options)).pipe(Layer.provide(ApiLive));

@@ -23,6 +23,7 @@ describe("configuration", () => {
       clickhouse: { user: "default", password: "", database: "coroot" },
       alerts: { webhooks: [] },
       slo: { availabilityObjective: 0.99, latencyObjective: 0.99, latencyThresholdMs: 500, holdSeconds: 15 },
+      keep: { metricsDays: 7, incidentsDays: 90, minutesDays: 35, diskPercent: 85 },
       state: { connections: 8 },
       replica: { host: "127.0.0.1", port: 34_431 },
       services: { custom: [], categories: {} },

@@ -12,6 +12,8 @@ import {
   HealthPort,
   HistoryError,
   HistoryPort,
+  QueryError,
+  QueryPort,
   Topics,
   Watchers,
   WatchersLive,
@@ -35,6 +37,7 @@ export interface World {
   health: Record<string, PartHealth>;
   metrics: MetricsQueryShape;
   history: (from: number, to: number) => Effect.Effect<readonly SliPointRow[], HistoryError>;
+  query: QueryPort["query"];
 }
 
 export interface ServerUnderTest {
@@ -74,6 +77,7 @@ export const serverLayer = (world: World, changed: PubSub.PubSub<void>, port: nu
       }),
     ),
     Layer.succeed(HistoryPort, { sliPoints: (_, from, to) => world.history(from, to) }),
+    Layer.succeed(QueryPort, { query: (sql, params, rows) => world.query(sql, params, rows) }),
     Layer.succeed(CommandsPort, CommandsPort.of(world.commands)),
     Layer.succeed(MetricsQuery, MetricsQuery.of(world.metrics)),
     Layer.succeed(HealthPort, { parts: Effect.sync(() => world.health) }),
@@ -111,7 +115,11 @@ export const makeWorld = (): World => {
     },
     isAdmin: (key) => key === ADMIN_KEY,
   };
-  return { ...plainWorld(), commands, told };
+  const query: QueryPort["query"] = (sql, _params, rows) =>
+    sql === "SELECT 1"
+      ? Effect.succeed({ columns: [{ name: "1", type: "UInt8" }], rows: [[rows]], truncated: false })
+      : Effect.fail(new QueryError({ refused: sql !== "down", message: `no ${sql}` }));
+  return { ...plainWorld(), commands, told, query };
 };
 
 const noMetrics: MetricsQueryShape = {
