@@ -154,6 +154,20 @@ const Services = Schema.Struct({
   ),
 });
 
+const Otlp = Schema.Struct({
+  /** OpenTelemetry over gRPC, on the address of server.host; 0 turns it off. OTLP/HTTP has the page's port. */
+  grpcPort: field(whole(0, 65_535), 4317),
+});
+
+const days = whole(1, 3650);
+
+const Retention = Schema.Struct({
+  /** days that log records are kept */
+  logsDays: field(days, 7),
+  /** days that spans are kept; calls and latencies per minute are kept for 35 */
+  tracesDays: field(days, 7),
+});
+
 const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
 
 export const Config = Schema.Struct({
@@ -175,6 +189,8 @@ export const Config = Schema.Struct({
   alerts: Schema.optionalWith(Alerts, { exact: true, default: () => Alerts.make({}) }),
   slo: Schema.optionalWith(Slo, { exact: true, default: () => Slo.make({}) }),
   services: Schema.optionalWith(Services, { exact: true, default: () => Services.make({}) }),
+  otlp: Schema.optionalWith(Otlp, { exact: true, default: () => Otlp.make({}) }),
+  retention: Schema.optionalWith(Retention, { exact: true, default: () => Retention.make({}) }),
   recording: Schema.optionalWith(Recording, { exact: true, default: () => Recording.make({}) }),
   agent: Schema.optionalWith(Agent, { exact: true, default: () => Agent.make({}) }),
   log: field(Schema.Literal(...LOG_LEVELS).annotations(says(`expected one of ${LOG_LEVELS.join(", ")}`)), "info"),

@@ -33,6 +33,8 @@ import {
   type PartHealth,
   type Verdict,
 } from "../../runtime/http/Topics.ts";
+import { layer as grpcLayer } from "../../runtime/otlp/GrpcServer.ts";
+import { layer as intakeLayer } from "../../runtime/otlp/Intake.ts";
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
 import { History, layer as historyLayer, type HistoryShape } from "../../runtime/store/History.ts";
@@ -40,7 +42,7 @@ import { Store, layer as storeLayer } from "../../runtime/store/Store.ts";
 import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts";
 import { Writer, layer as writerLayer } from "../../runtime/store/Writer.ts";
 import type { ServiceId } from "../../schemas/service.ts";
-import type { SliPointRow } from "../../schemas/tables.ts";
+import type { Retention, SliPointRow } from "../../schemas/tables.ts";
 import type { Overview } from "../../schemas/wire/page.ts";
 import { distDir } from "./dist.ts";
 import { agentHandler, boardChanges, wirePorts } from "./ports.ts";
@@ -78,6 +80,12 @@ const LOG_LEVELS = {
   error: LogLevel.Error,
 } as const;
 
+const retentionOf = ({ retention: { logsDays, tracesDays } }: Settings): Retention => ({
+  logs: logsDays,
+  spans: tracesDays,
+  trace_index: tracesDays,
+});
+
 const stores = (settings: Settings) => {
   const { url, user, password, database } = settings.clickhouse;
   const child = storeProcessLayer({
@@ -85,8 +93,15 @@ const stores = (settings: Settings) => {
     data: join(settings.data, "store"),
     ...(url === undefined ? {} : { external: { url, username: user, password } }),
   });
-  const store = storeLayer({ database }).pipe(Layer.provideMerge(child));
+  const store = storeLayer({ database, retention: retentionOf(settings) }).pipe(Layer.provideMerge(child));
   return Layer.mergeAll(writerLayer(), historyLayer).pipe(Layer.provideMerge(store));
+};
+
+/** What others send by OpenTelemetry: its intake, and the way to it by gRPC. */
+const otlp = (settings: Settings, key: string) => {
+  const intake = intakeLayer(retentionOf(settings));
+  const { grpcPort: port } = settings.otlp;
+  return port === 0 ? intake : grpcLayer({ host: settings.server.host, port, key }).pipe(Layer.provideMerge(intake));
 };
 
 const actorSettings = ({ slo, alerts, server, services }: Settings): ActorSettings => ({
@@ -349,6 +364,7 @@ export const runServer = (options: ServerOptions) =>
     const serverId = randomUUID();
     const { host, port } = settings.server;
     const edges = Layer.mergeAll(topics(settings), historyPort, health, recovery, agentPort, commands(adminKey)).pipe(
+      Layer.merge(otlp(settings, key)),
       Layer.provideMerge(AgentLinkLive({ key, serverId })),
       Layer.provide(handler(settings)),
       Layer.provideMerge(replicaLayer(settings, actorSettings(settings))),
