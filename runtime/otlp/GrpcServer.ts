@@ -84,6 +84,8 @@ const bind = (server: grpc.Server, { host, port }: GrpcOptions): Effect.Effect<n
 export const make = (options: GrpcOptions): Effect.Effect<GrpcServerShape, never, Intake | Scope.Scope> =>
   Effect.gen(function* () {
     const intake = yield* Intake;
+    // what goes wrong comes back as errors and is told once, by whoever handles them
+    grpc.setLogVerbosity(grpc.logVerbosity.NONE);
     const listening = yield* Deferred.make<number>();
     const run = yield* FiberSet.makeRuntime<never, void, never>();
 

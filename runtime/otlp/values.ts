@@ -113,7 +113,8 @@ export const writeValue = (reader: WireReader, start: number, end: number, out: 
   if (kind === 1) out.text(reader.bytes, reader.start, reader.at, most);
   else if (kind === 0) out.byte(0);
   else if (kind < 5) out.ascii(scalar(reader, kind));
-  else if (kind === 7) out.string(reader.bytes.toString("base64", reader.start, reader.at), most);
+  else if (kind === 7)
+    out.string(reader.bytes.toString("base64", reader.start, Math.min(reader.at, reader.start + most)), most);
   else out.string(json(reader, start, end, 1), most);
 };
 
