@@ -114,28 +114,31 @@ export const make = (options: GrpcOptions): Effect.Effect<GrpcServerShape, never
         call.on("cancelled", () => fiber.unsafeInterruptAsFork(fiber.id()));
       };
 
-    const open = Effect.acquireRelease(
-      Effect.sync(() => {
-        const server = new grpc.Server({
-          "grpc.max_receive_message_length": LIMITS.requestBytes,
-          "grpc.max_concurrent_streams": STREAMS_PER_CONNECTION,
-        });
-        for (const signal of ["traces", "logs"] as const)
-          server.addService(SERVICES[signal], { Export: handle(signal) });
-        return server;
-      }),
-      (server) => Effect.sync(() => server.forceShutdown()),
-    );
-    const server = yield* open;
+    const makeServer = (): grpc.Server => {
+      const server = new grpc.Server({
+        "grpc.max_receive_message_length": LIMITS.requestBytes,
+        "grpc.max_concurrent_streams": STREAMS_PER_CONNECTION,
+      });
+      for (const signal of ["traces", "logs"] as const) server.addService(SERVICES[signal], { Export: handle(signal) });
+      return server;
+    };
+    // a server that could not listen never will: each attempt has its own
+    let server: grpc.Server | null = null;
+    yield* Effect.addFinalizer(() => Effect.sync(() => server?.forceShutdown()));
+    const open = Effect.suspend(() => {
+      server?.forceShutdown();
+      server = makeServer();
+      return bind(server, options);
+    });
     const { host, port } = options;
-    yield* bind(server, options).pipe(
+    yield* open.pipe(
       Effect.tapError(({ message }) =>
         Effect.logWarning(
           `OpenTelemetry over gRPC is off while port ${port} on ${host} cannot be listened on. Choose another by otlp.grpcPort in the configuration.`,
           { reason: message },
         ),
       ),
-      Effect.orElse(() => Effect.retry(Effect.delay(bind(server, options), AGAIN), Schedule.forever)),
+      Effect.orElse(() => Effect.retry(Effect.delay(open, AGAIN), Schedule.forever)),
       Effect.flatMap((bound) => Deferred.succeed(listening, bound)),
       Effect.forkScoped,
     );

@@ -169,6 +169,8 @@ export const makeTelemetryLane = (
       refusedRows: 0,
     };
     let lastError = "";
+    /** the failure that was told last: one that repeats is told once */
+    let told = "";
 
     const insert = (table: TelemetryTable, { bytes, token }: Block) =>
       bytes.length === 0
@@ -208,11 +210,13 @@ export const makeTelemetryLane = (
       Effect.gen(function* () {
         counts.retries++;
         const wrong = error.code !== null && WRONG_ROWS.has(error.code) && attempt + 1 >= REFUSED_AFTER;
-        if (wrong || lastError !== error.message)
+        const kind = error.code === null ? error.message : `${error.code}`;
+        if (wrong || told !== kind)
           yield* Effect.logWarning(wrong ? "the store refuses telemetry" : "telemetry is not stored yet", {
             requests: group.length,
             reason: error.message,
           });
+        told = kind;
         lastError = error.message;
         return wrong ? ("stop" as const) : ("again" as const);
       });
@@ -266,7 +270,7 @@ export const makeTelemetryLane = (
           );
           if (!stored) yield* refuse(group, lastError);
           else {
-            lastError = "";
+            told = lastError = "";
             yield* release(group);
           }
           return start;
