@@ -15,6 +15,7 @@ export class TooLarge extends Error {
 const DAY_MS = 86_400_000;
 const DAY_NS = DAY_MS * 1e6;
 const WORD = 2 ** 32;
+const FIRST_BYTES = 4096;
 /** Above the error of a time in nanoseconds as a double. */
 const DOUBTFUL_NS = 1024;
 
@@ -31,6 +32,7 @@ export const msOf = (low: number, high: number): number => (high * WORD + low) /
 
 export class DayRows {
   private readonly repairs: Repairs;
+  private readonly expected: number;
   private readonly writers = new Map<number, RowWriter>();
   private lastDay = -1;
   private last: RowWriter | null = null;
@@ -40,8 +42,10 @@ export class DayRows {
   fromMs = Number.POSITIVE_INFINITY;
   toMs = 0;
 
-  constructor(repairs: Repairs) {
+  /** `requestBytes`: rows take more than their request, since each has its resource. Most requests are of one day. */
+  constructor(repairs: Repairs, requestBytes: number) {
     this.repairs = repairs;
+    this.expected = FIRST_BYTES + Math.ceil(requestBytes * 1.75);
   }
 
   /** Where the next row goes. `end` must follow. */
@@ -54,7 +58,7 @@ export class DayRows {
     if (writer === null || day !== this.lastDay) {
       writer = this.writers.get(day) ?? null;
       if (writer === null) {
-        writer = new RowWriter(this.repairs, 16 * 1024);
+        writer = new RowWriter(this.repairs, this.writers.size === 0 ? this.expected : FIRST_BYTES);
         this.writers.set(day, writer);
       }
       this.lastDay = day;

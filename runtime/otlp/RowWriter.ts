@@ -136,9 +136,10 @@ export class RowWriter {
     for (let i = 0; i < text.length; i++) this.bytes[this.at++] = text.charCodeAt(i);
   }
 
-  /** Puts the bytes so far aside as the caller's. */
+  /** What was written. A buffer that turned out far too large is not kept by it. */
   take(): Buffer {
-    return this.bytes.subarray(0, this.at);
+    const written = this.bytes.subarray(0, this.at);
+    return this.at < this.bytes.length / 2 ? Buffer.from(written) : written;
   }
 
   /** `at`: where the string's bytes would have begun; its length, written before it, was for the broken bytes. */

@@ -16,7 +16,7 @@ const MOST_SEVERITY = 24;
 class LogEncoder {
   readonly repairs = noRepairs();
   readonly rejected = new Rejections();
-  readonly rows = new DayRows(this.repairs);
+  readonly rows: DayRows;
   readonly origin = new Origin(this.repairs);
   timeless = 0;
   private readonly attributes = new Places(LIMITS.attributes);
@@ -30,6 +30,7 @@ class LogEncoder {
 
   constructor(reader: WireReader, { batch, nowMs, oldestMs }: EncodeOptions) {
     this.reader = reader;
+    this.rows = new DayRows(this.repairs, reader.bytes.length);
     this.batchLow = Number(batch & 0xffffffffn);
     this.batchHigh = Number(batch >> 32n);
     const now = BigInt(Math.floor(nowMs)) * 1_000_000n;

@@ -26,7 +26,7 @@ const isZero = (bytes: Buffer, start: number, end: number): boolean => {
 class SpanEncoder {
   readonly repairs = noRepairs();
   readonly rejected = new Rejections();
-  readonly rows = new DayRows(this.repairs);
+  readonly rows: DayRows;
   readonly origin = new Origin(this.repairs);
   private readonly attributes = new Places(LIMITS.attributes);
   private readonly events = new Places(LIMITS.events);
@@ -41,6 +41,7 @@ class SpanEncoder {
 
   constructor(reader: WireReader, { batch, nowMs, oldestMs }: EncodeOptions) {
     this.reader = reader;
+    this.rows = new DayRows(this.repairs, reader.bytes.length);
     this.batchLow = Number(batch & 0xffffffffn);
     this.batchHigh = Number(batch >> 32n);
     this.oldestMs = oldestMs;

@@ -48,7 +48,8 @@ export type QueryParams = Readonly<Record<string, unknown>>;
 /** Rows for an insert: JSON objects one per line, or ClickHouse's RowBinary. */
 export interface InsertBody {
   readonly format: "JSONEachRow" | "RowBinary";
-  readonly bytes: Uint8Array;
+  /** whole, or in parts that follow each other */
+  readonly bytes: Uint8Array | readonly Uint8Array[];
   readonly columns: readonly string[];
 }
 
@@ -272,7 +273,9 @@ export const make = (config: StoreConfig) =>
       withClient(`insert into ${table}`, async (opened, signal) => {
         const result = await opened.exec({
           query: `INSERT INTO \`${config.database}\`.\`${table}\` (${body.columns.join(", ")}) FORMAT ${body.format}`,
-          values: Readable.from([body.bytes], { objectMode: false }),
+          values: Readable.from([body.bytes instanceof Uint8Array ? body.bytes : Buffer.concat(body.bytes)], {
+            objectMode: false,
+          }),
           abort_signal: signal,
           clickhouse_settings: {
             async_insert: 0,

@@ -87,8 +87,7 @@ interface Entry {
 /** One insert: settled when the store was asked, and from then on repeated as it is. */
 interface Block {
   readonly token: string;
-  readonly bytes: Buffer;
-  readonly rows: readonly DayPart[];
+  readonly parts: readonly DayPart[];
 }
 
 interface DayPart {
@@ -112,8 +111,7 @@ const blockOf = (parts: readonly DayPart[], suffix = ""): Block => {
   const keys = parts.map(({ key }) => key).sort();
   return {
     token: `${createHash("sha256").update(keys.join(",")).digest("hex")}${suffix}`,
-    bytes: Buffer.concat(parts.map(({ rows }) => rows)),
-    rows: parts,
+    parts,
   };
 };
 
@@ -172,18 +170,19 @@ export const makeTelemetryLane = (
     /** the failure that was told last: one that repeats is told once */
     let told = "";
 
-    const insert = (table: TelemetryTable, { bytes, token }: Block) =>
-      bytes.length === 0
-        ? Effect.void
-        : store
-            .insert(table, { format: "RowBinary", columns: columnsOf(table), bytes }, token)
-            .pipe(Effect.tap(() => Effect.sync(() => counts.inserts++)));
+    const insert = (table: TelemetryTable, { parts, token }: Block) => {
+      if (parts.length === 0) return Effect.void;
+      const bytes = parts.map(({ rows }) => rows);
+      return store
+        .insert(table, { format: "RowBinary", columns: columnsOf(table), bytes }, token)
+        .pipe(Effect.tap(() => Effect.sync(() => counts.inserts++)));
+    };
 
     /** The token alone is not believed: a store that died may have kept it without the rows. */
     const insertMissing = (table: TelemetryTable, group: readonly Entry[], block: Block, attempt: number) =>
       Effect.gen(function* () {
         const present = yield* presentParts(store, table, group);
-        const missing = block.rows.filter(({ key }) => !present.has(key));
+        const missing = block.parts.filter(({ key }) => !present.has(key));
         if (missing.length > 0) yield* insert(table, blockOf(missing, `-${attempt}`));
       });
 

@@ -58,7 +58,7 @@ describe("wrong bytes", () => {
   it(
     "are encoded or refused, never more, and what is encoded can be read",
     { timeout: Math.max(25_000, INPUTS) },
-    () => {
+    async () => {
       const counts: Record<Verdict, number> = { taken: 0, malformed: 0, "too large": 0 };
       const before = memory();
       let most = 0;
@@ -71,7 +71,10 @@ describe("wrong bytes", () => {
           expect(repairs.leftOut).toBeLessThanOrEqual(bytes.length);
         });
         counts[verdict]++;
-        if (i % 500 === 0) most = Math.max(most, memory() - before);
+        if (i % 500 !== 0) continue;
+        most = Math.max(most, memory() - before);
+        // the runner gives up on a file that does not answer it
+        await new Promise(setImmediate);
       }
       expect(counts.taken).toBeGreaterThan(INPUTS / 20);
       expect(counts.malformed).toBeGreaterThan(INPUTS / 20);

@@ -204,31 +204,40 @@ describeWith(["chdb"], "the telemetry lane", () => {
     );
   });
 
-  itWith(["chdb"], "gives the views what a table has from an insert that died between them", async () => {
-    const { runtime } = open();
-    await runtime.runPromise(
-      Effect.gen(function* () {
-        yield* whenUp;
-        const store = yield* Store;
-        const { days } = spanBatch(0);
-        const body = {
-          format: "RowBinary",
-          columns: columnsOf("spans"),
-          bytes: Buffer.concat([...days.values()]),
-        } as const;
-        const client = yield* Effect.promise(() => stockClient(runtime));
-        for (const view of ["spans_to_trace_index", "spans_to_edges"])
-          yield* Effect.promise(() => client.command({ query: `DROP VIEW coroot.${view}` }));
-        yield* store.insert("spans", body, "one");
-        yield* store.migrate;
-        expect((yield* disagreements).map(({ what }) => what)).toEqual(["traces", "edges"]);
-        for (let i = 0; i < 2; i++) yield* store.insert("spans", body, "one");
-        yield* Effect.promise(() => client.close());
-        expect(yield* figures("spans")).toEqual(whole(1));
-        expect(yield* disagreements).toEqual([]);
-      }),
-    );
-  });
+  itWith(
+    ["chdb"],
+    "migrates views and indexes, and gives the views what an insert that died before them left out",
+    async () => {
+      const { runtime } = open();
+      await runtime.runPromise(
+        Effect.gen(function* () {
+          yield* whenUp;
+          const store = yield* Store;
+          const { days } = spanBatch(0);
+          const body = {
+            format: "RowBinary",
+            columns: columnsOf("spans"),
+            bytes: Buffer.concat([...days.values()]),
+          } as const;
+          const client = yield* Effect.promise(() => stockClient(runtime));
+          for (const view of ["spans_to_trace_index", "spans_to_edges"])
+            yield* Effect.promise(() => client.command({ query: `DROP VIEW coroot.${view}` }));
+          yield* Effect.promise(() => client.command({ query: "ALTER TABLE coroot.logs DROP INDEX by_word" }));
+          yield* store.insert("spans", body, "one");
+          yield* store.migrate;
+          const [indexes] = yield* store.query(
+            "SELECT arraySort(groupArray(name)) AS names FROM system.data_skipping_indices WHERE table = 'logs'",
+          );
+          expect(indexes).toEqual({ names: ["by_batch", "by_trace", "by_word"] });
+          expect((yield* disagreements).map(({ what }) => what)).toEqual(["traces", "edges"]);
+          for (let i = 0; i < 2; i++) yield* store.insert("spans", body, "one");
+          yield* Effect.promise(() => client.close());
+          expect(yield* figures("spans")).toEqual(whole(1));
+          expect(yield* disagreements).toEqual([]);
+        }),
+      );
+    },
+  );
 
   itWith(["chdb"], "is behind when it is full, takes what it took, and takes more afterwards", async () => {
     const data = freshFolder();
