@@ -63,11 +63,15 @@ describe("the gRPC server", () => {
     return Number((info as { retryDelay: { seconds: string } }).retryDelay.seconds);
   };
 
-  const send = (body: Buffer, headers: Readonly<Record<string, string>> = { "x-api-key": KEY }): Promise<Answered> => {
+  const send = (
+    body: Buffer,
+    headers: Readonly<Record<string, string>> = { "x-api-key": KEY },
+    by = client,
+  ): Promise<Answered> => {
     const metadata = new grpc.Metadata();
     for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
     return new Promise((resolve) => {
-      client.makeUnaryRequest(
+      by.makeUnaryRequest(
         "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
         same,
         same,
@@ -120,6 +124,18 @@ describe("the gRPC server", () => {
 
   it("refuses a message above the limit", async () => {
     expect(await send(Buffer.alloc(LIMITS.requestBytes + 1))).toMatchObject({ code: grpc.status.RESOURCE_EXHAUSTED });
+  });
+
+  it("unpacks a compressed message up to the limit and no further", async () => {
+    const packing = new grpc.Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), {
+      "grpc.default_compression_algorithm": grpc.compressionAlgorithms.gzip,
+    });
+    expect(await send(requestOf(span()), { "x-api-key": KEY }, packing)).toMatchObject({ code: 0 });
+    const before = process.memoryUsage().rss;
+    const bomb = Buffer.alloc(256 * 1024 * 1024);
+    expect(await send(bomb, { "x-api-key": KEY }, packing)).toMatchObject({ code: grpc.status.RESOURCE_EXHAUSTED });
+    expect(process.memoryUsage().rss - before).toBeLessThan(2 * bomb.length);
+    packing.close();
   });
 
   it("lets go of the work of a client that went away", async () => {
