@@ -32,7 +32,7 @@ const runs = new Map<string, Promise<Found>>();
 const storing = (name: "spans" | "logs", context: MeasureContext): Promise<Found> => {
   const known = runs.get(name);
   if (known !== undefined) return known;
-  const run = work(name, context.long ? 100 : 8, context);
+  const run = work(name, context.long ? 40 : 4, context);
   runs.set(name, run);
   return run;
 };
@@ -81,7 +81,7 @@ export const figures: readonly Figure[] = [
     bar: "≥ 200,000",
     holds: (value) => value >= 200_000,
     measure: async (context): Promise<Measured> => {
-      const found = await work("decode", context.long ? 200 : 40, context);
+      const found = await work("decode", context.long ? 80 : 15, context);
       return {
         value: found["perCpuSecond"] ?? null,
         detail: `${round(found["mbPerCpuSecond"])} MB/CPU-s, ${round(found["bytesPerSpan"])} B per span`,
