@@ -15,7 +15,8 @@ export type PermissionName =
   | "silences:write"
   | "console:read"
   | "console:admin"
-  | "history:read";
+  | "history:read"
+  | "store:query";
 export class Permission extends Context.Tag("schemas/api/Permission")<Permission, PermissionName>() {}
 
 /** A topic as it is now: the same entries that `/live` sends as a snapshot. */
@@ -50,6 +51,9 @@ export class Forbidden extends Schema.TaggedError<Forbidden>()(
 
 /** At most this much history in one answer. */
 export const MAX_HISTORY_MS = 7 * 86_400_000;
+
+/** At most so many rows of one query. */
+export const MAX_QUERY_ROWS = 10_000;
 
 const nullable = Schema.NullOr(Schema.Number);
 export const HistoryAnswer = Schema.Struct({
@@ -164,6 +168,33 @@ export class IncidentGroup extends HttpApiGroup.make("decide")
       .annotate(Permission, "silences:write"),
   ) {}
 
+const MAX_SQL = 100_000;
+
+/** Read-only SQL over what is kept. */
+export class QueryGroup extends HttpApiGroup.make("query").add(
+  HttpApiEndpoint.post("query", "/query")
+    .setPayload(
+      Schema.Struct({
+        sql: Schema.String.pipe(Schema.minLength(1), Schema.maxLength(MAX_SQL)),
+        // values of {name:Type} places
+        params: Schema.optionalWith(Schema.Record({ key: Schema.String, value: Schema.String }), {
+          default: () => ({}),
+        }),
+        rows: Schema.optionalWith(Schema.Int.pipe(Schema.between(1, MAX_QUERY_ROWS)), { default: () => 1_000 }),
+      }),
+    )
+    .addSuccess(
+      Schema.Struct({
+        columns: Schema.Array(Schema.Struct({ name: Schema.String, type: Schema.String })),
+        rows: Schema.Array(Schema.Array(Schema.Unknown)),
+        truncated: Schema.Boolean,
+      }),
+    )
+    .addError(BadRequest)
+    .addError(Unavailable)
+    .annotate(Permission, "store:query"),
+) {}
+
 /** Actor paths, as they go to the audit log: as long as a topic's name may be. */
 const actorPath = Schema.String.pipe(Schema.minLength(1), Schema.maxLength(2048));
 
@@ -211,4 +242,9 @@ export class AdminGroup extends HttpApiGroup.make("admin")
       .annotate(Permission, "console:admin"),
   ) {}
 
-export class Api extends HttpApi.make("coroot").add(ReadGroup).add(IncidentGroup).add(AdminGroup).prefix("/api") {}
+export class Api extends HttpApi.make("coroot")
+  .add(ReadGroup)
+  .add(IncidentGroup)
+  .add(QueryGroup)
+  .add(AdminGroup)
+  .prefix("/api") {}

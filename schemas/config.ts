@@ -51,6 +51,18 @@ const Clickhouse = Schema.Struct({
   database: field(named("expected the name of a database"), "coroot"),
 });
 
+const Keep = Schema.Struct({
+  /** days; the embedded engine and a ClickHouse server alike */
+  metricsDays: field(whole(1, 3_650), 7),
+  logsDays: field(whole(1, 3_650), 7),
+  tracesDays: field(whole(1, 3_650), 7),
+  incidentsDays: field(whole(1, 3_650), 90),
+  /** minutes of judgement, from which error budgets are rebuilt */
+  minutesDays: field(whole(35, 3_650), 35),
+  /** Percent of the store's disk above which the oldest day of telemetry is dropped. 0: never. */
+  diskPercent: field(whole(0, 99), 85),
+});
+
 const State = Schema.Struct({
   /** PostgreSQL that several servers share, e.g. postgres://user:password@host/database. Left out: a file in `data`. */
   url: Schema.optionalWith(url(["postgres:", "postgresql:"]), { exact: true }),
@@ -159,15 +171,6 @@ const Otlp = Schema.Struct({
   grpcPort: field(whole(0, 65_535), 4317),
 });
 
-const days = whole(1, 3650);
-
-const Retention = Schema.Struct({
-  /** days that log records are kept */
-  logsDays: field(days, 7),
-  /** days that spans are kept; calls and latencies per minute are kept for 35 */
-  tracesDays: field(days, 7),
-});
-
 const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
 
 export const Config = Schema.Struct({
@@ -184,13 +187,13 @@ export const Config = Schema.Struct({
     "default",
   ),
   clickhouse: Schema.optionalWith(Clickhouse, { exact: true, default: () => Clickhouse.make({}) }),
+  keep: Schema.optionalWith(Keep, { exact: true, default: () => Keep.make({}) }),
   state: Schema.optionalWith(State, { exact: true, default: () => State.make({}) }),
   replica: Schema.optionalWith(Replica, { exact: true, default: () => Replica.make({}) }),
   alerts: Schema.optionalWith(Alerts, { exact: true, default: () => Alerts.make({}) }),
   slo: Schema.optionalWith(Slo, { exact: true, default: () => Slo.make({}) }),
   services: Schema.optionalWith(Services, { exact: true, default: () => Services.make({}) }),
   otlp: Schema.optionalWith(Otlp, { exact: true, default: () => Otlp.make({}) }),
-  retention: Schema.optionalWith(Retention, { exact: true, default: () => Retention.make({}) }),
   recording: Schema.optionalWith(Recording, { exact: true, default: () => Recording.make({}) }),
   agent: Schema.optionalWith(Agent, { exact: true, default: () => Agent.make({}) }),
   log: field(Schema.Literal(...LOG_LEVELS).annotations(says(`expected one of ${LOG_LEVELS.join(", ")}`)), "info"),

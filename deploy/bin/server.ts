@@ -28,6 +28,8 @@ import {
   HealthPort,
   HistoryError,
   HistoryPort,
+  QueryError,
+  QueryPort,
   Topics,
   WatchersLive,
   type PartHealth,
@@ -37,7 +39,9 @@ import { layer as grpcLayer } from "../../runtime/otlp/GrpcServer.ts";
 import { layer as intakeLayer } from "../../runtime/otlp/Intake.ts";
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
+import { DiskGuard, layer as diskGuardLayer } from "../../runtime/store/DiskGuard.ts";
 import { History, layer as historyLayer, type HistoryShape } from "../../runtime/store/History.ts";
+import { readQuery } from "../../runtime/store/ReadQuery.ts";
 import { Store, layer as storeLayer } from "../../runtime/store/Store.ts";
 import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts";
 import { Writer, layer as writerLayer } from "../../runtime/store/Writer.ts";
@@ -80,10 +84,19 @@ const LOG_LEVELS = {
   error: LogLevel.Error,
 } as const;
 
-const retentionOf = ({ retention: { logsDays, tracesDays } }: Settings): Retention => ({
-  logs: logsDays,
-  spans: tracesDays,
-  trace_index: tracesDays,
+const retention = ({ keep }: Settings): Retention => ({
+  samples: keep.metricsDays,
+  series: keep.metricsDays + 1,
+  sli_points: keep.metricsDays,
+  logs: keep.logsDays,
+  spans: keep.tracesDays,
+  trace_index: keep.tracesDays,
+  incidents: keep.incidentsDays,
+  events: keep.incidentsDays,
+  sli_minutes: keep.minutesDays,
+  map_edges: keep.minutesDays,
+  span_edges: keep.minutesDays,
+  span_latency: keep.minutesDays,
 });
 
 const stores = (settings: Settings) => {
@@ -93,13 +106,15 @@ const stores = (settings: Settings) => {
     data: join(settings.data, "store"),
     ...(url === undefined ? {} : { external: { url, username: user, password } }),
   });
-  const store = storeLayer({ database, retention: retentionOf(settings) }).pipe(Layer.provideMerge(child));
-  return Layer.mergeAll(writerLayer(), historyLayer).pipe(Layer.provideMerge(store));
+  const days = retention(settings);
+  const store = storeLayer({ database, retention: days }).pipe(Layer.provideMerge(child));
+  const guard = diskGuardLayer({ threshold: settings.keep.diskPercent });
+  return Layer.mergeAll(writerLayer({ retention: days }), historyLayer, guard).pipe(Layer.provideMerge(store));
 };
 
 /** What others send by OpenTelemetry: its intake, and the way to it by gRPC. */
 const otlp = (settings: Settings, key: string) => {
-  const intake = intakeLayer(retentionOf(settings));
+  const intake = intakeLayer(retention(settings));
   const { grpcPort: port } = settings.otlp;
   return port === 0 ? intake : grpcLayer({ host: settings.server.host, port, key }).pipe(Layer.provideMerge(intake));
 };
@@ -255,6 +270,7 @@ const topics = (settings: Settings) =>
       const system = yield* ActorSystem;
       const { agents } = yield* AgentLink;
       const cluster = yield* Cluster;
+      const guard = yield* DiskGuard;
       const fresh = yield* makeBoardFeed({ board: system.board, peers: cluster.peers, query: cluster.query });
       const sources = {
         cluster: settings.cluster,
@@ -264,7 +280,7 @@ const topics = (settings: Settings) =>
         store: yield* storeOverview,
         callsAt: pastCalls(yield* History),
         insides: makeInsides(system, cluster),
-        notices: () => replicaNotices(settings, cluster),
+        notices: () => [...replicaNotices(settings, cluster), ...guard.notices()],
       };
       return Topics.of({
         read: (topic) => Effect.zipRight(fresh, readTopic(system, sources, topic)),
@@ -290,6 +306,22 @@ const historyPort = Layer.effect(
         ),
     });
   }),
+);
+
+const queryPort = Layer.effect(
+  QueryPort,
+  Effect.map(Store, (store) =>
+    QueryPort.of({
+      query: (sql, params, rows) =>
+        readQuery(store, sql, params, rows).pipe(
+          // A code is the engine's answer to the text; without one it was not there to answer.
+          Effect.mapError((error) => {
+            const refused = error._tag === "QueryRefused" || error.code !== null;
+            return new QueryError({ refused, message: refused ? error.reason : error.message });
+          }),
+        ),
+    }),
+  ),
 );
 
 const health = Layer.effect(
@@ -363,8 +395,16 @@ export const runServer = (options: ServerOptions) =>
     const adminKey = yield* ensureAgentKey(adminKeyPath(settings.data));
     const serverId = randomUUID();
     const { host, port } = settings.server;
-    const edges = Layer.mergeAll(topics(settings), historyPort, health, recovery, agentPort, commands(adminKey)).pipe(
-      Layer.merge(otlp(settings, key)),
+    const edges = Layer.mergeAll(
+      topics(settings),
+      historyPort,
+      queryPort,
+      health,
+      recovery,
+      agentPort,
+      commands(adminKey),
+      otlp(settings, key),
+    ).pipe(
       Layer.provideMerge(AgentLinkLive({ key, serverId })),
       Layer.provide(handler(settings)),
       Layer.provideMerge(replicaLayer(settings, actorSettings(settings))),

@@ -301,8 +301,9 @@ const make = (options: ClusterOptions) =>
       }
     };
 
-    const confirmedClaims = (): (readonly [string, number])[] =>
-      [...held].flatMap(([part, { claim: state, token }]) => (state === "confirmed" ? [[part, token] as const] : []));
+    /** Also those in doubt, or being claimed again: until somebody shows a newer claim, their actors are here. */
+    const allClaims = (): (readonly [string, number])[] =>
+      [...held].flatMap(([part, { token }]) => (token < 0 ? [] : [[part, token] as const]));
 
     const mesh: Mesh = yield* makeMesh({
       self: () => self,
@@ -310,7 +311,7 @@ const make = (options: ClusterOptions) =>
       version: options.version,
       connected: (replica) => {
         buried.delete(replica);
-        mesh.send(replica, [KIND.claims, true, confirmedClaims()]);
+        mesh.send(replica, [KIND.claims, true, allClaims()]);
         mesh.send(replica, [KIND.sessions, true, [...sessions], []]);
         router.connected(replica);
         // What was on its way to it when the connection broke is lost.

@@ -21,7 +21,7 @@ import * as TestRunner from "@effect/cluster/TestRunner";
 import type { SocketServerError } from "@effect/platform/SocketServer";
 import * as RpcSerialization from "@effect/rpc/RpcSerialization";
 import type { SqlClient } from "@effect/sql/SqlClient";
-import { Context, Effect, Layer, Option, type ConfigError } from "effect";
+import { Cause, Context, Effect, FiberRef, HashSet, Layer, Logger, Option, type ConfigError } from "effect";
 
 export interface Address {
   readonly host: string;
@@ -45,6 +45,24 @@ const COMMON = {
   refreshAssignmentsInterval: "1 second",
   runnerHealthCheckInterval: "1 second",
 } as const satisfies Parameters<typeof ShardingConfig.layer>[0];
+
+const SAY_AGAIN_MS = 30_000;
+
+/** It logs each look that failed, every two seconds and with the whole chain of causes: said once in a while, in a line. */
+const rarely = <A>(logger: Logger.Logger<unknown, A>): Logger.Logger<unknown, A | void> => {
+  const said = new Map<string, number>();
+  return Logger.make((options) => {
+    const text = String(options.message);
+    const at = options.date.getTime();
+    if (at - (said.get(text) ?? Number.NEGATIVE_INFINITY) < SAY_AGAIN_MS) return;
+    said.set(text, at);
+    if (Cause.isEmpty(options.cause)) return logger.log(options);
+    const why = Cause.squash(options.cause);
+    const [line = ""] = (why instanceof Error ? why.message : String(why)).split("\n");
+    return logger.log({ ...options, message: `${text}: ${line}`, cause: Cause.empty });
+  });
+};
+const logRarely = Layer.locallyWith(FiberRef.currentLoggers, (loggers) => HashSet.map(loggers, rarely));
 
 const aloneIsAlive = Layer.succeed(Health, Health.of({ isAlive: () => true, bury: () => Effect.void }));
 
@@ -92,4 +110,5 @@ export const replicatedEngine = (
       }),
     ),
     Layer.provide(RpcSerialization.layerMsgPack),
+    logRarely,
   );

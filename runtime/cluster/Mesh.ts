@@ -171,8 +171,8 @@ export const makeMesh = (options: MeshOptions): Effect.Effect<Mesh, never, Scope
           peer.socket = socket;
           peer.lostAt = null;
           peer.refusals = 0;
-          const { id, name } = options.self();
-          socket.send(encodeFrame([KIND.hello, REPLICA_PROTOCOL, id, name, options.key, options.version]));
+          const { id, name, url } = options.self();
+          socket.send(encodeFrame([KIND.hello, REPLICA_PROTOCOL, id, name, options.key, options.version, url]));
           options.connected(peer.replica.id);
         });
         socket.on("error", (error: Error & { readonly code?: string }) => {
@@ -196,6 +196,14 @@ export const makeMesh = (options: MeshOptions): Effect.Effect<Mesh, never, Scope
 
     const keepDialling = (peer: Peer): Effect.Effect<void> =>
       dial(peer).pipe(Effect.zipRight(Effect.sleep(DIAL_AGAIN_MS)), Effect.forever);
+
+    const startDialling = yield* FiberMap.runtime(dialling)<never>();
+    const meet = (replica: Replica): void => {
+      if (replica.id === options.self().id || peers.has(replica.id)) return;
+      const peer: Peer = { replica, socket: null, lostAt: now(), refusals: 0 };
+      peers.set(replica.id, peer);
+      startDialling(replica.id, keepDialling(peer));
+    };
 
     // ——— the connections that we listen on ———
 
@@ -224,6 +232,9 @@ export const makeMesh = (options: MeshOptions): Effect.Effect<Mesh, never, Scope
           if (from !== null) return take(from, frame);
           if (frame[0] !== KIND.hello || !sameKey(String(frame[4]), options.key)) return refuse();
           from = frame[2];
+          // The list may be old, or out of reach: whoever comes is spoken to at once, and so hears what is whose.
+          const url: unknown = frame[6];
+          if (typeof url === "string" && url.startsWith("ws")) meet({ id: from, name: frame[3], url });
         } catch (error) {
           if (!(error instanceof ReplicaFrameError)) throw error;
           refuse();
@@ -270,12 +281,7 @@ export const makeMesh = (options: MeshOptions): Effect.Effect<Mesh, never, Scope
       know: (replicas) =>
         Effect.gen(function* () {
           const listed = new Set(replicas.map((replica) => replica.id));
-          for (const replica of replicas) {
-            if (replica.id === options.self().id || peers.has(replica.id)) continue;
-            const peer: Peer = { replica, socket: null, lostAt: now(), refusals: 0 };
-            peers.set(replica.id, peer);
-            yield* FiberMap.run(dialling, replica.id, keepDialling(peer));
-          }
+          replicas.forEach(meet);
           for (const [id, peer] of peers) {
             if (listed.has(id) || peer.socket !== null) continue;
             yield* FiberMap.remove(dialling, id);

@@ -24,8 +24,17 @@ export const KIND = {
 } as const;
 
 export type ReplicaFrame =
-  | readonly [kind: typeof KIND.hello, protocol: number, id: string, name: string, key: string, version: string]
-  /** parts that the sender owns under a confirmed claim; `whole`: all of them, the others are not its any more */
+  | readonly [
+      kind: typeof KIND.hello,
+      protocol: number,
+      id: string,
+      name: string,
+      key: string,
+      version: string,
+      /** where the sender listens; older ones do not say */
+      url?: string,
+    ]
+  /** parts that the sender owns; `whole`: all of them, also those in doubt, and the others are not its any more */
   | readonly [kind: typeof KIND.claims, whole: boolean, claims: readonly (readonly [part: string, token: number])[]]
   | readonly [kind: typeof KIND.sessions, whole: boolean, here: readonly string[], gone: readonly string[]]
   | readonly [kind: typeof KIND.parcels, parcels: readonly WireParcel[]]

@@ -7,7 +7,7 @@ import { Clock, Effect, Metric } from "effect";
 import { Api, BadRequest, Forbidden, MAX_HISTORY_MS, NotFound, Unavailable } from "../../schemas/api.ts";
 import type { TopicAnswer } from "../../schemas/api.ts";
 import { makeRefusals, type Refusals } from "./Refusals.ts";
-import { CommandsPort, entriesOf, HistoryPort, Topics, type CommandError, type Verdict } from "./Topics.ts";
+import { CommandsPort, entriesOf, HistoryPort, QueryPort, Topics, type CommandError, type Verdict } from "./Topics.ts";
 
 const refusedTotal = Metric.counter("coroot_admin_refused_total", {
   description: "requests for an operator's hand without the admin key",
@@ -106,6 +106,16 @@ export const IncidentGroupLive = HttpApiBuilder.group(Api, "decide", (handlers) 
       Effect.flatMap(CommandsPort, (port) => unavailable(port.silence(match, minutes, reason, OPERATOR))),
     )
     .handle("unsilence", ({ path }) => Effect.flatMap(CommandsPort, (port) => verdict(port.unsilence(path.id)))),
+);
+
+export const QueryGroupLive = HttpApiBuilder.group(Api, "query", (handlers) =>
+  handlers.handle("query", ({ payload: { params, rows, sql } }) =>
+    Effect.flatMap(QueryPort, (port) =>
+      Effect.mapError(port.query(sql, params, rows), ({ message, refused }) =>
+        refused ? new BadRequest({ message }) : new Unavailable({ message }),
+      ),
+    ),
+  ),
 );
 
 const NO_KEY = "authorization: expected Bearer and the admin key, which is in admin.key in the server's data directory";

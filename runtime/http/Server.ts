@@ -12,14 +12,14 @@ import { NodeHttpServer } from "@effect/platform-node";
 import { Context, Data, Effect, FiberSet, Layer, Metric } from "effect";
 import { Api } from "../../schemas/api.ts";
 import { AgentLink } from "../ingest/AgentLink.ts";
-import { AdminGroupLive, IncidentGroupLive, ReadGroupLive } from "./Api.ts";
+import { AdminGroupLive, IncidentGroupLive, QueryGroupLive, ReadGroupLive } from "./Api.ts";
 import { checkHost, checkOrigin, SECURITY_HEADERS } from "./guard.ts";
 import type { Refused } from "./guard.ts";
 import { PageHub } from "./PageHub.ts";
 import { prometheusText } from "./prometheus.ts";
 import { sendText, servePage } from "./staticPage.ts";
 import { HealthPort } from "./Topics.ts";
-import type { CommandsPort, HistoryPort, Topics } from "./Topics.ts";
+import type { CommandsPort, HistoryPort, QueryPort, Topics } from "./Topics.ts";
 
 export class ListenError extends Data.TaggedError("ListenError")<{
   readonly host: string;
@@ -90,7 +90,7 @@ const pathOf = (request: IncomingMessage): string => {
 };
 
 const ApiLive = Layer.mergeAll(
-  HttpApiBuilder.api(Api).pipe(Layer.provide([ReadGroupLive, IncidentGroupLive, AdminGroupLive])),
+  HttpApiBuilder.api(Api).pipe(Layer.provide([ReadGroupLive, IncidentGroupLive, QueryGroupLive, AdminGroupLive])),
   HttpApiBuilder.Router.Live,
   HttpApiBuilder.Middleware.layer,
   NodeHttpServer.layerContext,
@@ -191,5 +191,8 @@ const make = (options: HttpServerOptions) =>
 /** Needs the sockets' owners and the ports of Topics.ts; gives the address that it listens on. */
 export const HttpServerLive = (
   options: HttpServerOptions,
-): Layer.Layer<HttpServer, ListenError, AgentLink | PageHub | HealthPort | HistoryPort | CommandsPort | Topics> =>
-  Layer.scoped(HttpServer, make(options)).pipe(Layer.provide(ApiLive));
+): Layer.Layer<
+  HttpServer,
+  ListenError,
+  AgentLink | PageHub | HealthPort | HistoryPort | QueryPort | CommandsPort | Topics
+> => Layer.scoped(HttpServer, make(options)).pipe(Layer.provide(ApiLive));

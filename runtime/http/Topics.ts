@@ -1,6 +1,6 @@
 /**
  * The ports behind page and API: what there is to see. `Topics` is implemented by the actors' read side, `HistoryPort`
- * by the store, `HealthPort` by the entry point; `Watchers` is ours. Page and API read the same topics, so they cannot
+ * and `QueryPort` by the store, `HealthPort` by the entry point; `Watchers` is ours. Page and API read the same topics, so they cannot
  * disagree. An unknown topic is null, not an error; a failing one costs nobody else anything.
  */
 import { Context, Data, Layer } from "effect";
@@ -29,6 +29,28 @@ export interface HistoryPort {
   ) => Effect.Effect<readonly SliPointRow[], HistoryError>;
 }
 export const HistoryPort = Context.GenericTag<HistoryPort>("runtime/http/HistoryPort");
+
+/** What a person typed: refused when the text may not run. */
+export class QueryError extends Data.TaggedError("QueryError")<{
+  readonly refused: boolean;
+  readonly message: string;
+}> {}
+
+export interface QueryPort {
+  readonly query: (
+    sql: string,
+    params: Readonly<Record<string, string>>,
+    rows: number,
+  ) => Effect.Effect<
+    {
+      readonly columns: readonly { readonly name: string; readonly type: string }[];
+      readonly rows: readonly (readonly unknown[])[];
+      readonly truncated: boolean;
+    },
+    QueryError
+  >;
+}
+export const QueryPort = Context.GenericTag<QueryPort>("runtime/http/QueryPort");
 
 /** Null: it was done; else what is wrong with the request. */
 export type Verdict = string | null;

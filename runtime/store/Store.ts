@@ -41,6 +41,8 @@ export interface QueryBounds {
   readonly rows?: number;
   readonly bytes?: number;
   readonly seconds?: number;
+  /** 64-bit numbers come as text; else as JSON's numbers, exact to 2⁵³ */
+  readonly exact?: boolean;
 }
 
 export type QueryParams = Readonly<Record<string, unknown>>;
@@ -62,8 +64,12 @@ export interface StoreShape {
   readonly database: string;
   /** `sql` is a constant text; values go by `{name:Type}` places only. */
   readonly query: <T>(sql: string, params?: QueryParams, bounds?: QueryBounds) => Effect.Effect<T[], StoreError>;
+  /** The syntax tree of a SELECT, line by line, as the engine's parser sees it; nothing is run. */
+  readonly syntaxTree: (select: string, params?: QueryParams) => Effect.Effect<readonly string[], StoreError>;
   /** Completes when the rows are on disk. The same token with the same rows inserts them once. */
   readonly insert: (table: TableName, body: InsertBody, token: string) => Effect.Effect<void, StoreError>;
+  /** Drops one day of a table that is cut into days; `day` as yyyymmdd. */
+  readonly dropDay: (table: string, day: string) => Effect.Effect<void, StoreError>;
   /** Creates and extends database and tables. Called by the layer whenever the store comes up. */
   readonly migrate: Effect.Effect<void, StoreError>;
   readonly state: SubscriptionRef.SubscriptionRef<StoreState>;
@@ -73,7 +79,12 @@ export interface StoreShape {
 
 export class Store extends Context.Tag("runtime/store/Store")<Store, StoreShape>() {}
 
-export const DEFAULT_BOUNDS: Required<QueryBounds> = { rows: 200_000, bytes: 64 * 1024 * 1024, seconds: 20 };
+export const DEFAULT_BOUNDS: Required<QueryBounds> = {
+  rows: 200_000,
+  bytes: 64 * 1024 * 1024,
+  seconds: 20,
+  exact: false,
+};
 const REQUEST_TIMEOUT_MS = 90_000;
 
 const toStoreError =
@@ -84,9 +95,10 @@ const toStoreError =
     return new StoreError({ operation, code: null, reason: error instanceof Error ? error.message : String(error) });
   };
 
-const open = (endpoint: StoreEndpoint): ClickHouseClient =>
+const open = (endpoint: StoreEndpoint, database?: string): ClickHouseClient =>
   createClient({
     ...endpoint,
+    ...(database === undefined ? {} : { database }),
     application: "coroot",
     request_timeout: REQUEST_TIMEOUT_MS,
     max_open_connections: 16,
@@ -230,12 +242,15 @@ export const make = (config: StoreConfig) =>
       Effect.gen(function* () {
         yield* close;
         client = open(endpoint);
+        // The database of tables that a query names without one is there only after this.
         yield* migrate.pipe(
           Effect.tapError((error) => set({ status: "down", message: error.message })),
           Effect.retry(
             Schedule.exponential("500 millis").pipe(Schedule.union(Schedule.spaced("15 seconds")), Schedule.jittered),
           ),
         );
+        yield* close;
+        client = open(endpoint, config.database);
         yield* set({ status: "up", message: "" });
       });
     yield* processState.changes.pipe(
@@ -267,10 +282,26 @@ export const make = (config: StoreConfig) =>
             max_result_bytes: String(bound.bytes),
             result_overflow_mode: "throw",
             max_execution_time: bound.seconds,
-            output_format_json_quote_64bit_integers: 0,
+            output_format_json_quote_64bit_integers: bound.exact ? 1 : 0,
           },
         });
         return await result.json<T>();
+      });
+
+    // It takes no FORMAT, which would become part of the SELECT: so the lines come as the engine's plain text.
+    const syntaxTree = (select: string, params: QueryParams = {}) =>
+      withClient("explain", async (opened, signal) => {
+        const result = await opened.exec({
+          query: `EXPLAIN AST ${select}`,
+          query_params: { ...params },
+          abort_signal: signal,
+          clickhouse_settings: { readonly: "2", max_execution_time: DEFAULT_BOUNDS.seconds },
+        });
+        const chunks: Buffer[] = [];
+        for await (const chunk of result.stream) chunks.push(Buffer.from(chunk as Uint8Array));
+        // The embedded engine puts each line in quotes, a server does not.
+        const lines = Buffer.concat(chunks).toString("utf8").split("\n");
+        return lines.map((line) => line.replace(/^"(.*)"$/, "$1"));
       });
 
     const insert = (table: TableName, body: InsertBody, token: string) =>
@@ -295,13 +326,32 @@ export const make = (config: StoreConfig) =>
         await drain(result.stream);
       });
 
+    const dropDay = (table: string, day: string) =>
+      withClient(`drop a day of ${table}`, async (opened, signal) => {
+        if (!/^\w+$/.test(table) || !/^\d{8}$/.test(day))
+          throw new Error(`${table} ${day}: expected a table and a day`);
+        await opened.command({
+          query: `ALTER TABLE \`${config.database}\`.\`${table}\` DROP PARTITION ID '${day}'`,
+          abort_signal: signal,
+        });
+      });
+
     const whenUp = state.changes.pipe(
       Stream.filter(({ status }) => status === "up"),
       Stream.runHead,
       Effect.asVoid,
     );
 
-    return { database: config.database, query, insert, migrate, state, whenUp } satisfies StoreShape;
+    return {
+      database: config.database,
+      query,
+      syntaxTree,
+      insert,
+      dropDay,
+      migrate,
+      state,
+      whenUp,
+    } satisfies StoreShape;
   });
 
 export const layer = (config: StoreConfig): Layer.Layer<Store, never, StoreProcess> =>

@@ -15,7 +15,8 @@ import { PARTITIONS } from "../../runtime/cluster/places.ts";
 import { freePort } from "../../deploy/demo/environment.ts";
 import type { AlertPayload } from "../../schemas/incident.ts";
 import type { ActorView, IncidentCard } from "../../schemas/wire/page.ts";
-import { Postgres, type Proxy } from "./Postgres.ts";
+import { Postgres } from "./Postgres.ts";
+import type { Proxy } from "./proxy.ts";
 import { until } from "./until.ts";
 
 const COROOT = fileURLToPath(new URL("../../dist/coroot.mjs", import.meta.url));

@@ -5,22 +5,15 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { chown, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort } from "../../deploy/demo/environment.ts";
 import { run } from "../../deploy/demo/command.ts";
 import { dropTo, unprivilegedUser } from "../../deploy/demo/postgres.ts";
 import { postgresBin } from "../machine.ts";
+import { proxyTo, type Proxy } from "./proxy.ts";
 import { until } from "./until.ts";
-
-export interface Proxy {
-  readonly url: string;
-  /** ends every connection and takes no new one */
-  readonly cut: () => void;
-  readonly mend: () => void;
-  readonly close: () => void;
-}
 
 export class Postgres {
   readonly port: number;
@@ -73,43 +66,9 @@ export class Postgres {
     await ended;
   }
 
-  async proxy(): Promise<Proxy> {
-    const open = new Set<Socket>();
-    let cut = false;
-    const server: Server = createServer((near) => {
-      if (cut) return void near.destroy();
-      const far = connect(this.port, "127.0.0.1");
-      for (const [from, to] of [
-        [near, far],
-        [far, near],
-      ] as const) {
-        open.add(from);
-        from.on("error", () => from.destroy());
-        from.on("close", () => {
-          open.delete(from);
-          to.destroy();
-        });
-        from.pipe(to);
-      }
-    });
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    const address = server.address();
-    if (address === null || typeof address === "string") throw new Error("a proxy without a port");
-    return {
-      url: `postgres://coroot@127.0.0.1:${address.port}/postgres`,
-      cut: () => {
-        cut = true;
-        for (const socket of open) socket.destroy();
-      },
-      mend: () => {
-        cut = false;
-      },
-      close: () => {
-        for (const socket of open) socket.destroy();
-        server.close();
-      },
-    };
+  async proxy(): Promise<Proxy & { readonly url: string }> {
+    const proxy = await proxyTo(this.port);
+    return { ...proxy, url: `postgres://coroot@127.0.0.1:${proxy.port}/postgres` };
   }
 
   async stop(): Promise<void> {

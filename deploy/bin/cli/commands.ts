@@ -207,6 +207,24 @@ const actorCommand: Command = {
   run: async (values) => (await import("./actor.ts")).actor(values),
 };
 
+const queryCommand: Command = {
+  name: "query",
+  summary: "read what is kept, by SQL; without a query: what tables there are",
+  operands: "['SELECT …']",
+  about: ["ClickHouse's SQL, read-only, over the tables of Coroot. Values of {name:Type} places are given by --param."],
+  flags: {
+    ...askFlags,
+    param: text("NAME=VALUE[,NAME=VALUE…]", "values of the places in the query"),
+    rows: whole("N", "at most so many rows (default 1000, at most 10000)"),
+  },
+  examples: [
+    "coroot query",
+    "coroot query 'SELECT service, sum(total) AS requests FROM sli_minutes GROUP BY service ORDER BY requests DESC'",
+    "coroot query 'SELECT * FROM events WHERE service = {s:String} ORDER BY ts DESC' --param s=default/shop/Deployment/cart",
+  ],
+  run: async (values) => (await import("./query.ts")).query(values),
+};
+
 const versionCommand: Command = {
   name: "version",
   summary: "print the version",
@@ -232,5 +250,6 @@ export const commands: readonly Command[] = [
   ackCommand,
   silenceCommand,
   actorCommand,
+  queryCommand,
   versionCommand,
 ];

@@ -78,6 +78,22 @@ export const oneStatement = (sql: string): string => {
   return end < 0 ? sql : sql.slice(0, end);
 };
 
+/** Every bracket is closed, and none is that was not opened before: so the text stays one when it stands in brackets. */
+export const isBalanced = (sql: string): boolean => {
+  let depth = 0;
+  for (let i = 0; i < sql.length; ) {
+    const next = skip(sql, i);
+    if (next > i) {
+      i = next;
+      continue;
+    }
+    if (sql[i] === "(") depth++;
+    else if (sql[i] === ")" && --depth < 0) return false;
+    i++;
+  }
+  return depth === 0;
+};
+
 /** First word of a statement, in capitals, past blanks, comments and brackets. */
 const firstWord = (sql: string): string => {
   let i = 0;

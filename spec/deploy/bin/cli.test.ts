@@ -18,6 +18,7 @@ const commands = [
   "ack",
   "silence",
   "actor",
+  "query",
   "version",
 ];
 
@@ -73,6 +74,8 @@ describe("a mistake", () => {
     [["actor", "pause"], "actor pause needs the path of an actor", "see: coroot actor --help"],
     [["actor", "pause", "a", "b"], 'actor pause takes one argument, not also "b"', "see: coroot actor --help"],
     [["actor", "trace", "x"], 'actor trace takes the number of a trace, not "x"', "see: coroot actor --help"],
+    [["query", "SELECT", "1"], "query takes one text", "put it in quotes: coroot query 'SELECT 1'"],
+    [["query", "SELECT {a:String}", "--param", "a"], '--param takes NAME=VALUE, not "a"', "see: coroot query --help"],
     [["demo", "--fault", "fire"], 'unknown fault "fire"; faults are ', "see: coroot demo --help"],
   ];
   it.each(mistakes)("%j is one clear line with a hint, and exit code 2", (args, message, hint) => {
@@ -99,7 +102,7 @@ describe("a mistake", () => {
 });
 
 describe("asking a server that is not there", () => {
-  it.each(["incidents", "services", "agents", "actor"])(
+  it.each(["incidents", "services", "agents", "actor", "query"])(
     "%s: says where it asked and how to start one",
     async (command) => {
       const port = await freePort();

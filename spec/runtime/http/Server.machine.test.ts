@@ -155,6 +155,24 @@ describe("the API", () => {
     });
   });
 
+  it("runs a query, and tells a wrong one from a store that is away", async () => {
+    const post = async (body: object) => {
+      const answer = await fetch(`http://127.0.0.1:${under.server.port}/api/query`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(body),
+      });
+      return [answer.status, await answer.json()] as const;
+    };
+    const answer = { columns: [{ name: "1", type: "UInt8" }], truncated: false };
+    expect(await post({ sql: "SELECT 1" })).toEqual([200, { ...answer, rows: [[1000]] }]);
+    expect(await post({ sql: "SELECT 1", rows: 5 })).toEqual([200, { ...answer, rows: [[5]] }]);
+    expect(await post({ sql: "nonsense" })).toMatchObject([400, { message: "no nonsense" }]);
+    expect(await post({ sql: "down" })).toMatchObject([503, { message: "no down" }]);
+    for (const wrong of [{}, { sql: "" }, { sql: "SELECT 1", rows: 10_001 }, { sql: "SELECT 1", params: { a: 1 } }])
+      expect((await post(wrong))[0]).toBe(400);
+  });
+
   it("declares the permission of every route, and none to read for one that changes something", () => {
     const routes = new Map<string, string>();
     HttpApi.reflect(Api, {
@@ -165,7 +183,9 @@ describe("the API", () => {
       },
     });
     for (const [route, permission] of routes)
-      expect(permission, route).toMatch(route.startsWith("GET ") ? /^[a-z]+:(read|admin)$/ : /^[a-z]+:(write|admin)$/);
+      expect(permission, route).toMatch(
+        route.startsWith("GET ") ? /^[a-z]+:(read|admin)$/ : /^[a-z]+:(write|admin|query)$/,
+      );
     const admin = [...routes].filter(([, permission]) => permission === "console:admin").map(([route]) => route);
     expect(admin.sort()).toEqual(["GET /api/actors/dump", "GET /api/audit", "POST /api/actors/action"]);
   });

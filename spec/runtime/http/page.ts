@@ -12,6 +12,8 @@ import {
   HealthPort,
   HistoryError,
   HistoryPort,
+  QueryError,
+  QueryPort,
   Topics,
   Watchers,
   WatchersLive,
@@ -33,6 +35,7 @@ export interface World {
   readonly told: string[];
   health: Record<string, PartHealth>;
   history: (from: number, to: number) => Effect.Effect<readonly SliPointRow[], HistoryError>;
+  query: QueryPort["query"];
 }
 
 export interface ServerUnderTest {
@@ -72,6 +75,7 @@ export const serverLayer = (world: World, changed: PubSub.PubSub<void>, port: nu
       }),
     ),
     Layer.succeed(HistoryPort, { sliPoints: (_, from, to) => world.history(from, to) }),
+    Layer.succeed(QueryPort, { query: (sql, params, rows) => world.query(sql, params, rows) }),
     Layer.succeed(CommandsPort, CommandsPort.of(world.commands)),
     Layer.succeed(HealthPort, { parts: Effect.sync(() => world.health) }),
     WatchersLive,
@@ -108,7 +112,11 @@ export const makeWorld = (): World => {
     },
     isAdmin: (key) => key === ADMIN_KEY,
   };
-  return { ...plainWorld(), commands, told };
+  const query: QueryPort["query"] = (sql, _params, rows) =>
+    sql === "SELECT 1"
+      ? Effect.succeed({ columns: [{ name: "1", type: "UInt8" }], rows: [[rows]], truncated: false })
+      : Effect.fail(new QueryError({ refused: sql !== "down", message: `no ${sql}` }));
+  return { ...plainWorld(), commands, told, query };
 };
 
 const plainWorld = () => ({
