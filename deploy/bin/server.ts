@@ -35,6 +35,8 @@ import {
   type PartHealth,
   type Verdict,
 } from "../../runtime/http/Topics.ts";
+import { layer as grpcLayer } from "../../runtime/otlp/GrpcServer.ts";
+import { layer as intakeLayer } from "../../runtime/otlp/Intake.ts";
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
 import { layer as metricsQueryLayer } from "../../runtime/promql/MetricsQuery.ts";
@@ -87,10 +89,15 @@ const retention = ({ keep }: Settings): Retention => ({
   samples: keep.metricsDays,
   series: keep.metricsDays + 1,
   sli_points: keep.metricsDays,
+  logs: keep.logsDays,
+  spans: keep.tracesDays,
+  trace_index: keep.tracesDays,
   incidents: keep.incidentsDays,
   events: keep.incidentsDays,
   sli_minutes: keep.minutesDays,
   map_edges: keep.minutesDays,
+  span_edges: keep.minutesDays,
+  span_latency: keep.minutesDays,
 });
 
 const stores = (settings: Settings) => {
@@ -106,6 +113,13 @@ const stores = (settings: Settings) => {
   return Layer.mergeAll(writerLayer({ retention: days }), historyLayer, metricsQueryLayer, guard).pipe(
     Layer.provideMerge(store),
   );
+};
+
+/** What others send by OpenTelemetry: its intake, and the way to it by gRPC. */
+const otlp = (settings: Settings, key: string) => {
+  const intake = intakeLayer(retention(settings));
+  const { grpcPort: port } = settings.otlp;
+  return port === 0 ? intake : grpcLayer({ host: settings.server.host, port, key }).pipe(Layer.provideMerge(intake));
 };
 
 const actorSettings = ({ slo, alerts, server, services }: Settings): ActorSettings => ({
@@ -392,6 +406,7 @@ export const runServer = (options: ServerOptions) =>
       recovery,
       agentPort,
       commands(adminKey),
+      otlp(settings, key),
     ).pipe(
       Layer.provideMerge(AgentLinkLive({ key, serverId })),
       Layer.provide(handler(settings)),
