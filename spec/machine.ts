@@ -148,6 +148,7 @@ const detectors = {
   python: program("python3", "python3"),
   wrk: program("wrk", "wrk"),
   prometheus: program("prometheus", "prometheus"),
+  "victoria-metrics": program("victoria-metrics", "victoria-metrics"),
   chromium,
   chdb,
 } as const;

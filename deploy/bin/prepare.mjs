@@ -56,6 +56,8 @@ export const testPrograms = [
   { debian: "wrk", program: "wrk" },
   { debian: "prometheus", program: "prometheus" },
   { debian: "iproute2", program: "ip" },
+  { debian: "prometheus", program: "prometheus" },
+  { debian: "victoria-metrics", program: "victoria-metrics" },
 ];
 
 /** @param {Need} need */

@@ -20,6 +20,8 @@ import { sameKey } from "../../runtime/config/sameKey.ts";
 import { OwnedState } from "../../runtime/cluster/state/OwnedState.ts";
 import { loadConfig, type Settings } from "../../runtime/config/Config.ts";
 import { openDataDir } from "../../runtime/config/DataDir.ts";
+import { metricsDoor } from "../../runtime/doors/metrics.ts";
+import { makeDoorServer } from "../../runtime/doors/serve.ts";
 import { PageHubLive } from "../../runtime/http/PageHub.ts";
 import { HttpServer, HttpServerLive } from "../../runtime/http/Server.ts";
 import {
@@ -36,10 +38,12 @@ import {
   type Verdict,
 } from "../../runtime/http/Topics.ts";
 import { layer as grpcLayer } from "../../runtime/otlp/GrpcServer.ts";
-import { layer as intakeLayer } from "../../runtime/otlp/Intake.ts";
+import { otlpDoors } from "../../runtime/otlp/doors.ts";
+import { Intake, layer as intakeLayer } from "../../runtime/otlp/Intake.ts";
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
 import { layer as metricsQueryLayer } from "../../runtime/promql/MetricsQuery.ts";
+import { makeSamplesIntake } from "../../runtime/remote-write/Intake.ts";
 import { DiskGuard, layer as diskGuardLayer } from "../../runtime/store/DiskGuard.ts";
 import { History, layer as historyLayer, type HistoryShape } from "../../runtime/store/History.ts";
 import { readQuery } from "../../runtime/store/ReadQuery.ts";
@@ -378,6 +382,13 @@ const replicaNotices = (settings: Settings, { claims, peers }: ClusterShape): st
   return out;
 };
 
+/** What others send by HTTP. */
+const doors = (settings: Settings, key: string) =>
+  Effect.gen(function* () {
+    const metrics = metricsDoor(makeSamplesIntake(yield* Writer, retention(settings)));
+    return makeDoorServer({ doors: [metrics, ...otlpDoors(yield* Intake)], key });
+  });
+
 /** The peers may come once this server listens. */
 const listening = (settings: Settings) =>
   Layer.scopedDiscard(
@@ -416,9 +427,11 @@ export const runServer = (options: ServerOptions) =>
     );
     const page = PageHubLive({ serverId, version }).pipe(Layer.provide(WatchersLive));
     const http = Layer.unwrapEffect(
-      Effect.map(Cluster, ({ upgrade }) =>
-        HttpServerLive({ host, port, pageDir: join(distDir(), "ui"), serverId, version, replicas: upgrade }),
-      ),
+      Effect.gen(function* () {
+        const { upgrade: replicas } = yield* Cluster;
+        const pageDir = join(distDir(), "ui");
+        return HttpServerLive({ host, port, pageDir, serverId, version, replicas, doors: yield* doors(settings, key) });
+      }),
     );
     const served = listening(settings).pipe(Layer.provide(http), Layer.provide(page), Layer.provide(edges));
     yield* Layer.launch(served).pipe(Logger.withMinimumLogLevel(LOG_LEVELS[settings.log]));

@@ -15,7 +15,8 @@ import { Api } from "../../schemas/api.ts";
 import { AgentLink } from "../ingest/AgentLink.ts";
 import { MetricsQuery } from "../promql/MetricsQuery.ts";
 import { AdminGroupLive, IncidentGroupLive, QueryGroupLive, ReadGroupLive } from "./Api.ts";
-import { checkHost, checkOrigin, SECURITY_HEADERS } from "./guard.ts";
+import type { DoorServer } from "../doors/serve.ts";
+import { checkDoor, checkHost, checkOrigin, SECURITY_HEADERS } from "./guard.ts";
 import type { Refused } from "./guard.ts";
 import { PageHub } from "./PageHub.ts";
 import { prometheusText } from "./prometheus.ts";
@@ -57,6 +58,8 @@ export interface HttpServerOptions {
   readonly version: string;
   /** takes sockets of other replicas, at /replica */
   readonly replicas?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
+  /** takes telemetry that others send, at /v1/ */
+  readonly doors?: DoorServer;
 }
 
 const MAX_CONNECTIONS = 4096;
@@ -80,6 +83,12 @@ const refuseUpgrade = (socket: Duplex, status: keyof typeof STATUS_TEXT, message
 const guardRequest = (request: IncomingMessage, port: number, upgrade: boolean): Refused | null => {
   const { host, origin } = request.headers;
   const refused = checkHost(host, port) ?? checkOrigin({ method: request.method, upgrade, origin, host });
+  if (refused !== null) refusedTotal.unsafeUpdate(1, []);
+  return refused;
+};
+
+const guardDoor = (request: IncomingMessage, port: number): Refused | null => {
+  const refused = checkDoor(request.headers, port);
   if (refused !== null) refusedTotal.unsafeUpdate(1, []);
   return refused;
 };
@@ -136,16 +145,17 @@ const make = (options: HttpServerOptions) =>
 
     const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
       for (const [name, value] of Object.entries(SECURITY_HEADERS)) response.setHeader(name, value);
-      const refused = guardRequest(request, port, false);
-      if (refused !== null) return sendText(response, refused.status, refused.message);
       const path = pathOf(request);
+      const doors = options.doors?.serves(path) === true ? options.doors : null;
+      const refused = doors === null ? guardRequest(request, port, false) : guardDoor(request, port);
+      if (refused !== null) return sendText(response, refused.status, refused.message);
       if (path.startsWith("/api/") && !path.startsWith(PROMETHEUS_PREFIX)) {
         response.setHeader("cache-control", "no-store");
         api(request, response);
         return;
       }
       run(
-        answer(path, request, response).pipe(
+        (doors ?? { answer }).answer(path, request, response).pipe(
           Effect.catchAllDefect((defect) => {
             // the reader went away in the middle of a file
             if (response.destroyed || request.destroyed) return Effect.void;

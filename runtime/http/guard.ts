@@ -39,6 +39,23 @@ export const checkOrigin = (request: {
   return { status: 403, message: `Origin: ${JSON.stringify(request.origin.slice(0, 100))} may not use this server` };
 };
 
+/**
+ * Calls at the doors: a program that has the key may come by any name of this server (a proxy, a service in a cluster); a
+ * browser tells by headers that no script can leave out, and then only our own page may.
+ */
+export const checkDoor = (
+  headers: {
+    readonly host?: string | undefined;
+    readonly origin?: string | undefined;
+    readonly "sec-fetch-site"?: string | string[] | undefined;
+  },
+  port: number,
+): Refused | null => {
+  const { host, origin } = headers;
+  if (origin === undefined && headers["sec-fetch-site"] === undefined) return null;
+  return checkHost(host, port) ?? checkOrigin({ method: "POST", upgrade: false, origin, host });
+};
+
 /** Scripts, fonts and connections from here only; inline styles stay, since the components of the page set them. */
 export const SECURITY_HEADERS: Readonly<Record<string, string>> = {
   "content-security-policy":

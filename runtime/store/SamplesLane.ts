@@ -111,7 +111,7 @@ const newSeries = (
   const found = new Map<string, Series>();
   for (const { batch } of group)
     for (const one of batch.series) {
-      const key = fingerprintText(one.fingerprint);
+      const key = one.key ?? fingerprintText(one.fingerprint);
       if (now - (seen.get(key) ?? 0) > REFRESH_SERIES_MS) found.set(key, one);
     }
   return found;

@@ -10,6 +10,8 @@ export interface Series {
   readonly fingerprint: Fingerprint;
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** the fingerprint as text, where whoever made the series keeps it at hand */
+  readonly key?: string;
 }
 
 /** (agent, epoch, sequence) is the batch's id: the same id always carries the same rows. */
@@ -29,6 +31,8 @@ export interface StoreBatch {
 
 export const SAMPLE_COLUMNS = ["fp", "ts", "value", "source", "sequence"] as const;
 export const ROW_BYTES = 36;
+/** All columns are whole 32-bit words, little-endian as the machines that the server runs on. */
+const ROW_WORDS = ROW_BYTES / 4;
 const DAY_MS = 86_400_000;
 const WORD = 2 ** 32;
 
@@ -62,29 +66,32 @@ export const encodeBatch = (batch: StoreBatch, source: bigint, fromMs: number, t
     counts.set(day, (counts.get(day) ?? 0) + 1);
     rows++;
   }
-  const days = new Map<number, { readonly buffer: Buffer; at: number }>();
-  for (const [day, count] of counts) days.set(day, { buffer: Buffer.allocUnsafe(count * ROW_BYTES), at: 0 });
+  const days = new Map<number, { readonly words: Uint32Array; at: number }>();
+  for (const [day, count] of counts) days.set(day, { words: new Uint32Array(count * ROW_WORDS), at: 0 });
+  // the bits of a special NaN (a stale marker) would not survive being read as a number
+  const bits = new Uint32Array(values.buffer, values.byteOffset, 2 * values.length);
   const sourceLow = Number(source & 0xffffffffn);
   const sourceHigh = Number(source >> 32n);
   let first = Number.POSITIVE_INFINITY;
   let last = Number.NEGATIVE_INFINITY;
   for (let i = 0; i < times.length; i++) {
-    const time = Math.floor(times[i] ?? Number.NaN);
     const exact = times[i] ?? Number.NaN;
     const one = series[index[i] ?? WORD];
     if (one === undefined || !(exact >= fromMs && exact <= toMs)) continue;
+    const time = Math.floor(exact);
     const part = days.get(Math.floor(time / DAY_MS));
     if (part === undefined) continue;
-    const { buffer, at } = part;
-    buffer.writeUInt32LE(one.fingerprint.low, at);
-    buffer.writeUInt32LE(one.fingerprint.high, at + 4);
-    buffer.writeUInt32LE(time % WORD, at + 8);
-    buffer.writeUInt32LE(Math.floor(time / WORD), at + 12);
-    buffer.writeDoubleLE(values[i] ?? 0, at + 16);
-    buffer.writeUInt32LE(sourceLow, at + 24);
-    buffer.writeUInt32LE(sourceHigh, at + 28);
-    buffer.writeUInt32LE(batch.sequence, at + 32);
-    part.at = at + ROW_BYTES;
+    const { words, at } = part;
+    words[at] = one.fingerprint.low;
+    words[at + 1] = one.fingerprint.high;
+    words[at + 2] = time % WORD;
+    words[at + 3] = Math.floor(time / WORD);
+    words[at + 4] = bits[2 * i] ?? 0;
+    words[at + 5] = bits[2 * i + 1] ?? 0;
+    words[at + 6] = sourceLow;
+    words[at + 7] = sourceHigh;
+    words[at + 8] = batch.sequence;
+    part.at = at + ROW_WORDS;
     if (time < first) first = time;
     if (time > last) last = time;
   }
@@ -92,7 +99,7 @@ export const encodeBatch = (batch: StoreBatch, source: bigint, fromMs: number, t
     source,
     sequence: batch.sequence,
     series,
-    days: new Map([...days].map(([day, part]) => [day, part.buffer])),
+    days: new Map([...days].map(([day, { words }]) => [day, Buffer.from(words.buffer)])),
     rows,
     fromMs: rows === 0 ? 0 : first,
     toMs: rows === 0 ? 0 : last,

@@ -1,6 +1,6 @@
 /** Whose requests are taken, from the headers alone. */
 import { describe, expect, it } from "vitest";
-import { checkHost, checkOrigin } from "../../../runtime/http/guard.ts";
+import { checkDoor, checkHost, checkOrigin } from "../../../runtime/http/guard.ts";
 
 describe("Host", () => {
   it.each([
@@ -40,4 +40,22 @@ describe("Origin", () => {
     ["the same machine's other port", { method: "GET", upgrade: true, origin: "http://127.0.0.1:3000" }],
     ["another page's change", { method: "DELETE", upgrade: false, origin: "https://127.0.0.1:8080" }],
   ])("keeps %s out", (_, request) => expect(checkOrigin({ ...request, host })).toMatchObject({ status: 403 }));
+});
+
+describe("A call at a door", () => {
+  it("comes from a program by whatever name", () => {
+    expect(checkDoor({ host: "coroot.monitoring.svc:8080" }, 8080)).toBeNull();
+    expect(checkDoor({}, 8080)).toBeNull();
+  });
+
+  it("comes from our own page, and from no other", () => {
+    const own = "127.0.0.1:8080";
+    expect(checkDoor({ host: own, origin: `http://${own}` }, 8080)).toBeNull();
+    expect(checkDoor({ host: own, "sec-fetch-site": "same-origin" }, 8080)).toBeNull();
+    expect(checkDoor({ host: own, origin: "http://evil.example" }, 8080)?.status).toBe(403);
+    expect(checkDoor({ host: own, origin: "null" }, 8080)?.status).toBe(403);
+    // a name that its owner made point here: Host and Origin agree
+    expect(checkDoor({ host: "evil.example:8080", origin: "http://evil.example:8080" }, 8080)?.status).toBe(421);
+    expect(checkDoor({ host: "evil.example:8080", "sec-fetch-site": "same-origin" }, 8080)?.status).toBe(421);
+  });
 });

@@ -1,0 +1,116 @@
+/**
+ * The samples of one call to disk, whatever protocol it came by. Owned by the server's layers. Writes to the samples lane
+ * under a source of its own per life of the server; the bytes of a call name its batches, so that a call that comes again
+ * because its answer was late or lost is stored once, as long as this server lives and has not forgotten it. Fails with
+ * Behind when the lane is full or slow: the same call may come again. Nothing to stop.
+ */
+import { createHash, randomUUID } from "node:crypto";
+import { Clock, Data, Effect } from "effect";
+import { retentionDays, type Retention } from "../../schemas/tables.ts";
+import { Malformed } from "../doors/Protobuf.ts";
+import type { WriterShape } from "../store/Writer.ts";
+import { Columns, type TimeBounds } from "./Columns.ts";
+
+export class Behind extends Data.TaggedError("Behind")<{ readonly message: string }> {}
+
+export class Unreadable extends Data.TaggedError("Unreadable")<{ readonly message: string }> {}
+
+export interface SamplesIntake {
+  /** Fails at once while the store cannot take more. */
+  readonly ready: Effect.Effect<void, Behind>;
+  /** Runs a reader over new columns, in steps. */
+  readonly read: (reader: (out: Columns) => Generator<void, void>) => Effect.Effect<Columns, Unreadable>;
+  /** Completes when all samples are on disk; `body` names them. */
+  readonly write: (body: Uint8Array, columns: Columns) => Effect.Effect<void, Behind>;
+}
+
+export const AHEAD_MS = 3_600_000;
+const DAY_MS = 86_400_000;
+/** Below the ten seconds that OpenTelemetry's exporters wait by default, so that they hear why. */
+const DURABLE_WITHIN = "8 seconds";
+/** Calls whose names are remembered: minutes of a large fleet's. */
+const MAX_REMEMBERED = 50_000;
+const MAX_SEQUENCE = 0xf0000000;
+
+interface Named {
+  readonly epoch: number;
+  readonly first: number;
+  readonly count: number;
+}
+
+const nextTurn = Effect.async<void>((resume) => {
+  const turn = setImmediate(() => resume(Effect.void));
+  return Effect.sync(() => clearImmediate(turn));
+});
+
+/** Runs work that is cut into steps, and lets others have the thread between two of them. */
+const inSteps = (work: Generator<void, void>): Effect.Effect<void, Unreadable> => {
+  const step: Effect.Effect<void, Unreadable> = Effect.suspend(() => {
+    try {
+      return work.next().done === true ? Effect.void : Effect.zipRight(nextTurn, step);
+    } catch (error) {
+      if (error instanceof Malformed) return Effect.fail(new Unreadable({ message: error.message }));
+      throw error;
+    }
+  });
+  return step;
+};
+
+export const makeSamplesIntake = (
+  writer: Pick<WriterShape, "samples" | "ready">,
+  retention: Retention = {},
+): SamplesIntake => {
+  const agent = `doors/${randomUUID()}`;
+  const remembered = new Map<string, Named>();
+  let epoch = 1;
+  let next = 0;
+
+  const nameOf = (body: Uint8Array, count: number): Named => {
+    const key = createHash("sha256").update(body).digest("base64");
+    const known = remembered.get(key);
+    if (known !== undefined && known.count === count) return known;
+    if (next + count > MAX_SEQUENCE) {
+      epoch++;
+      next = 0;
+    }
+    const named = { epoch, first: next, count };
+    next += count;
+    remembered.set(key, named);
+    const [oldest] = remembered.keys();
+    if (remembered.size > MAX_REMEMBERED && oldest !== undefined) remembered.delete(oldest);
+    return named;
+  };
+
+  const bounds = Effect.map(Clock.currentTimeMillis, (now): TimeBounds => {
+    return { fromMs: now - retentionDays("samples", retention) * DAY_MS, toMs: now + AHEAD_MS };
+  });
+
+  return {
+    ready: Effect.suspend(() =>
+      writer.ready ? Effect.void : Effect.fail(new Behind({ message: "the store is behind" })),
+    ),
+    read: (reader) =>
+      Effect.gen(function* () {
+        const out = new Columns(yield* bounds);
+        yield* inSteps(reader(out));
+        return out;
+      }),
+    write: (body, columns) =>
+      Effect.gen(function* () {
+        const chunks = columns.chunks();
+        if (chunks.length === 0) return;
+        const named = nameOf(body, chunks.length);
+        yield* Effect.forEach(
+          chunks,
+          (chunk, i) =>
+            writer.samples({ agent, epoch: named.epoch, sequence: named.first + i, connection: 1, ...chunk }),
+          { concurrency: "unbounded", discard: true },
+        ).pipe(
+          Effect.timeoutFail({
+            duration: DURABLE_WITHIN,
+            onTimeout: () => new Behind({ message: `the store did not take it within ${DURABLE_WITHIN}` }),
+          }),
+        );
+      }),
+  };
+};
