@@ -56,7 +56,6 @@ export const testPrograms = [
   { debian: "wrk", program: "wrk" },
   { debian: "prometheus", program: "prometheus" },
   { debian: "iproute2", program: "ip" },
-  { debian: "prometheus", program: "prometheus" },
   { debian: "victoria-metrics", program: "victoria-metrics" },
 ];
 
