@@ -61,6 +61,8 @@ const Prometheus = Schema.Struct({
 const Keep = Schema.Struct({
   /** days; the embedded engine and a ClickHouse server alike */
   metricsDays: field(whole(1, 3_650), 7),
+  logsDays: field(whole(1, 3_650), 7),
+  tracesDays: field(whole(1, 3_650), 7),
   incidentsDays: field(whole(1, 3_650), 90),
   /** minutes of judgement, from which error budgets are rebuilt */
   minutesDays: field(whole(35, 3_650), 35),
@@ -171,6 +173,11 @@ const Services = Schema.Struct({
   ),
 });
 
+const Otlp = Schema.Struct({
+  /** OpenTelemetry over gRPC, on the address of server.host; 0 turns it off. OTLP/HTTP has the page's port. */
+  grpcPort: field(whole(0, 65_535), 4317),
+});
+
 const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
 
 export const Config = Schema.Struct({
@@ -194,6 +201,7 @@ export const Config = Schema.Struct({
   alerts: Schema.optionalWith(Alerts, { exact: true, default: () => Alerts.make({}) }),
   slo: Schema.optionalWith(Slo, { exact: true, default: () => Slo.make({}) }),
   services: Schema.optionalWith(Services, { exact: true, default: () => Services.make({}) }),
+  otlp: Schema.optionalWith(Otlp, { exact: true, default: () => Otlp.make({}) }),
   recording: Schema.optionalWith(Recording, { exact: true, default: () => Recording.make({}) }),
   agent: Schema.optionalWith(Agent, { exact: true, default: () => Agent.make({}) }),
   log: field(Schema.Literal(...LOG_LEVELS).annotations(says(`expected one of ${LOG_LEVELS.join(", ")}`)), "info"),

@@ -1,6 +1,7 @@
 /**
- * The store's tables as data, and their DDL. One place says columns, order, retention and the engine; the migration at
- * start creates what is missing and adds columns, so a change here must be additive. Times in rows are milliseconds
+ * The store's tables and materialized views as data, and their DDL. One place says columns, order, retention and the
+ * engine; the migration at start creates what is missing and adds columns and indexes, so a change here must be additive.
+ * Times in rows are milliseconds
  * since the epoch; the writer turns them into what the column wants. Every table is fsynced on insert (what is
  * acknowledged survives power loss) and recognises repeated insert tokens.
  */
@@ -10,9 +11,18 @@ export interface ColumnDefinition {
   readonly codec?: string;
 }
 
+/** What lets a query skip granules that the order does not exclude. */
+export interface IndexDefinition {
+  readonly name: string;
+  readonly expression: string;
+  readonly type: string;
+  readonly granularity: number;
+}
+
 export interface TableDefinition {
   readonly name: string;
   readonly columns: readonly ColumnDefinition[];
+  readonly indexes?: readonly IndexDefinition[];
   readonly engine: string;
   readonly orderBy: string;
   /** column that is cut into days and from which the retention counts; null keeps one partition */
@@ -22,6 +32,17 @@ export interface TableDefinition {
   readonly ttlDays: number;
 }
 
+/** A materialized view: each insert into `from` adds these rows to `to`. A changed view takes a new name. */
+export interface ViewDefinition {
+  readonly name: string;
+  readonly from: TableName;
+  readonly to: TableName;
+  /** column of `to` and the expression over `from` that fills it */
+  readonly select: Readonly<Record<string, string>>;
+  readonly where?: string;
+  readonly groupBy: string;
+}
+
 const text = (name: string): ColumnDefinition => ({ name, type: "LowCardinality(String)" });
 const instant = (name: string): ColumnDefinition => ({
   name,
@@ -29,6 +50,50 @@ const instant = (name: string): ColumnDefinition => ({
   codec: "DoubleDelta, ZSTD(1)",
 });
 const json = (name: string): ColumnDefinition => ({ name, type: "String", codec: "ZSTD(3)" });
+const long = (name: string): ColumnDefinition => ({ name, type: "String", codec: "ZSTD(1)" });
+const nanos = (name: string): ColumnDefinition => ({
+  name,
+  type: "DateTime64(9, 'UTC')",
+  codec: "Delta(8), ZSTD(1)",
+});
+/** Ids are random bytes: raw they take half of their hex form, and nothing makes them smaller. */
+const id = (name: string, bytes: 8 | 16): ColumnDefinition => ({
+  name,
+  type: `FixedString(${bytes})`,
+  codec: "ZSTD(1)",
+});
+const pairs = (name: string): ColumnDefinition => ({
+  name,
+  type: "Map(LowCardinality(String), String)",
+  codec: "ZSTD(1)",
+});
+const minute: ColumnDefinition = { name: "minute", type: "DateTime('UTC')", codec: "DoubleDelta, ZSTD(1)" };
+const count = (name: string): ColumnDefinition => ({ name, type: "UInt64", codec: "T64, ZSTD(1)" });
+const SPAN_KIND =
+  "Enum8('unspecified' = 0, 'internal' = 1, 'server' = 2, 'client' = 3, 'producer' = 4, 'consumer' = 5)";
+/** The request that brought the row, so that the store can be asked whether it has it. Nearly constant within a run. */
+const batch: ColumnDefinition = { name: "batch", type: "UInt64", codec: "ZSTD(1)" };
+const batchIndex: IndexDefinition = {
+  name: "by_batch",
+  expression: "batch",
+  type: "bloom_filter(0.001)",
+  granularity: 1,
+};
+const traceIndex: IndexDefinition = {
+  name: "by_trace",
+  expression: "trace_id",
+  type: "bloom_filter(0.01)",
+  granularity: 1,
+};
+/** Where the row came from: lifted out of the resource's attributes, of which the others are in `resource`. */
+const origin: readonly ColumnDefinition[] = [
+  text("service"),
+  text("namespace"),
+  text("pod"),
+  text("host"),
+  pairs("resource"),
+  text("scope"),
+];
 
 export const TABLES = {
   series: {
@@ -170,9 +235,173 @@ export const TABLES = {
     ttlFrom: "toDateTime(last)",
     ttlDays: 35,
   },
+  // runtime/otlp writes the rows of logs and spans in the order of their columns
+  logs: {
+    name: "logs",
+    columns: [
+      nanos("ts"),
+      // as OpenTelemetry numbers it: 1 to 4 trace, debug from 5, info 9, warning 13, error 17, fatal 21; 0 unknown
+      { name: "severity", type: "UInt8", codec: "ZSTD(1)" },
+      id("trace_id", 16),
+      id("span_id", 8),
+      batch,
+      ...origin,
+      text("severity_text"),
+      text("event"),
+      long("body"),
+      pairs("attributes"),
+    ],
+    indexes: [
+      traceIndex,
+      batchIndex,
+      { name: "by_word", expression: "body", type: "tokenbf_v1(32768, 3, 0)", granularity: 1 },
+    ],
+    engine: "MergeTree",
+    orderBy: "(service, severity, ts)",
+    day: "ts",
+    ttlFrom: "toDateTime(ts)",
+    ttlDays: 7,
+  },
+  spans: {
+    name: "spans",
+    columns: [
+      nanos("ts"),
+      // nanoseconds
+      { name: "duration", type: "UInt64", codec: "T64, ZSTD(1)" },
+      id("trace_id", 16),
+      id("span_id", 8),
+      id("parent_id", 8),
+      { name: "kind", type: SPAN_KIND, codec: "ZSTD(1)" },
+      { name: "status", type: "Enum8('unset' = 0, 'ok' = 1, 'error' = 2)", codec: "ZSTD(1)" },
+      batch,
+      ...origin,
+      text("name"),
+      long("status_message"),
+      long("trace_state"),
+      pairs("attributes"),
+      // whom a client or producer called, as its attributes name it; empty when they do not
+      text("peer"),
+      { name: "event_ts", type: "Array(DateTime64(9, 'UTC'))", codec: "ZSTD(1)" },
+      { name: "event_name", type: "Array(LowCardinality(String))", codec: "ZSTD(1)" },
+      { name: "event_attributes", type: "Array(Map(LowCardinality(String), String))", codec: "ZSTD(1)" },
+      { name: "link_trace_id", type: "Array(FixedString(16))", codec: "ZSTD(1)" },
+      { name: "link_span_id", type: "Array(FixedString(8))", codec: "ZSTD(1)" },
+      { name: "link_attributes", type: "Array(Map(LowCardinality(String), String))", codec: "ZSTD(1)" },
+    ],
+    indexes: [traceIndex, batchIndex],
+    engine: "MergeTree",
+    orderBy: "(service, name, ts)",
+    day: "ts",
+    ttlFrom: "toDateTime(ts)",
+    ttlDays: 7,
+  },
+  // From when to when a trace's spans last, so that a trace is read within these bounds. One row per trace and day.
+  trace_index: {
+    name: "trace_index",
+    columns: [
+      id("trace_id", 16),
+      { name: "day", type: "Date" },
+      { name: "start", type: "SimpleAggregateFunction(min, DateTime64(9, 'UTC'))", codec: "ZSTD(1)" },
+      { name: "end", type: "SimpleAggregateFunction(max, DateTime64(9, 'UTC'))", codec: "ZSTD(1)" },
+      { name: "spans", type: "SimpleAggregateFunction(sum, UInt64)", codec: "T64, ZSTD(1)" },
+    ],
+    engine: "AggregatingMergeTree",
+    orderBy: "trace_id",
+    day: "day",
+    ttlFrom: "day",
+    ttlDays: 7,
+  },
+  // Calls as their clients saw them, one row per minute and bucket of the duration (schemas/wire/histogram.ts).
+  span_edges: {
+    name: "span_edges",
+    columns: [
+      text("service"),
+      text("peer"),
+      { name: "kind", type: SPAN_KIND },
+      minute,
+      { name: "bucket", type: "UInt8", codec: "ZSTD(1)" },
+      count("total"),
+      count("failed"),
+    ],
+    engine: "SummingMergeTree((total, failed))",
+    orderBy: "(service, peer, kind, minute, bucket)",
+    day: "minute",
+    ttlFrom: "minute",
+    ttlDays: 35,
+  },
+  span_latency: {
+    name: "span_latency",
+    columns: [
+      text("service"),
+      text("name"),
+      { name: "kind", type: SPAN_KIND },
+      minute,
+      { name: "bucket", type: "UInt8", codec: "ZSTD(1)" },
+      count("total"),
+      count("failed"),
+    ],
+    engine: "SummingMergeTree((total, failed))",
+    orderBy: "(service, name, kind, minute, bucket)",
+    day: "minute",
+    ttlFrom: "minute",
+    ttlDays: 35,
+  },
 } as const satisfies Record<string, TableDefinition>;
 
 export type TableName = keyof typeof TABLES;
+
+const BUCKET = "toUInt8(if(duration > 1000, least(107, floor(log2(duration / 1000) * 4)), 0))";
+
+/** Created after the tables, in this order. */
+export const VIEWS: readonly ViewDefinition[] = [
+  {
+    name: "spans_to_trace_index",
+    from: "spans",
+    to: "trace_index",
+    select: {
+      trace_id: "trace_id",
+      day: "toDate(ts)",
+      start: "min(ts)",
+      end: "max(addNanoseconds(ts, duration))",
+      spans: "count()",
+    },
+    groupBy: "trace_id, day",
+  },
+  {
+    name: "spans_to_edges",
+    from: "spans",
+    to: "span_edges",
+    select: {
+      service: "service",
+      peer: "peer",
+      kind: "kind",
+      minute: "toStartOfMinute(ts)",
+      bucket: BUCKET,
+      total: "count()",
+      failed: "countIf(status = 'error')",
+    },
+    where: "peer != ''",
+    groupBy: "service, peer, kind, minute, bucket",
+  },
+  {
+    name: "spans_to_latency",
+    from: "spans",
+    to: "span_latency",
+    select: {
+      service: "service",
+      name: "name",
+      kind: "kind",
+      minute: "toStartOfMinute(ts)",
+      bucket: BUCKET,
+      total: "count()",
+      failed: "countIf(status = 'error')",
+    },
+    groupBy: "service, name, kind, minute, bucket",
+  },
+];
+
+/** Tables of what others send by OpenTelemetry: never lost once acknowledged. */
+export type TelemetryTable = "logs" | "spans";
 /** Tables whose rows the server makes itself; they may be lost under pressure, with a count. */
 export type DerivedTable = "incidents" | "events" | "sli_minutes" | "sli_points" | "map_edges";
 
@@ -252,6 +481,9 @@ export const DEDUPLICATION_WINDOW = 10_000;
 const columnSql = (column: ColumnDefinition): string =>
   `\`${column.name}\` ${column.type}${column.codec === undefined ? "" : ` CODEC(${column.codec})`}`;
 
+const indexSql = ({ name, expression, type, granularity }: IndexDefinition): string =>
+  `INDEX \`${name}\` ${expression} TYPE ${type} GRANULARITY ${granularity}`;
+
 const ttlSql = (table: TableDefinition, days: number): string => `${table.ttlFrom} + INTERVAL ${days} DAY`;
 
 export const createDatabaseSql = (database: string): string => `CREATE DATABASE IF NOT EXISTS \`${database}\``;
@@ -260,7 +492,7 @@ export const createTableSql = (database: string, name: TableName, retention: Ret
   const table: TableDefinition = TABLES[name];
   return [
     `CREATE TABLE IF NOT EXISTS \`${database}\`.\`${table.name}\``,
-    `(${table.columns.map(columnSql).join(", ")})`,
+    `(${[...table.columns.map(columnSql), ...(table.indexes ?? []).map(indexSql)].join(", ")})`,
     `ENGINE = ${table.engine}`,
     ...(table.day === null ? [] : [`PARTITION BY toYYYYMMDD(${table.day})`]),
     `ORDER BY ${table.orderBy}`,
@@ -272,6 +504,26 @@ export const createTableSql = (database: string, name: TableName, retention: Ret
 
 export const addColumnSql = (database: string, name: TableName, column: ColumnDefinition): string =>
   `ALTER TABLE \`${database}\`.\`${name}\` ADD COLUMN IF NOT EXISTS ${columnSql(column)}`;
+
+export const indexesOf = (name: TableName): readonly IndexDefinition[] => {
+  const table: TableDefinition = TABLES[name];
+  return table.indexes ?? [];
+};
+
+/** For the parts that are written from now on. */
+export const addIndexSql = (database: string, name: TableName, index: IndexDefinition): string =>
+  `ALTER TABLE \`${database}\`.\`${name}\` ADD ${indexSql(index)}`;
+
+export const createViewSql = (database: string, view: ViewDefinition): string =>
+  [
+    `CREATE MATERIALIZED VIEW IF NOT EXISTS \`${database}\`.\`${view.name}\` TO \`${database}\`.\`${view.to}\` AS`,
+    `SELECT ${Object.entries(view.select)
+      .map(([column, expression]) => (column === expression ? column : `${expression} AS ${column}`))
+      .join(", ")}`,
+    `FROM \`${database}\`.\`${view.from}\``,
+    ...(view.where === undefined ? [] : [`WHERE ${view.where}`]),
+    `GROUP BY ${view.groupBy}`,
+  ].join("\n");
 
 export const modifyTtlSql = (database: string, name: TableName, retention: Retention = {}): string =>
   `ALTER TABLE \`${database}\`.\`${name}\` MODIFY TTL ${ttlSql(TABLES[name], retentionDays(name, retention))}`;

@@ -37,8 +37,12 @@ import {
   type PartHealth,
   type Verdict,
 } from "../../runtime/http/Topics.ts";
+import { layer as grpcLayer } from "../../runtime/otlp/GrpcServer.ts";
+import { otlpDoors } from "../../runtime/otlp/doors.ts";
+import { Intake, layer as intakeLayer } from "../../runtime/otlp/Intake.ts";
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
+import { layer as metricsQueryLayer } from "../../runtime/promql/MetricsQuery.ts";
 import { makeSamplesIntake } from "../../runtime/remote-write/Intake.ts";
 import { DiskGuard, layer as diskGuardLayer } from "../../runtime/store/DiskGuard.ts";
 import { History, layer as historyLayer, type HistoryShape } from "../../runtime/store/History.ts";
@@ -89,10 +93,15 @@ const retention = ({ keep }: Settings): Retention => ({
   samples: keep.metricsDays,
   series: keep.metricsDays + 1,
   sli_points: keep.metricsDays,
+  logs: keep.logsDays,
+  spans: keep.tracesDays,
+  trace_index: keep.tracesDays,
   incidents: keep.incidentsDays,
   events: keep.incidentsDays,
   sli_minutes: keep.minutesDays,
   map_edges: keep.minutesDays,
+  span_edges: keep.minutesDays,
+  span_latency: keep.minutesDays,
 });
 
 const stores = (settings: Settings) => {
@@ -108,7 +117,14 @@ const stores = (settings: Settings) => {
   const { remoteWriteUrl, headers } = settings.prometheus;
   const remote = remoteWriteUrl === undefined ? {} : { remote: { url: remoteWriteUrl, headers } };
   const writer = writerLayer({ retention: days, ...remote });
-  return Layer.mergeAll(writer, historyLayer, guard).pipe(Layer.provideMerge(store));
+  return Layer.mergeAll(writer, historyLayer, metricsQueryLayer, guard).pipe(Layer.provideMerge(store));
+};
+
+/** What others send by OpenTelemetry: its intake, and the way to it by gRPC. */
+const otlp = (settings: Settings, key: string) => {
+  const intake = intakeLayer(retention(settings));
+  const { grpcPort: port } = settings.otlp;
+  return port === 0 ? intake : grpcLayer({ host: settings.server.host, port, key }).pipe(Layer.provideMerge(intake));
 };
 
 const actorSettings = ({ slo, alerts, server, services }: Settings): ActorSettings => ({
@@ -369,9 +385,10 @@ const replicaNotices = (settings: Settings, { claims, peers }: ClusterShape): st
 
 /** What others send by HTTP. */
 const doors = (settings: Settings, key: string) =>
-  Effect.map(Writer, (writer) =>
-    makeDoorServer({ doors: [metricsDoor(makeSamplesIntake(writer, retention(settings)))], key }),
-  );
+  Effect.gen(function* () {
+    const metrics = metricsDoor(makeSamplesIntake(yield* Writer, retention(settings)));
+    return makeDoorServer({ doors: [metrics, ...otlpDoors(yield* Intake)], key });
+  });
 
 /** The peers may come once this server listens. */
 const listening = (settings: Settings) =>
@@ -401,6 +418,7 @@ export const runServer = (options: ServerOptions) =>
       recovery,
       agentPort,
       commands(adminKey),
+      otlp(settings, key),
     ).pipe(
       Layer.provideMerge(AgentLinkLive({ key, serverId })),
       Layer.provide(handler(settings)),

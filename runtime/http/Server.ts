@@ -1,5 +1,6 @@
 /**
- * The one HTTP server: page, API, /health, /metrics, and the sockets of agents (`/agent`) and pages (`/live`).
+ * The one HTTP server: page, API, Prometheus' API, /health, /metrics, and the sockets of agents (`/agent`) and pages
+ * (`/live`).
  * Owned by its layer's scope; closing it stops listening at once and ends what is under way. A request that fails is
  * answered 500 and logged; it takes nothing else with it. A port that is taken is one clear message, and no start.
  */
@@ -12,12 +13,14 @@ import { NodeHttpServer } from "@effect/platform-node";
 import { Context, Data, Effect, FiberSet, Layer, Metric } from "effect";
 import { Api } from "../../schemas/api.ts";
 import { AgentLink } from "../ingest/AgentLink.ts";
+import { MetricsQuery } from "../promql/MetricsQuery.ts";
 import { AdminGroupLive, IncidentGroupLive, QueryGroupLive, ReadGroupLive } from "./Api.ts";
 import type { DoorServer } from "../doors/serve.ts";
 import { checkDoor, checkHost, checkOrigin, SECURITY_HEADERS } from "./guard.ts";
 import type { Refused } from "./guard.ts";
 import { PageHub } from "./PageHub.ts";
 import { prometheusText } from "./prometheus.ts";
+import { answerPrometheus, PROMETHEUS_PREFIX } from "./prometheusApi.ts";
 import { sendText, servePage } from "./staticPage.ts";
 import { HealthPort } from "./Topics.ts";
 import type { CommandsPort, HistoryPort, QueryPort, Topics } from "./Topics.ts";
@@ -110,6 +113,7 @@ const make = (options: HttpServerOptions) =>
     const agents = yield* AgentLink;
     const pages = yield* PageHub;
     const health = yield* HealthPort;
+    const metrics = yield* MetricsQuery;
     const clock = yield* Effect.clock;
     const startedAt = clock.unsafeCurrentTimeMillis();
     const api = yield* NodeHttpServer.makeHandler(yield* HttpApiBuilder.httpApp);
@@ -135,6 +139,7 @@ const make = (options: HttpServerOptions) =>
           response.writeHead(200, { "content-type": "text/plain; version=0.0.4", "cache-control": "no-store" });
           response.end(prometheusText());
         });
+      if (path.startsWith(PROMETHEUS_PREFIX)) return answerPrometheus(metrics, path, request, response);
       return Effect.promise(() => servePage(options.pageDir, path, request, response));
     };
 
@@ -144,7 +149,7 @@ const make = (options: HttpServerOptions) =>
       const doors = options.doors?.serves(path) === true ? options.doors : null;
       const refused = doors === null ? guardRequest(request, port, false) : guardDoor(request, port);
       if (refused !== null) return sendText(response, refused.status, refused.message);
-      if (path.startsWith("/api/")) {
+      if (path.startsWith("/api/") && !path.startsWith(PROMETHEUS_PREFIX)) {
         response.setHeader("cache-control", "no-store");
         api(request, response);
         return;
@@ -204,5 +209,5 @@ export const HttpServerLive = (
 ): Layer.Layer<
   HttpServer,
   ListenError,
-  AgentLink | PageHub | HealthPort | HistoryPort | QueryPort | CommandsPort | Topics
+  AgentLink | PageHub | HealthPort | HistoryPort | QueryPort | CommandsPort | Topics | MetricsQuery
 > => Layer.scoped(HttpServer, make(options)).pipe(Layer.provide(ApiLive));

@@ -1,20 +1,25 @@
 /**
  * The store as the rest of the server sees it: bounded queries with bound parameters, inserts with a deduplication token,
  * and a state. Always the stock ClickHouse client; whether a child process or the user's ClickHouse answers is
- * StoreProcess's matter. Owned by the server's layers. Creates database and tables each time the store comes up, and is
- * "up" only after that. While it is down every call fails at once with a retryable StoreError. Closes its client at stop.
+ * StoreProcess's matter. Owned by the server's layers. Creates database, tables and views each time the store comes up,
+ * and is "up" only after that. While it is down every call fails at once with a retryable StoreError. Closes its client
+ * at stop.
  */
 import { Readable } from "node:stream";
 import { createClient, type ClickHouseClient, ClickHouseError, ClickHouseLogLevel } from "@clickhouse/client";
 import { Clock, Context, Effect, Layer, Schedule, Schema, Stream, SubscriptionRef } from "effect";
 import {
   addColumnSql,
+  addIndexSql,
   createDatabaseSql,
   createTableSql,
+  createViewSql,
+  indexesOf,
   modifyTtlSql,
   retentionDays,
   TABLES,
   ttlDaysOf,
+  VIEWS,
   type ColumnDefinition,
   type Retention,
   type TableName,
@@ -36,6 +41,8 @@ export interface QueryBounds {
   readonly rows?: number;
   readonly bytes?: number;
   readonly seconds?: number;
+  /** settings of the engine that this query needs besides, by name */
+  readonly settings?: Readonly<Record<string, string | number>>;
   /** 64-bit numbers come as text; else as JSON's numbers, exact to 2⁵³ */
   readonly exact?: boolean;
 }
@@ -45,7 +52,8 @@ export type QueryParams = Readonly<Record<string, unknown>>;
 /** Rows for an insert: JSON objects one per line, or ClickHouse's RowBinary. */
 export interface InsertBody {
   readonly format: "JSONEachRow" | "RowBinary";
-  readonly bytes: Uint8Array;
+  /** whole, or in parts that follow each other */
+  readonly bytes: Uint8Array | readonly Uint8Array[];
   readonly columns: readonly string[];
 }
 
@@ -73,7 +81,7 @@ export interface StoreShape {
 
 export class Store extends Context.Tag("runtime/store/Store")<Store, StoreShape>() {}
 
-export const DEFAULT_BOUNDS: Required<QueryBounds> = {
+export const DEFAULT_BOUNDS: Required<Omit<QueryBounds, "settings">> = {
   rows: 200_000,
   bytes: 64 * 1024 * 1024,
   seconds: 20,
@@ -105,6 +113,10 @@ const open = (endpoint: StoreEndpoint, database?: string): ClickHouseClient =>
 const drain = async (stream: Readable): Promise<void> => {
   for await (const chunk of stream) void chunk;
 };
+
+const FEEDS_VIEWS: ReadonlySet<TableName> = new Set(VIEWS.map(({ from }) => from));
+/** A view whose target missed the insert that its source has gets it when the insert is repeated. ClickHouse 24.1. */
+const VIEWS_TOO = { deduplicate_blocks_in_dependent_materialized_views: 1 } as const;
 
 const tableNames = Object.keys(TABLES) as readonly TableName[];
 
@@ -143,6 +155,19 @@ const addMissingColumns = (client: ClickHouseClient, { database }: StoreConfig) 
     }
   });
 
+const addMissingIndexes = (client: ClickHouseClient, { database }: StoreConfig) =>
+  Effect.gen(function* () {
+    const found = yield* existing<{ table: string; name: string }>(
+      client,
+      "SELECT table, name FROM system.data_skipping_indices WHERE database = {database:String}",
+      database,
+    );
+    const known = new Set(found.map(({ table, name }) => `${table}.${name}`));
+    for (const table of tableNames)
+      for (const index of indexesOf(table))
+        if (!known.has(`${table}.${index.name}`)) yield* command(client, addIndexSql(database, table, index));
+  });
+
 const adjustRetention = (client: ClickHouseClient, { database, retention }: StoreConfig) =>
   Effect.gen(function* () {
     const found = yield* existing<{ name: string; create_table_query: string }>(
@@ -162,6 +187,9 @@ const migration = (client: ClickHouseClient, config: StoreConfig) =>
     yield* command(client, createDatabaseSql(config.database));
     for (const name of tableNames) yield* command(client, createTableSql(config.database, name, config.retention));
     yield* addMissingColumns(client, config);
+    yield* addMissingIndexes(client, config);
+    // after the columns, which they name
+    for (const view of VIEWS) yield* command(client, createViewSql(config.database, view));
     yield* adjustRetention(client, config);
   });
 
@@ -251,6 +279,7 @@ export const make = (config: StoreConfig) =>
           query_params: { ...params },
           abort_signal: signal,
           clickhouse_settings: {
+            ...bounds.settings,
             readonly: "2",
             max_result_rows: String(bound.rows),
             max_result_bytes: String(bound.bytes),
@@ -282,12 +311,15 @@ export const make = (config: StoreConfig) =>
       withClient(`insert into ${table}`, async (opened, signal) => {
         const result = await opened.exec({
           query: `INSERT INTO \`${config.database}\`.\`${table}\` (${body.columns.join(", ")}) FORMAT ${body.format}`,
-          values: Readable.from([body.bytes], { objectMode: false }),
+          values: Readable.from([body.bytes instanceof Uint8Array ? body.bytes : Buffer.concat(body.bytes)], {
+            objectMode: false,
+          }),
           abort_signal: signal,
           clickhouse_settings: {
             async_insert: 0,
             insert_deduplicate: 1,
             insert_deduplication_token: token,
+            ...(FEEDS_VIEWS.has(table) ? VIEWS_TOO : {}),
             max_insert_threads: "1",
             input_format_skip_unknown_fields: 0,
             date_time_input_format: "best_effort",

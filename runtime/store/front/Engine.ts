@@ -35,6 +35,8 @@ export class OpenError extends Error {
 export interface Lane {
   readonly session: Session;
   readonly bound: Set<string>;
+  /** types of columns by table, since the last definition */
+  readonly types: Map<string, ReadonlyMap<string, string>>;
   database: string;
 }
 
@@ -107,7 +109,7 @@ export const openEngine = async (options: EngineOptions): Promise<Engine> => {
       throw new OpenError("engine", `the engine could not open ${folders.engine}: ${text(error)}`);
     }
   };
-  const lane = (): Lane => ({ session: open(), bound: new Set(), database: "default" });
+  const lane = (): Lane => ({ session: open(), bound: new Set(), types: new Map(), database: "default" });
 
   const pools: Record<"read" | "write", Pool> = {
     write: { idle: [lane()], waiters: new Set() },

@@ -6,11 +6,11 @@
 import { unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { RawInsertFormat } from "chdb";
-import { Effect, Schedule } from "effect";
+import { Effect, Schedule, Schema } from "effect";
 import { prepareLane, type Engine, type Lane } from "./Engine.ts";
 import { FrontError } from "./errors.ts";
 import { capSetting, type StoreRequest } from "./request.ts";
-import { kindOf, literal, parseInsert, settingsClause, type InsertStatement } from "./sql.ts";
+import { kindOf, literal, parseInsert, plainType, settingsClause, type InsertStatement } from "./sql.ts";
 
 export interface Bounds {
   readonly resultBytes: number;
@@ -83,6 +83,43 @@ const insertText = async (
 
 const quoted = (name: string): string => `\`${name}\``;
 
+const ColumnLine = Schema.parseJson(Schema.Struct({ name: Schema.String, type: Schema.String }));
+
+/**
+ * The types of an insert's columns, as `file` is told them: without their dictionaries, since the engine reads a value
+ * into a dictionary one by one, and a whole column at a time much faster (measured on spans: 7 instead of 11 µs of CPU
+ * for each). The bytes are the same.
+ * Null when the engine should find out by itself, and say what is wrong.
+ */
+const structureOf = async (lane: Lane, database: string, { table, columns, format }: InsertStatement) => {
+  if (columns === null || format !== "RowBinary") return null;
+  const path = table.includes(".") ? table : `${database}.${table}`;
+  let types = lane.types.get(path);
+  if (types === undefined) {
+    const [of = "", name = ""] = path.split(".");
+    const found = await lane.session.queryAsync(
+      `SELECT name, type FROM system.columns WHERE database = ${literal(of)} AND table = ${literal(name)} FORMAT JSONEachRow`,
+    );
+    const lines = Buffer.from(found.bytes()).toString("utf8").split("\n");
+    types = new Map(
+      lines
+        .filter((line) => line !== "")
+        .map((line) => {
+          const column = Schema.decodeSync(ColumnLine)(line);
+          return [column.name, plainType(column.type)];
+        }),
+    );
+    lane.types.set(path, types);
+  }
+  const parts: string[] = [];
+  for (const name of columns) {
+    const type = types.get(name);
+    if (type === undefined) return null;
+    parts.push(`${quoted(name)} ${type}`);
+  }
+  return parts.join(", ");
+};
+
 /** Binary rows cannot be handed over inline (the engine's raw entry cuts them), so they go by a file. */
 const insertBinary = async (
   lane: Lane,
@@ -95,9 +132,10 @@ const insertBinary = async (
     await prepareLane(lane, "", new Map(), request.database);
     const table = insert.table.split(".").map(quoted).join(".");
     const columns = insert.columns === null ? "" : ` (${insert.columns.map(quoted).join(", ")})`;
+    const structure = await structureOf(lane, request.database, insert);
+    const source = [file, insert.format, ...(structure === null ? [] : [structure])].map(literal).join(", ");
     const result = await lane.session.queryAsync(
-      `INSERT INTO ${table}${columns} ${settingsClause(request.settings)}
-       SELECT * FROM file(${literal(file)}, ${literal(insert.format)})`,
+      `INSERT INTO ${table}${columns} ${settingsClause(request.settings)} SELECT * FROM file(${source})`,
     );
     return {
       body: NOTHING,
@@ -111,6 +149,8 @@ const insertBinary = async (
 /** Definitions, and inserts that carry their rows in the statement. Those leave no place for settings behind the rows. */
 const command = async (lane: Lane, request: StoreRequest): Promise<Answer> => {
   await prepareLane(lane, request.sql, request.params, request.database);
+  // it may change a table
+  lane.types.clear();
   const isInsert = /^\s*INSERT\b/i.test(request.sql);
   const inlineRows = isInsert && /\b(VALUES|FORMAT)\b/i.test(request.sql);
   const format = isInsert || ENDS_WITH_FORMAT.test(request.sql) ? "" : "\nFORMAT Null";

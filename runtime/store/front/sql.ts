@@ -142,3 +142,18 @@ export const parseInsert = (statement: string): InsertStatement | null => {
 /** Names of the `{name:Type}` places of a statement. */
 export const placeholders = (statement: string): ReadonlySet<string> =>
   new Set([...statement.matchAll(/\{\s*([A-Za-z_]\w*)\s*:/g)].map(([, name]) => name ?? ""));
+
+/** A type without the dictionaries in it: `Map(LowCardinality(String), String)` is `Map(String, String)`. */
+export const plainType = (type: string): string => {
+  const open = "LowCardinality(";
+  const at = type.indexOf(open);
+  if (at < 0) return type;
+  const from = at + open.length;
+  let depth = 1;
+  let end = from;
+  for (; end < type.length && depth > 0; end++) {
+    if (type[end] === "(") depth++;
+    else if (type[end] === ")") depth--;
+  }
+  return `${type.slice(0, at)}${plainType(type.slice(from, end - 1))}${plainType(type.slice(end))}`;
+};

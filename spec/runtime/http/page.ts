@@ -21,6 +21,7 @@ import {
 import type { PartHealth } from "../../../runtime/http/Topics.ts";
 import { AgentHandler } from "../../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../../runtime/ingest/AgentLink.ts";
+import { MetricsQuery, type MetricsQueryShape } from "../../../runtime/promql/MetricsQuery.ts";
 import type { SliPointRow } from "../../../schemas/tables.ts";
 import type { PageMessage, PageRequest } from "../../../schemas/wire/page.ts";
 import { KEY } from "../ingest/agent.ts";
@@ -34,6 +35,7 @@ export interface World {
   /** what was asked of the commands, and the audit log */
   readonly told: string[];
   health: Record<string, PartHealth>;
+  metrics: MetricsQueryShape;
   history: (from: number, to: number) => Effect.Effect<readonly SliPointRow[], HistoryError>;
   query: QueryPort["query"];
 }
@@ -77,6 +79,7 @@ export const serverLayer = (world: World, changed: PubSub.PubSub<void>, port: nu
     Layer.succeed(HistoryPort, { sliPoints: (_, from, to) => world.history(from, to) }),
     Layer.succeed(QueryPort, { query: (sql, params, rows) => world.query(sql, params, rows) }),
     Layer.succeed(CommandsPort, CommandsPort.of(world.commands)),
+    Layer.succeed(MetricsQuery, MetricsQuery.of(world.metrics)),
     Layer.succeed(HealthPort, { parts: Effect.sync(() => world.health) }),
     WatchersLive,
   );
@@ -119,7 +122,17 @@ export const makeWorld = (): World => {
   return { ...plainWorld(), commands, told, query };
 };
 
+const noMetrics: MetricsQueryShape = {
+  instant: (_, atMs) => Effect.succeed({ type: "vector", atMs, samples: [] }),
+  range: () => Effect.succeed([]),
+  series: () => Effect.succeed([]),
+  labels: () => Effect.succeed([]),
+  labelValues: () => Effect.succeed([]),
+  metadata: () => Effect.succeed([]),
+};
+
 const plainWorld = () => ({
+  metrics: noMetrics,
   topics: new Map([["overview", new Map<string, unknown>([["overview", { services: 0 }]])]]),
   reads: [] as string[],
   failing: new Set<string>(),

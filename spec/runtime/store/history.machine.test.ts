@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect } from "vitest";
 import { describeWith, itWith } from "../../capabilities.ts";
 import type { Incident } from "../../../schemas/incident.ts";
 import { serviceId } from "../../../schemas/service.ts";
-import { TABLES, type SliPointRow } from "../../../schemas/tables.ts";
+import { TABLES, VIEWS, type SliPointRow } from "../../../schemas/tables.ts";
 import { History } from "../../../runtime/store/History.ts";
 import { Store } from "../../../runtime/store/Store.ts";
 import { Writer } from "../../../runtime/store/Writer.ts";
@@ -180,7 +180,7 @@ describeWith(["chdb"], "history for page and ledgers", () => {
         query<{ name: string }>("SELECT name FROM system.tables WHERE database = 'coroot' ORDER BY name"),
       ),
     );
-    expect(tables.map(({ name }) => name)).toEqual(Object.keys(TABLES).sort());
+    expect(tables.map(({ name }) => name)).toEqual([...Object.keys(TABLES), ...VIEWS.map(({ name }) => name)].sort());
     expect(await run(({ events }) => events(null, base, base + minute))).toHaveLength(6);
   });
 });

@@ -2,11 +2,27 @@ import { assert, constantFrom, array, property, string } from "fast-check";
 import { describe, expect, it } from "vitest";
 import { errorText, FrontError, fromEngine } from "../../../runtime/store/front/errors.ts";
 import { presentedKey } from "../../../runtime/store/front/request.ts";
-import { kindOf, literal, oneStatement, parseInsert, placeholders } from "../../../runtime/store/front/sql.ts";
+import {
+  kindOf,
+  literal,
+  oneStatement,
+  parseInsert,
+  placeholders,
+  plainType,
+} from "../../../runtime/store/front/sql.ts";
 
 const basic = (pair: string) => ({ authorization: `Basic ${Buffer.from(pair).toString("base64")}` });
 
 describe("statements of the store's front", () => {
+  it("name a type without its dictionaries", () => {
+    expect(plainType("UInt64")).toBe("UInt64");
+    expect(plainType("LowCardinality(String)")).toBe("String");
+    expect(plainType("LowCardinality(Nullable(FixedString(4)))")).toBe("Nullable(FixedString(4))");
+    expect(plainType("Array(Map(LowCardinality(String), Array(LowCardinality(String))))")).toBe(
+      "Array(Map(String, Array(String)))",
+    );
+  });
+
   it("finds the one statement whatever quotes and comments hold", () => {
     expect(oneStatement("SELECT ';' ; -- done;\n")).toBe("SELECT ';' ");
     expect(oneStatement("SELECT `a;b`, \"c;d\", 'it\\';' /* ; */ -- ;\n, $x$ ; ' $x$;")).not.toContain(";;");

@@ -1,0 +1,337 @@
+/**
+ * Queries over `dataset.ts` for the comparison with Prometheus: every function, operator and modifier, with and without
+ * the series that are odd. Each is asked as a range query and as an instant query.
+ */
+export interface Deviation {
+  readonly query: string;
+  readonly why: string;
+}
+
+const COUNTERS = ["http_requests_total", "flaky_total", 'http_requests_total{method="POST"}'];
+const GAUGES = ["temperature_celsius", "flaky", "odd_value", "memory_bytes"];
+const OVER_TIME = "avg min max sum count stddev stdvar last present".split(" ").map((name) => `${name}_over_time`);
+const MATH =
+  "abs ceil floor exp ln log2 log10 sqrt sgn deg rad sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh";
+const DATES = "minute hour month year day_of_week day_of_month day_of_year days_in_month";
+const FOLDS = "sum min max avg count stddev stdvar group".split(" ");
+
+const each = (names: readonly string[], make: (name: string) => readonly string[]): readonly string[] =>
+  names.flatMap((name) => make(name));
+
+const selectors = [
+  "up",
+  'up{job="api"}',
+  'up{job!="api"}',
+  'up{job=~"a.*|x"}',
+  'up{job!~"a.*"}',
+  'up{instance=~"10.0.0.[1-9]:80"}',
+  '{__name__="up",job="web"}',
+  '{__name__=~"up|build_info"}',
+  '{__name__=~"memory_.+",job="api"}',
+  'up{missing=""}',
+  'up{missing!=""}',
+  'up{job=~".+",missing=~""}',
+  'up{job=""}',
+  'temperature_celsius{room="it\'s \\"odd\\" \\\\"}',
+  "temperature_celsius{room='küche'}",
+  'temperature_celsius{room=~"(?i)ATTIC"}',
+  'path_total{path=~"/api/v[12]/.*"}',
+  "nothing_at_all",
+  "flaky",
+  'flaky{kind="blink"}',
+  "odd_value",
+  "up offset 7m",
+  "up offset -7m",
+  "flaky offset 3m",
+  "up @ end()",
+  "up @ start()",
+  "memory_bytes @ end() offset 5m",
+  "memory_bytes offset 5m @ end()",
+];
+
+const ranges = [
+  ...each(COUNTERS, (name) =>
+    each(["rate", "increase", "irate", "resets", "changes", "delta", "idelta"], (fn) => [`${fn}(${name}[5m])`]),
+  ),
+  ...each(GAUGES, (name) =>
+    each(["delta", "idelta", "deriv", "changes", "resets", "rate", "irate", "increase"], (fn) => [
+      `${fn}(${name}[4m])`,
+    ]),
+  ),
+  ...each(GAUGES, (name) => each(OVER_TIME, (fn) => [`${fn}(${name}[6m])`])),
+  ...each(GAUGES, (name) =>
+    each(["0", "0.3", "0.95", "1", "-1", "2"], (q) => [`quantile_over_time(${q}, ${name}[6m])`]),
+  ),
+  ...each(GAUGES, (name) => [
+    `predict_linear(${name}[10m], 600)`,
+    `predict_linear(${name}[10m] offset 3m, 600)`,
+    `predict_linear(${name}[10m], -60.5)`,
+  ]),
+  "rate(http_requests_total[17s])",
+  "rate(http_requests_total[1m])",
+  "rate(http_requests_total[1h])",
+  "rate(http_requests_total[5m] offset 10m)",
+  "rate(http_requests_total[5m] offset -2m)",
+  "rate(http_requests_total[5m] @ end())",
+  "rate(http_requests_total[5m] @ start() offset 1m)",
+  "increase(http_requests_total[30m])",
+  "delta(temperature_celsius[2m])",
+  "irate(http_requests_total[31s])",
+  "deriv(memory_bytes[20m])",
+  'quantile_over_time(scalar(level{size="s"}) / 4, temperature_celsius[5m])',
+  'predict_linear(memory_bytes[5m], scalar(level{size="s"}) * 60)',
+  'absent_over_time(flaky{kind="gap"}[3m])',
+  'absent_over_time(nothing_at_all{a="b",c!="d"}[3m])',
+  "count_over_time(up[1m])",
+  "avg_over_time(up[10m])",
+  "last_over_time(flaky[20m])",
+  "present_over_time(flaky[2m])",
+  '{__name__=~"memory_bytes|temperature_celsius"} > -1000',
+];
+
+const elementwise = [
+  ...each(MATH.split(" "), (fn) => [`${fn}(temperature_celsius)`, `${fn}(odd_value)`]),
+  ...each(MATH.split(" "), (fn) => [`${fn}(temperature_celsius / 20)`]),
+  ...each(DATES.split(" "), (fn) => [`${fn}()`, `${fn}(memory_bytes * 1.7)`, `${fn}(vector(-86400 * 400))`]),
+  "round(temperature_celsius)",
+  "round(temperature_celsius, 0.5)",
+  "round(temperature_celsius, 5)",
+  "clamp(temperature_celsius, 0, 10)",
+  "clamp(temperature_celsius, 10, 0)",
+  "clamp_min(temperature_celsius, 3)",
+  "clamp_max(odd_value, 0.5)",
+  'clamp_min(odd_value, scalar(level{size="s"}))',
+  "time()",
+  "timestamp(up)",
+  "timestamp(flaky)",
+  "timestamp(up offset 3m)",
+  "timestamp(up @ end())",
+  "timestamp(up * 1)",
+  "vector(1)",
+  "vector(time())",
+  "scalar(up)",
+  'scalar(level{size="m"})',
+  "pi()",
+  "pi() * 2",
+  "absent(up)",
+  'absent(nothing_at_all{job="x",a=~"b"})',
+  'absent(flaky{kind="gap"})',
+  "absent(sum(nothing_at_all))",
+  "-temperature_celsius",
+  "+temperature_celsius",
+  "-1 ^ 2",
+  "-(1 ^ 2) + temperature_celsius",
+  "2 ^ 3 ^ 2",
+  "1 - 2 - 3",
+  "8 / 4 / 2",
+  "7 % 4 + -7 % 4",
+  "1 + 2 * 3 ^ 2 % 5",
+  "0x1F + 1e3 + .5",
+  "Inf - 1",
+  "NaN",
+  "0 / 0",
+  "1 / 0",
+  "sort(temperature_celsius)",
+  "sort_desc(temperature_celsius)",
+];
+
+const binaries = [
+  ...each(["+", "-", "*", "/", "%", "^"], (op) => [
+    `temperature_celsius ${op} 3`,
+    `3 ${op} temperature_celsius`,
+    `level ${op} level`,
+    `odd_value ${op} odd_value`,
+    `memory_bytes ${op} on(job, instance) memory_limit_bytes`,
+  ]),
+  "temperature_celsius atan2 3",
+  "3 atan2 abs(temperature_celsius)",
+  "abs(level) atan2 abs(level)",
+  "abs(odd_value) atan2 abs(odd_value)",
+  "memory_bytes atan2 on(job, instance) memory_limit_bytes",
+  ...each(["==", "!=", ">", "<", ">=", "<="], (op) => [
+    `level ${op} 2`,
+    `2 ${op} level`,
+    `level ${op} bool 2`,
+    `1 ${op} bool 2`,
+    `odd_value ${op} 0.5`,
+    `level{size="s"} ${op} ignoring(size) level{size="m"}`,
+    `level{size="s"} ${op} bool on() level{size="l"}`,
+    `up ${op} up offset 1m`,
+  ]),
+  "memory_bytes / memory_limit_bytes",
+  "memory_bytes / ignoring(instance) group_left sum by (job) (memory_limit_bytes)",
+  "up * on(job, instance) group_left(version) build_info",
+  "build_info * on(job, instance) group_right(version) up",
+  "up * on(job, instance) group_left(version, commit) build_info",
+  "http_requests_total * on(job, instance) group_left(version) build_info",
+  "sum by (job) (up) / on(job) group_right() up",
+  "http_requests_total > on(job, instance) group_left() memory_limit_bytes / 1e6",
+  "sum by (job) (up) < on(job) group_right() http_requests_total",
+  "up == on(job, instance) group_left(version) build_info",
+  "flaky + flaky",
+  'flaky{kind="stale"} + ignoring(kind) flaky{kind="blink"}',
+  "up and on(job) build_info",
+  'up and up{job="api"}',
+  'up or up{job="api"}',
+  "up unless up == 1",
+  "up == 1 or up == 0",
+  "up == 1 or on(job) vector(3)",
+  'up{job="api"} or up{job="web"} or nothing_at_all',
+  "flaky or on(kind) temperature_celsius",
+  'flaky{kind="gap"} or on() vector(0)',
+  "up unless on(job) nothing_at_all",
+  "up and ignoring(version, commit) build_info",
+  "level and (level > 1)",
+  "level > 1 and level < 3 or level == 0",
+  "1 + level * 2 ^ 2 - 3 / 4",
+  "(1 + level) * 2",
+  "vector(1) + on() vector(2)",
+  'scalar(level{size="s"}) * level',
+  'level > scalar(level{size="s"})',
+  "rate(http_duration_seconds_sum[5m]) / rate(http_duration_seconds_count[5m])",
+  'sum(rate(http_requests_total{code=~"5.."}[5m])) / sum(rate(http_requests_total[5m]))',
+  "temperature_celsius - temperature_celsius offset 10m",
+  "temperature_celsius + on(room) group_left temperature_celsius",
+];
+
+const aggregations = [
+  ...each(FOLDS, (fn) => [
+    `${fn}(temperature_celsius)`,
+    `${fn}(odd_value)`,
+    `${fn} by (job) (http_requests_total)`,
+    `${fn} without (instance, code) (http_requests_total)`,
+    `${fn}(flaky) by (kind)`,
+    `${fn}(nothing_at_all)`,
+  ]),
+  ...each(["topk", "bottomk"], (fn) => [
+    `${fn}(2, temperature_celsius)`,
+    `${fn}(1, http_requests_total) by (job)`,
+    `${fn} without (method, code) (1, http_requests_total)`,
+    `${fn}(0, up)`,
+    `${fn}(100, odd_value)`,
+    `${fn}(scalar(level{size="s"}), temperature_celsius)`,
+  ]),
+  ...each(["0", "0.5", "0.9", "1", "1.5", "-0.5"], (q) => [
+    `quantile(${q}, temperature_celsius)`,
+    `quantile(${q}, http_requests_total) by (job)`,
+  ]),
+  "quantile(0.5, odd_value)",
+  'count_values("v", level)',
+  'count_values("v", up) by (job)',
+  'count_values without (instance) ("v", up)',
+  'count_values("version", build_info)',
+  'count_values("v", odd_value{kind=~"inf|ninf|steady"})',
+  'count_values("v", odd_value{kind="tiny"} * 1e290)',
+  "sum by (nothing) (up)",
+  "sum without () (up)",
+  "sum by () (up)",
+  "count(count by (job) (up))",
+  "avg(rate(http_requests_total[5m])) by (job, code)",
+  "max(sum by (instance) (rate(http_requests_total[5m])))",
+  "sum(up) by (__name__)",
+];
+
+const histograms = [
+  ...each(["0", "0.5", "0.95", "0.99", "1", "-1", "2", "NaN"], (q) => [
+    `histogram_quantile(${q}, rate(http_duration_seconds_bucket[5m]))`,
+  ]),
+  "histogram_quantile(0.9, sum by (le) (rate(http_duration_seconds_bucket[5m])))",
+  "histogram_quantile(0.9, sum by (le, job) (increase(http_duration_seconds_bucket[10m])))",
+  "histogram_quantile(0.9, http_duration_seconds_bucket)",
+  'histogram_quantile(0.9, http_duration_seconds_bucket{le!="+Inf"})',
+  'histogram_quantile(scalar(level{size="s"}) / 3, http_duration_seconds_bucket)',
+  "histogram_quantile(0.9, up)",
+];
+
+const labels = [
+  'label_replace(up, "host", "$1", "instance", "(.*):.*")',
+  'label_replace(up, "host", "${1}-x", "instance", "(.*):.*")',
+  'label_replace(up, "host", "$port", "instance", ".*:(?P<port>.*)")',
+  'label_replace(up, "host", "$1", "instance", "nomatch(.*)")',
+  'label_replace(up, "job", "", "job", "api")',
+  'label_replace(up, "job", "$1$1", "job", "(.*)")',
+  'label_replace(up, "x", "$$1", "job", "(.*)")',
+  'label_replace(up, "x", "$3", "job", "(a)(.*)")',
+  'label_replace(path_total, "kind", "$2", "service", "([^/]+/){2}([^/]+)/.*")',
+  'label_replace(temperature_celsius, "where", "$1", "room", "(.).*")',
+  'label_replace(up, "new", "set", "missing", "")',
+  'label_join(up, "both", "-", "job", "instance")',
+  'label_join(up, "both", "", "job", "missing", "instance")',
+  'label_join(up, "none", "-")',
+  'sum by (host) (label_replace(up, "host", "$1", "instance", "(.*):.*"))',
+];
+
+const subqueries = [
+  "max_over_time(rate(http_requests_total[2m])[10m:1m])",
+  "avg_over_time(temperature_celsius[10m:30s])",
+  "min_over_time(temperature_celsius[10m:])",
+  "sum_over_time((up == 0)[20m:1m])",
+  "rate(http_requests_total[10m:15s])",
+  "deriv(temperature_celsius[10m:45s])",
+  "increase(sum(http_requests_total)[10m:1m])",
+  "quantile_over_time(0.8, (temperature_celsius * 2)[15m:1m])",
+  "max_over_time(vector(time())[5m:1m])",
+  "count_over_time(flaky[10m:20s])",
+  "last_over_time(flaky[10m:1m])",
+  "avg_over_time(temperature_celsius[10m:1m] offset 5m)",
+  "avg_over_time(temperature_celsius[10m:1m] @ end())",
+  "max_over_time(max_over_time(temperature_celsius[4m30s:1m])[10m:2m])",
+  'absent_over_time(flaky{kind="gap"}[2m:30s])',
+  "stddev_over_time(sum(temperature_celsius)[10m:1m])",
+  "changes(level[10m:15s])",
+  "resets(level[10m:15s])",
+  "irate(http_requests_total[5m:20s])",
+  "predict_linear(memory_bytes[10m:30s], 300)",
+  "present_over_time(nothing_at_all[10m:30s])",
+  "timestamp(max_over_time(up[5m:1m]))",
+];
+
+export const QUERIES: readonly string[] = [
+  ...new Set([
+    ...selectors,
+    ...ranges,
+    ...elementwise,
+    ...binaries,
+    ...aggregations,
+    ...histograms,
+    ...labels,
+    ...subqueries,
+  ]),
+];
+
+/** Prometheus refuses these, and so must we. */
+export const REFUSED: readonly string[] = [
+  "up * on(job) up",
+  "up + on(job) group_left build_info",
+  "up + on(job) sum by (job) (up)",
+  "sum by (job) (up) + on(job) up",
+  "up * on(job) group_left(instance) sum by (job) (up)",
+  "build_info + on(job) memory_bytes",
+  'label_replace(up, "instance", "x", "instance", ".*")',
+  'label_join(up, "job", "-", "instance")',
+  "max_over_time(time()[5m:1m])",
+  'label_replace(up, "0x", "x", "job", ".*")',
+  'rate({__name__=~"memory_bytes|memory_limit_bytes"}[5m])',
+  '-{__name__=~"memory_bytes|memory_limit_bytes"}',
+  'count_values("a b", up)',
+  "up[5m] + 1",
+  "rate(up)",
+  "rate(up[5m]",
+  "up{job=}",
+  "1 > 2",
+  "up and 1",
+  "sum(up, up)",
+  '{job=""}',
+  'up{job=~"*"}',
+  "up offset",
+  "up[5m] offset 5m[1m]",
+  "foo(up)",
+  "up + bool up",
+  '"text" + 1',
+  "",
+];
+
+/** Where 2.42 is not what Prometheus 3 does, which we follow. */
+export const DEVIATIONS: readonly Deviation[] = [
+  { query: "temperature_celsius atan2 3", why: "atan2 keeps the metric's name before 2.47 (prometheus#12595)" },
+];
