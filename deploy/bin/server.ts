@@ -43,7 +43,7 @@ import { Intake, layer as intakeLayer } from "../../runtime/otlp/Intake.ts";
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
 import { layer as metricsQueryLayer } from "../../runtime/promql/MetricsQuery.ts";
-import { makeSamplesIntake } from "../../runtime/remote-write/Intake.ts";
+import { layer as metricsIntakeLayer, MetricsIntake } from "../../runtime/remote-write/MetricsIntake.ts";
 import { DiskGuard, layer as diskGuardLayer } from "../../runtime/store/DiskGuard.ts";
 import { History, layer as historyLayer, type HistoryShape } from "../../runtime/store/History.ts";
 import { readQuery } from "../../runtime/store/ReadQuery.ts";
@@ -120,11 +120,14 @@ const stores = (settings: Settings) => {
   return Layer.mergeAll(writer, historyLayer, metricsQueryLayer, guard).pipe(Layer.provideMerge(store));
 };
 
-/** What others send by OpenTelemetry: its intake, and the way to it by gRPC. */
+/** What others send: the intakes, and the way to them by gRPC. */
 const otlp = (settings: Settings, key: string) => {
-  const intake = intakeLayer(retention(settings));
+  const intakes = Layer.merge(intakeLayer(retention(settings)), metricsIntakeLayer(retention(settings)));
   const { grpcPort: port } = settings.otlp;
-  return port === 0 ? intake : grpcLayer({ host: settings.server.host, port, key }).pipe(Layer.provideMerge(intake));
+  if (port === 0) return intakes;
+  const { host } = settings.server;
+  const grpc = Effect.map(MetricsIntake, ({ takeOtlp }) => grpcLayer({ host, port, key, metrics: takeOtlp }));
+  return Layer.unwrapEffect(grpc).pipe(Layer.provideMerge(intakes));
 };
 
 const actorSettings = ({ slo, alerts, server, services }: Settings): ActorSettings => ({
@@ -384,10 +387,10 @@ const replicaNotices = (settings: Settings, { claims, peers }: ClusterShape): st
 };
 
 /** What others send by HTTP. */
-const doors = (settings: Settings, key: string) =>
+const doors = (key: string) =>
   Effect.gen(function* () {
-    const metrics = metricsDoor(makeSamplesIntake(yield* Writer, retention(settings)));
-    return makeDoorServer({ doors: [metrics, ...otlpDoors(yield* Intake)], key });
+    const { samples, cache } = yield* MetricsIntake;
+    return makeDoorServer({ doors: [metricsDoor(samples, cache), ...otlpDoors(yield* Intake)], key });
   });
 
 /** The peers may come once this server listens. */
@@ -431,7 +434,7 @@ export const runServer = (options: ServerOptions) =>
       Effect.gen(function* () {
         const { upgrade: replicas } = yield* Cluster;
         const pageDir = join(distDir(), "ui");
-        return HttpServerLive({ host, port, pageDir, serverId, version, replicas, doors: yield* doors(settings, key) });
+        return HttpServerLive({ host, port, pageDir, serverId, version, replicas, doors: yield* doors(key) });
       }),
     );
     const served = listening(settings).pipe(Layer.provide(http), Layer.provide(page), Layer.provide(edges));

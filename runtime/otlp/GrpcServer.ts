@@ -1,5 +1,5 @@
 /**
- * OTLP over gRPC: the Export calls of traces and logs. Messages pass as bytes to the same intake as those of the doors.
+ * OTLP over gRPC: the Export calls of traces, logs and metrics. Messages pass as bytes to the same intake as those of the doors.
  * Owned by its layer's scope; closing it ends the calls under way, unanswered, so that their senders come again. A call
  * without the key is refused. While the port is taken the server runs without it, says so once, and tries again. A call
  * that fails costs nobody else anything.
@@ -8,7 +8,8 @@ import * as grpc from "@grpc/grpc-js";
 import { Context, Data, Deferred, Effect, FiberSet, Layer, Schedule, type Scope } from "effect";
 import { sameKey } from "../config/sameKey.ts";
 import { CODE, isRetryable, statusMessage, successMessage } from "./answers.ts";
-import { Intake, RETRY_AFTER_S, type ExportRefused, type Signal } from "./Intake.ts";
+import type { TakeMetrics } from "../remote-write/otlp/take.ts";
+import { ExportRefused, Intake, RETRY_AFTER_S, type Outcome, type Signal } from "./Intake.ts";
 import { LIMITS } from "./limits.ts";
 
 export interface GrpcOptions {
@@ -16,6 +17,8 @@ export interface GrpcOptions {
   /** 0: any free port */
   readonly port: number;
   readonly key: string;
+  /** takes metrics, which go to the samples and not with traces and logs; without it they are not served */
+  readonly metrics?: TakeMetrics;
 }
 
 export interface GrpcServerShape {
@@ -45,6 +48,7 @@ const serviceOf = (name: string): grpc.ServiceDefinition => ({
   },
 });
 
+const METRICS_SERVICE = serviceOf("metrics.v1.MetricsService");
 const SERVICES: Readonly<Record<Signal, grpc.ServiceDefinition>> = {
   traces: serviceOf("trace.v1.TraceService"),
   logs: serviceOf("logs.v1.LogsService"),
@@ -71,6 +75,15 @@ const presentedKey = (metadata: grpc.Metadata): string => {
   return /^bearer\s+(.+)$/i.exec(String(metadata.get("authorization")[0] ?? ""))?.[1] ?? "";
 };
 
+/** Metrics as the calls of the other signals are answered. */
+const takeWith =
+  (metrics: TakeMetrics) =>
+  (body: Buffer): Effect.Effect<Outcome, ExportRefused> =>
+    Effect.mapError(metrics(body, "protobuf"), (error) => {
+      const reason = error._tag === "Behind" ? "behind" : error.reason;
+      return new ExportRefused({ reason, message: error.message });
+    });
+
 type ExportCall = grpc.ServerUnaryCall<Buffer, Buffer>;
 
 const bind = (server: grpc.Server, { host, port }: GrpcOptions): Effect.Effect<number, BindError> =>
@@ -90,14 +103,14 @@ export const make = (options: GrpcOptions): Effect.Effect<GrpcServerShape, never
     const run = yield* FiberSet.makeRuntime<never, void, never>();
 
     const handle =
-      (signal: Signal) =>
+      (signal: string, take: (body: Buffer) => Effect.Effect<Outcome, ExportRefused>) =>
       (call: ExportCall, answer: grpc.sendUnaryData<Buffer>): void => {
         if (!sameKey(presentedKey(call.metadata), options.key)) {
           const how = "the key is missing or wrong: send it as x-api-key or as a bearer token";
           return answer(failure(CODE.unauthenticated, how, null));
         }
         const fiber = run(
-          intake.take(signal, call.request, "protobuf").pipe(
+          take(call.request).pipe(
             Effect.matchEffect({
               onSuccess: (outcome) => Effect.sync(() => answer(null, successMessage(outcome))),
               onFailure: (refusal) =>
@@ -119,7 +132,12 @@ export const make = (options: GrpcOptions): Effect.Effect<GrpcServerShape, never
         "grpc.max_receive_message_length": LIMITS.requestBytes,
         "grpc.max_concurrent_streams": STREAMS_PER_CONNECTION,
       });
-      for (const signal of ["traces", "logs"] as const) server.addService(SERVICES[signal], { Export: handle(signal) });
+      for (const signal of ["traces", "logs"] as const) {
+        const take = (body: Buffer) => intake.take(signal, body, "protobuf");
+        server.addService(SERVICES[signal], { Export: handle(signal, take) });
+      }
+      const { metrics } = options;
+      if (metrics !== undefined) server.addService(METRICS_SERVICE, { Export: handle("metrics", takeWith(metrics)) });
       return server;
     };
     // a server that could not listen never will: each attempt has its own
