@@ -122,7 +122,8 @@ const stores = (settings: Settings) => {
 
 /** What others send: the intakes, and the way to them by gRPC. */
 const otlp = (settings: Settings, key: string) => {
-  const intakes = Layer.merge(intakeLayer(retention(settings)), metricsIntakeLayer(retention(settings)));
+  const metrics = metricsIntakeLayer(join(settings.data, "metrics.journal"), retention(settings));
+  const intakes = Layer.merge(intakeLayer(retention(settings)), metrics);
   const { grpcPort: port } = settings.otlp;
   if (port === 0) return intakes;
   const { host } = settings.server;

@@ -1,4 +1,7 @@
 /** Metrics over gRPC: the same samples as by HTTP, partial success, a store that is behind. The store is a stand-in. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import { Effect, Layer, ManagedRuntime } from "effect";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -9,6 +12,7 @@ import type { StoreBatch } from "../../../../runtime/store/batch.ts";
 import { Writer } from "../../../../runtime/store/Writer.ts";
 import { decodeResponse, encodeMetrics } from "./proto.ts";
 
+const folder = mkdtempSync(join(tmpdir(), "coroot-grpc-"));
 const KEY = "the-key-of-this-deployment";
 const same = (bytes: Buffer): Buffer => bytes;
 const batches: StoreBatch[] = [];
@@ -30,7 +34,11 @@ const server = Layer.unwrapEffect(
   Effect.map(MetricsIntake, ({ takeOtlp }) => grpcLayer({ host: "127.0.0.1", port: 0, key: KEY, metrics: takeOtlp })),
 );
 const runtime = ManagedRuntime.make(
-  server.pipe(Layer.provide(intakeLayer()), Layer.provide(metricsIntakeLayer()), Layer.provide(writer)),
+  server.pipe(
+    Layer.provide(intakeLayer()),
+    Layer.provide(metricsIntakeLayer(join(folder, "journal"))),
+    Layer.provide(writer),
+  ),
 );
 let client: grpc.Client;
 
@@ -41,6 +49,7 @@ beforeAll(async () => {
 afterAll(async () => {
   client.close();
   await runtime.dispose();
+  rmSync(folder, { recursive: true });
 });
 
 const send = (body: Buffer): Promise<{ readonly code: number; readonly details: string; readonly body: Buffer }> => {
