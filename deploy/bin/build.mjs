@@ -21,6 +21,7 @@ const DAY_MS = 86_400_000;
 /** Native or optional parts that are loaded from node_modules at run time. */
 const external = [
   "chdb",
+  "snappy",
   "bufferutil",
   "utf-8-validate",
   "msgpackr-extract",
