@@ -289,7 +289,7 @@ describe("random requests", () => {
             }
         }
       }),
-      { numRuns: Number(process.env["COROOT_FUZZ_INPUTS"] ?? 9_000) / 3 },
+      { numRuns: Number(process.env["COROOT_FUZZ"] ?? 9_000) / 3 },
     );
     expect(process.memoryUsage().rss - before).toBeLessThan(400 * 1024 * 1024);
   }, 600_000);
