@@ -105,14 +105,14 @@ const retention = ({ keep }: Settings): Retention => ({
 });
 
 const stores = (settings: Settings) => {
-  const { url, user, password, database } = settings.clickhouse;
+  const { url, user, password, database, cluster } = settings.clickhouse;
   const child = storeProcessLayer({
     command: [process.execPath, process.argv[1] ?? "", "store"],
     data: join(settings.data, "store"),
     ...(url === undefined ? {} : { external: { url, username: user, password } }),
   });
   const days = retention(settings);
-  const store = storeLayer({ database, retention: days }).pipe(Layer.provideMerge(child));
+  const store = storeLayer({ database, cluster, retention: days }).pipe(Layer.provideMerge(child));
   const guard = diskGuardLayer({ threshold: settings.keep.diskPercent });
   const { remoteWriteUrl, headers } = settings.prometheus;
   const remote = remoteWriteUrl === undefined ? {} : { remote: { url: remoteWriteUrl, headers } };

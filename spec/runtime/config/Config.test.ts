@@ -81,6 +81,8 @@ describe("configuration", () => {
     ],
     [{ alerts: { webhooks: [1, 2].map(() => ({ name: "a", url: "http://x/" })) } }, "expected names that differ"],
     [{ clickhouse: { url: "127.0.0.1:8123" } }, "clickhouse.url:"],
+    [{ clickhouse: { cluster: "main" } }, "clickhouse.cluster: "],
+    [{ clickhouse: { url: "http://a:8123", cluster: "it's" } }, "clickhouse.cluster: "],
     [{ clickhouse: { password: 5 } }, "clickhouse.password: a value found, expected string"],
     [{ cluster: "a/b" }, "cluster:"],
     [{ log: "loud" }, 'log: "loud" found, expected one of debug, info, warning, error'],
