@@ -99,6 +99,7 @@ const retention = ({ keep }: Settings): Retention => ({
   incidents: keep.incidentsDays,
   events: keep.incidentsDays,
   sli_minutes: keep.minutesDays,
+  edge_minutes: keep.minutesDays,
   map_edges: keep.minutesDays,
   span_edges: keep.minutesDays,
   span_latency: keep.minutesDays,
