@@ -1,9 +1,10 @@
 /**
  * The store lane's writer: merges the batches of many agents into at most one insert a second and completes each batch
  * when its rows are on disk. Owned by Writer. Bounded in bytes: when full, `write` waits and `ready` turns false, so that
- * sessions withhold credit; nothing taken is ever dropped. A failed insert is repeated after asking the store what it
- * has, with the same token, so every batch is stored once. Stops by interruption: batches not completed are not
- * acknowledged and come again from the agents.
+ * sessions withhold credit; nothing taken is ever dropped. After a failure the store is asked what it has and gets the
+ * rest with the same token, which meets an insert that is still under way; then it is asked again, and what its token
+ * hid goes with another one. So every batch is stored once, also by a store that was replaced or lost its memory of
+ * tokens. Stops by interruption: batches not completed are not acknowledged and come again from the agents.
  */
 import { Clock, Deferred, Effect, FiberId, Queue, type Scope } from "effect";
 import { retentionDays, type Retention } from "../../schemas/tables.ts";
@@ -19,7 +20,7 @@ import {
   type StoreBatch,
 } from "./batch.ts";
 import { fingerprintText } from "./fingerprint.ts";
-import { dayKey, presentDays, reservedSequences } from "./presence.ts";
+import { dayKey, insertMissing, presentDays, reservedSequences, type DayPart } from "./presence.ts";
 import { untilStored } from "./retry.ts";
 import { columnsOf } from "./rows.ts";
 import type { StoreError, StoreShape } from "./Store.ts";
@@ -83,6 +84,11 @@ interface Entry {
 
 const jsonLines = (rows: readonly object[]): Buffer => Buffer.from(rows.map((row) => JSON.stringify(row)).join("\n"));
 
+const partsOf = (group: readonly Entry[]): readonly DayPart[] =>
+  group.flatMap(({ batch }) =>
+    [...batch.days].map(([day, rows]) => ({ key: dayKey(batch.source, batch.sequence, day), rows })),
+  );
+
 /** Forgets the oldest of a map that grew beyond its bound; what is forgotten is only asked or written again. */
 const trim = (map: Map<string, unknown>, most: number): void => {
   for (const key of map.keys()) {
@@ -90,6 +96,8 @@ const trim = (map: Map<string, unknown>, most: number): void => {
     map.delete(key);
   }
 };
+
+const batchesOf = (group: readonly Entry[]): readonly EncodedBatch[] => group.map(({ batch }) => batch);
 
 const takeGroup = (queue: Entry[]): readonly Entry[] => {
   let rows = 0;
@@ -216,31 +224,32 @@ export const makeSamplesLane = (
         trim(seriesSeen, MAX_KNOWN_SERIES);
       });
 
-    const commit = (group: readonly Entry[], token: string, again: boolean): Effect.Effect<void, StoreError> =>
+    const insertSamples = (token: string) => (parts: readonly DayPart[]) => {
+      const bytes = Buffer.concat(parts.map(({ rows }) => rows));
+      return store.insert("samples", { format: "RowBinary", columns: SAMPLE_COLUMNS, bytes }, token).pipe(
+        Effect.tap(() =>
+          Effect.sync(() => {
+            counts.inserts++;
+            counts.insertedRows += bytes.length / ROW_BYTES;
+          }),
+        ),
+      );
+    };
+
+    const commit = (group: readonly Entry[], token: string, attempt: number): Effect.Effect<void, StoreError> =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis;
         yield* askSources(group);
-        const doubtful = again ? group : group.filter(({ source, batch }) => batch.sequence <= source.ceiling);
-        const present = yield* presentDays(
-          store,
-          doubtful.map(({ batch }) => batch),
-        );
-        yield* reserve(group, token, now);
-        yield* describe(group, token, now);
-        const parts = group.flatMap(({ batch }) =>
-          [...batch.days].flatMap(([day, rows]) =>
-            present.has(dayKey(batch.source, batch.sequence, day)) ? [] : [rows],
-          ),
-        );
+        const doubtful = attempt > 0 ? group : group.filter(({ source, batch }) => batch.sequence <= source.ceiling);
+        const there = yield* presentDays(store, batchesOf(doubtful));
+        yield* reserve(group, `${token}-${attempt}`, now);
+        yield* describe(group, `${token}-${attempt}`, now);
         counts.repeated += group.filter(({ batch }) =>
-          [...batch.days.keys()].some((day) => present.has(dayKey(batch.source, batch.sequence, day))),
+          [...batch.days.keys()].some((day) => there.has(dayKey(batch.source, batch.sequence, day))),
         ).length;
-        if (parts.length > 0) {
-          const bytes = Buffer.concat(parts);
-          yield* store.insert("samples", { format: "RowBinary", columns: SAMPLE_COLUMNS, bytes }, token);
-          counts.inserts++;
-          counts.insertedRows += bytes.length / ROW_BYTES;
-        }
+        const sent = yield* insertMissing(partsOf(group), Effect.succeed(there), insertSamples(token));
+        if (attempt > 0 && sent.length > 0)
+          yield* insertMissing(sent, presentDays(store, batchesOf(group)), insertSamples(`${token}-${attempt}`));
         for (const { source, batch } of group) source.ceiling = Math.max(source.ceiling, batch.sequence);
       });
 
@@ -261,6 +270,9 @@ export const makeSamplesLane = (
         if (lastError !== error.message)
           yield* Effect.logWarning("samples are not stored yet", { reason: error.message });
         lastError = error.message;
+        // it may be another store afterwards, which was told of none of them
+        seriesSeen.clear();
+        for (const source of sources.values()) source.asked = false;
         return "again" as const;
       });
 
@@ -273,7 +285,7 @@ export const makeSamplesLane = (
         const group = takeGroup(queue);
         if (group.length === 0) return lastStart;
         const token = groupToken(group.map(({ batch }) => batch));
-        yield* untilStored(store, (attempt) => commit(group, token, attempt > 0), failed);
+        yield* untilStored(store, (attempt) => commit(group, token, attempt), failed);
         lastError = "";
         yield* release(group);
         return start;
