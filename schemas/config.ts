@@ -85,7 +85,23 @@ const Clickhouse = Schema.Struct({
   user: field(named("expected a user name"), "default"),
   password: field(Schema.String, ""),
   database: field(named("expected the name of a database"), "coroot"),
+  /** Name of the cluster in the server's `remote_servers`: tables are replicated and distributed over it. */
+  cluster: Schema.optionalWith(
+    Schema.String.pipe(
+      Schema.pattern(/^[A-Za-z0-9_.-]{1,128}$/),
+      Schema.annotations(says("expected a name of letters, digits, dots, dashes or underscores")),
+    ),
+    { exact: true },
+  ),
 });
+/** A cluster is one of a server's. */
+const CheckedClickhouse = Clickhouse.pipe(
+  Schema.filter(({ cluster, url: server }) =>
+    cluster === undefined || server !== undefined
+      ? undefined
+      : { path: ["cluster"], message: "expected clickhouse.url with it: the embedded engine has no cluster" },
+  ),
+);
 
 const Prometheus = Schema.Struct({
   /** Where metric samples are kept instead of the own tables: remote_write of Prometheus, VictoriaMetrics or Mimir. */
@@ -249,7 +265,7 @@ export const Config = Schema.Struct({
     ),
     "default",
   ),
-  clickhouse: Schema.optionalWith(Clickhouse, { exact: true, default: () => Clickhouse.make({}) }),
+  clickhouse: Schema.optionalWith(CheckedClickhouse, { exact: true, default: () => Clickhouse.make({}) }),
   prometheus: Schema.optionalWith(Prometheus, { exact: true, default: () => ({ headers: {} }) }),
   keep: Schema.optionalWith(Keep, { exact: true, default: () => Keep.make({}) }),
   state: Schema.optionalWith(State, { exact: true, default: () => State.make({}) }),

@@ -1,9 +1,8 @@
 /**
- * The store's tables and materialized views as data, and their DDL. One place says columns, order, retention and the
- * engine; the migration at start creates what is missing and adds columns and indexes, so a change here must be additive.
- * Times in rows are milliseconds
- * since the epoch; the writer turns them into what the column wants. Every table is fsynced on insert (what is
- * acknowledged survives power loss) and recognises repeated insert tokens.
+ * The store's tables and materialized views as data; schemas/ddl.ts makes statements of them. One place says columns,
+ * order, retention and the engine; the migration at start creates what is missing and adds columns and indexes, so a
+ * change here must be additive. Times in rows are milliseconds since the epoch; the writer turns them into what the
+ * column wants.
  */
 export interface ColumnDefinition {
   readonly name: string;
@@ -30,6 +29,12 @@ export interface TableDefinition {
   /** expression from which the retention counts */
   readonly ttlFrom: string;
   readonly ttlDays: number;
+  /**
+   * On a cluster: expression over a row by which its shard is chosen. The rows of one batch have one shard, so that an
+   * insert is there whole or not at all; rows that replace each other have one too. Null: filled by a view, on the shard
+   * of the rows that it sees.
+   */
+  readonly shardBy: string | null;
 }
 
 /** A materialized view: each insert into `from` adds these rows to `to`. A changed view takes a new name. */
@@ -95,6 +100,24 @@ const origin: readonly ColumnDefinition[] = [
   text("scope"),
 ];
 
+/** Figures of an edge's minute, in this order wherever they stand in a list; times in ms. */
+export const EDGE_FIGURES = [
+  "count",
+  "failed",
+  "failed_connects",
+  "opens",
+  "retransmits",
+  "sum_ms",
+  "pending",
+  "pending_sum",
+  "oldest_ms",
+  "slow",
+  "cpu_ms",
+  "throttled_ms",
+  "memory_ratio",
+  "io_wait_ms",
+] as const;
+
 export const TABLES = {
   series: {
     name: "series",
@@ -114,6 +137,7 @@ export const TABLES = {
     day: null,
     ttlFrom: "last_seen",
     ttlDays: 8,
+    shardBy: "fp",
   },
   samples: {
     name: "samples",
@@ -130,6 +154,7 @@ export const TABLES = {
     day: "ts",
     ttlFrom: "toDateTime(ts)",
     ttlDays: 7,
+    shardBy: "cityHash64(source, sequence)",
   },
   // Highest sequence that may have been inserted for a source, written ahead in strides: a batch above it cannot be a
   // re-send, so only what is below needs a look into the samples.
@@ -145,6 +170,7 @@ export const TABLES = {
     day: null,
     ttlFrom: "at",
     ttlDays: 90,
+    shardBy: "source",
   },
   incidents: {
     name: "incidents",
@@ -166,6 +192,7 @@ export const TABLES = {
     day: "suspected",
     ttlFrom: "toDateTime(suspected)",
     ttlDays: 90,
+    shardBy: "cityHash64(id)",
   },
   events: {
     name: "events",
@@ -181,6 +208,7 @@ export const TABLES = {
     day: "ts",
     ttlFrom: "toDateTime(ts)",
     ttlDays: 90,
+    shardBy: "cityHash64(service)",
   },
   sli_minutes: {
     name: "sli_minutes",
@@ -199,6 +227,29 @@ export const TABLES = {
     day: "minute",
     ttlFrom: "minute",
     ttlDays: 35,
+    shardBy: "cityHash64(service)",
+  },
+  // What baselines are rebuilt from: figures of a service itself and of its edges, as each end saw them. The counts add
+  // up over a minute, `pending`, `oldest_ms` and `memory_ratio` are its highest; a minute without any has no row.
+  edge_minutes: {
+    name: "edge_minutes",
+    columns: [
+      text("service"),
+      // "own": the service as a whole
+      text("side"),
+      // empty: own, or the other end could not be told
+      text("peer"),
+      minute,
+      ...EDGE_FIGURES.map((name) => ({ name, type: "Float32", codec: "ZSTD(1)" })),
+      // seconds of the minute that were seen: a row of less knowledge replaces none of more
+      { name: "version", type: "UInt8", codec: "ZSTD(1)" },
+    ],
+    engine: "ReplacingMergeTree(version)",
+    orderBy: "(service, side, peer, minute)",
+    day: "minute",
+    ttlFrom: "minute",
+    ttlDays: 35,
+    shardBy: "cityHash64(service)",
   },
   sli_points: {
     name: "sli_points",
@@ -218,6 +269,7 @@ export const TABLES = {
     day: "ts",
     ttlFrom: "ts",
     ttlDays: 7,
+    shardBy: "cityHash64(service)",
   },
   map_edges: {
     name: "map_edges",
@@ -234,6 +286,7 @@ export const TABLES = {
     day: "first",
     ttlFrom: "toDateTime(last)",
     ttlDays: 35,
+    shardBy: "cityHash64(source, target)",
   },
   // runtime/otlp writes the rows of logs and spans in the order of their columns
   logs: {
@@ -261,6 +314,7 @@ export const TABLES = {
     day: "ts",
     ttlFrom: "toDateTime(ts)",
     ttlDays: 7,
+    shardBy: "batch",
   },
   spans: {
     name: "spans",
@@ -294,6 +348,7 @@ export const TABLES = {
     day: "ts",
     ttlFrom: "toDateTime(ts)",
     ttlDays: 7,
+    shardBy: "batch",
   },
   // From when to when a trace's spans last, so that a trace is read within these bounds. One row per trace and day.
   trace_index: {
@@ -310,6 +365,7 @@ export const TABLES = {
     day: "day",
     ttlFrom: "day",
     ttlDays: 7,
+    shardBy: null,
   },
   // Calls as their clients saw them, one row per minute and bucket of the duration (schemas/wire/histogram.ts).
   span_edges: {
@@ -328,6 +384,7 @@ export const TABLES = {
     day: "minute",
     ttlFrom: "minute",
     ttlDays: 35,
+    shardBy: null,
   },
   span_latency: {
     name: "span_latency",
@@ -345,6 +402,7 @@ export const TABLES = {
     day: "minute",
     ttlFrom: "minute",
     ttlDays: 35,
+    shardBy: null,
   },
 } as const satisfies Record<string, TableDefinition>;
 
@@ -403,7 +461,7 @@ export const VIEWS: readonly ViewDefinition[] = [
 /** Tables of what others send by OpenTelemetry: never lost once acknowledged. */
 export type TelemetryTable = "logs" | "spans";
 /** Tables whose rows the server makes itself; they may be lost under pressure, with a count. */
-export type DerivedTable = "incidents" | "events" | "sli_minutes" | "sli_points" | "map_edges";
+export type DerivedTable = "incidents" | "events" | "sli_minutes" | "edge_minutes" | "sli_points" | "map_edges";
 
 export interface IncidentRow {
   readonly id: string;
@@ -439,6 +497,15 @@ export interface SliMinuteRow {
   readonly version: number;
 }
 
+/** One minute of a service itself (side "own") or of one of its edges. */
+export type EdgeMinuteRow = Readonly<Record<(typeof EDGE_FIGURES)[number], number>> & {
+  readonly service: string;
+  readonly side: string;
+  readonly peer: string;
+  readonly minute: number;
+  readonly version: number;
+};
+
 /** Ten seconds of a service for charts: counts of the span, latencies in ms, cores, bytes. */
 export interface SliPointRow {
   readonly service: string;
@@ -466,6 +533,7 @@ export interface DerivedRow {
   readonly incidents: IncidentRow;
   readonly events: EventRow;
   readonly sli_minutes: SliMinuteRow;
+  readonly edge_minutes: EdgeMinuteRow;
   readonly sli_points: SliPointRow;
 }
 
@@ -474,62 +542,3 @@ export type Retention = { readonly [T in TableName]?: number };
 
 export const retentionDays = (table: TableName, retention: Retention = {}): number =>
   retention[table] ?? TABLES[table].ttlDays;
-
-/** Inserts whose token is remembered. One insert per table and second: more than two hours of retries. */
-export const DEDUPLICATION_WINDOW = 10_000;
-
-const columnSql = (column: ColumnDefinition): string =>
-  `\`${column.name}\` ${column.type}${column.codec === undefined ? "" : ` CODEC(${column.codec})`}`;
-
-const indexSql = ({ name, expression, type, granularity }: IndexDefinition): string =>
-  `INDEX \`${name}\` ${expression} TYPE ${type} GRANULARITY ${granularity}`;
-
-const ttlSql = (table: TableDefinition, days: number): string => `${table.ttlFrom} + INTERVAL ${days} DAY`;
-
-export const createDatabaseSql = (database: string): string => `CREATE DATABASE IF NOT EXISTS \`${database}\``;
-
-export const createTableSql = (database: string, name: TableName, retention: Retention = {}): string => {
-  const table: TableDefinition = TABLES[name];
-  return [
-    `CREATE TABLE IF NOT EXISTS \`${database}\`.\`${table.name}\``,
-    `(${[...table.columns.map(columnSql), ...(table.indexes ?? []).map(indexSql)].join(", ")})`,
-    `ENGINE = ${table.engine}`,
-    ...(table.day === null ? [] : [`PARTITION BY toYYYYMMDD(${table.day})`]),
-    `ORDER BY ${table.orderBy}`,
-    `TTL ${ttlSql(table, retentionDays(name, retention))}`,
-    `SETTINGS non_replicated_deduplication_window = ${DEDUPLICATION_WINDOW}, ttl_only_drop_parts = ${table.day === null ? 0 : 1},`,
-    "fsync_after_insert = 1, fsync_part_directory = 1",
-  ].join("\n");
-};
-
-export const addColumnSql = (database: string, name: TableName, column: ColumnDefinition): string =>
-  `ALTER TABLE \`${database}\`.\`${name}\` ADD COLUMN IF NOT EXISTS ${columnSql(column)}`;
-
-export const indexesOf = (name: TableName): readonly IndexDefinition[] => {
-  const table: TableDefinition = TABLES[name];
-  return table.indexes ?? [];
-};
-
-/** For the parts that are written from now on. */
-export const addIndexSql = (database: string, name: TableName, index: IndexDefinition): string =>
-  `ALTER TABLE \`${database}\`.\`${name}\` ADD ${indexSql(index)}`;
-
-export const createViewSql = (database: string, view: ViewDefinition): string =>
-  [
-    `CREATE MATERIALIZED VIEW IF NOT EXISTS \`${database}\`.\`${view.name}\` TO \`${database}\`.\`${view.to}\` AS`,
-    `SELECT ${Object.entries(view.select)
-      .map(([column, expression]) => (column === expression ? column : `${expression} AS ${column}`))
-      .join(", ")}`,
-    `FROM \`${database}\`.\`${view.from}\``,
-    ...(view.where === undefined ? [] : [`WHERE ${view.where}`]),
-    `GROUP BY ${view.groupBy}`,
-  ].join("\n");
-
-export const modifyTtlSql = (database: string, name: TableName, retention: Retention = {}): string =>
-  `ALTER TABLE \`${database}\`.\`${name}\` MODIFY TTL ${ttlSql(TABLES[name], retentionDays(name, retention))}`;
-
-/** `ttlDays` as the store prints it in the table's definition; null when it has none. */
-export const ttlDaysOf = (createQuery: string): number | null => {
-  const days = /\bTTL\b[^\n]*?toIntervalDay\((\d+)\)/.exec(createQuery)?.[1];
-  return days === undefined ? null : Number(days);
-};

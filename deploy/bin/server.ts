@@ -105,6 +105,7 @@ const retention = ({ keep }: Settings): Retention => ({
   incidents: keep.incidentsDays,
   events: keep.incidentsDays,
   sli_minutes: keep.minutesDays,
+  edge_minutes: keep.minutesDays,
   map_edges: keep.minutesDays,
   span_edges: keep.minutesDays,
   span_latency: keep.minutesDays,
@@ -119,14 +120,14 @@ const metricsQuery = ({ prometheus: { url, remoteWriteUrl, headers } }: Settings
 };
 
 const stores = (settings: Settings) => {
-  const { url, user, password, database } = settings.clickhouse;
+  const { url, user, password, database, cluster } = settings.clickhouse;
   const child = storeProcessLayer({
     command: [process.execPath, process.argv[1] ?? "", "store"],
     data: join(settings.data, "store"),
     ...(url === undefined ? {} : { external: { url, username: user, password } }),
   });
   const days = retention(settings);
-  const store = storeLayer({ database, retention: days }).pipe(Layer.provideMerge(child));
+  const store = storeLayer({ database, cluster, retention: days }).pipe(Layer.provideMerge(child));
   const guard = diskGuardLayer({ threshold: settings.keep.diskPercent });
   const { remoteWriteUrl, headers } = settings.prometheus;
   const remote = remoteWriteUrl === undefined ? {} : { remote: { url: remoteWriteUrl, headers } };

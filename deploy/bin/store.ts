@@ -37,9 +37,12 @@ export const runStore = async (args: StoreArgs): Promise<number> => {
     const engine = await openEngine({
       data: args.data,
       readers: 3,
-      memoryBytes: memory,
-      markCacheBytes: 48 * MIB,
-      statementBytes: 32 * MIB,
+      settings: {
+        max_server_memory_usage: memory,
+        mark_cache_size: 48 * MIB,
+        // long parameters are bound by a statement
+        max_query_size: 32 * MIB,
+      },
       waiting: 256,
     });
     const key = randomBytes(24).toString("base64url");

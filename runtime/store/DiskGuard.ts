@@ -2,15 +2,15 @@
  * Keeps the disk of the store from filling up: above a threshold the oldest day of telemetry is dropped, a day at each
  * look, never today's, and it is said. Minutes of judgement, incidents and the map's history stay: they are small, and
  * error budgets need them. Owned by the server's layers, one fiber. A look that fails is repeated at the next. On a
- * ClickHouse server of the user it sees the disks of the node that answers, and touches only tables of ours.
+ * ClickHouse server of the user it touches only tables of ours; on a cluster the fullest node decides.
  */
 import { Clock, Context, Effect, Layer, Metric } from "effect";
-import { TABLES, type TableDefinition } from "../../schemas/tables.ts";
+import { TABLES, type TableDefinition, type TableName } from "../../schemas/tables.ts";
 import { Store, type StoreError } from "./Store.ts";
 
 const LOOK_EVERY = "1 minute";
 const SAID_FOR_MS = 24 * 3_600_000;
-const KEPT: ReadonlySet<string> = new Set(["sli_minutes", "incidents", "events", "map_edges"]);
+const KEPT: ReadonlySet<string> = new Set(["sli_minutes", "edge_minutes", "incidents", "events", "map_edges"]);
 
 const usedGauge = Metric.gauge("coroot_store_disk_used_ratio");
 const droppedTotal = Metric.counter("coroot_store_days_dropped_total", {
@@ -31,9 +31,9 @@ export interface DiskGuardConfig {
   readonly threshold: number;
 }
 
-const guarded = Object.values<TableDefinition>(TABLES)
-  .filter(({ day, name }) => day !== null && !KEPT.has(name))
-  .map(({ name }) => name);
+const guarded = (Object.entries(TABLES) as [TableName, TableDefinition][])
+  .filter(([name, { day }]) => day !== null && !KEPT.has(name))
+  .map(([name]) => name);
 
 /** 20261126 as 2026-11-26. */
 const dayText = (id: string): string => `${id.slice(0, 4)}-${id.slice(4, 6)}-${id.slice(6)}`;
@@ -48,29 +48,20 @@ const make = ({ threshold }: DiskGuardConfig) =>
 
     const look = Effect.gen(function* () {
       now = yield* Clock.currentTimeMillis;
-      const disks = yield* store.query<{ used: number }>(
-        "SELECT max(1 - free_space / total_space) AS used FROM system.disks WHERE type = 'Local' AND total_space > 0",
-      );
-      used = disks[0]?.used ?? 0;
+      used = yield* store.diskUsed;
       usedGauge.unsafeUpdate(used, []);
       stuck = false;
       if (threshold === 0 || used * 100 <= threshold) return;
       const today = new Date(now).toISOString().slice(0, 10).replaceAll("-", "");
-      const parts = yield* store.query<{ table: string; day: string }>(
-        `SELECT DISTINCT table, partition_id AS day FROM system.parts
-         WHERE active AND database = {database:String} AND table IN {tables:Array(String)}
-           AND match(partition_id, '^[0-9]{8}$') AND partition_id < {today:String}
-         ORDER BY day, table`,
-        { database: store.database, tables: guarded, today },
-      );
-      const day = parts[0]?.day;
+      const days = yield* store.daysBefore(guarded, today);
+      const day = days[0]?.day;
       if (day === undefined) {
         stuck = true;
         return;
       }
-      for (const { table } of parts.filter((part) => part.day === day)) {
-        yield* store.dropDay(table, day);
-        droppedTotal.pipe(Metric.tagged("table", table)).unsafeUpdate(1, []);
+      for (const stored of days.filter((one) => one.day === day)) {
+        yield* store.dropDay(stored);
+        droppedTotal.pipe(Metric.tagged("table", stored.table)).unsafeUpdate(1, []);
       }
       dropped = { day: dayText(day), at: now };
       yield* Effect.logWarning(

@@ -97,6 +97,8 @@ const trim = (map: Map<string, unknown>, most: number): void => {
   }
 };
 
+const batchesOf = (group: readonly Entry[]): readonly EncodedBatch[] => group.map(({ batch }) => batch);
+
 const takeGroup = (queue: Entry[]): readonly Entry[] => {
   let rows = 0;
   let count = 0;
@@ -238,13 +240,8 @@ export const makeSamplesLane = (
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis;
         yield* askSources(group);
-        const present = (asked: readonly Entry[]) =>
-          presentDays(
-            store,
-            asked.map(({ batch }) => batch),
-          );
         const doubtful = attempt > 0 ? group : group.filter(({ source, batch }) => batch.sequence <= source.ceiling);
-        const there = yield* present(doubtful);
+        const there = yield* presentDays(store, batchesOf(doubtful));
         yield* reserve(group, `${token}-${attempt}`, now);
         yield* describe(group, `${token}-${attempt}`, now);
         counts.repeated += group.filter(({ batch }) =>
@@ -252,7 +249,7 @@ export const makeSamplesLane = (
         ).length;
         const sent = yield* insertMissing(partsOf(group), Effect.succeed(there), insertSamples(token));
         if (attempt > 0 && sent.length > 0)
-          yield* insertMissing(sent, present(group), insertSamples(`${token}-${attempt}`));
+          yield* insertMissing(sent, presentDays(store, batchesOf(group)), insertSamples(`${token}-${attempt}`));
         for (const { source, batch } of group) source.ceiling = Math.max(source.ceiling, batch.sequence);
       });
 

@@ -6,7 +6,13 @@
  * at stop.
  */
 import { Readable } from "node:stream";
-import { createClient, type ClickHouseClient, ClickHouseError, ClickHouseLogLevel } from "@clickhouse/client";
+import {
+  createClient,
+  type ClickHouseClient,
+  type ClickHouseSettings,
+  ClickHouseError,
+  ClickHouseLogLevel,
+} from "@clickhouse/client";
 import { Clock, Context, Effect, Layer, Schedule, Schema, Stream, SubscriptionRef } from "effect";
 import {
   addColumnSql,
@@ -14,11 +20,17 @@ import {
   createDatabaseSql,
   createTableSql,
   createViewSql,
+  dropDaySql,
   indexesOf,
+  localTable,
   modifyTtlSql,
+  tableOfLocal,
+  ttlDaysOf,
+  type Place,
+} from "../../schemas/ddl.ts";
+import {
   retentionDays,
   TABLES,
-  ttlDaysOf,
   VIEWS,
   type ColumnDefinition,
   type Retention,
@@ -57,9 +69,14 @@ export interface InsertBody {
   readonly columns: readonly string[];
 }
 
-export interface StoreConfig {
-  readonly database: string;
+export interface StoreConfig extends Place {
   readonly retention?: Retention;
+}
+
+/** A day of a table, as yyyymmdd. */
+export interface StoredDay {
+  readonly table: TableName;
+  readonly day: string;
 }
 
 export interface StoreShape {
@@ -70,8 +87,12 @@ export interface StoreShape {
   readonly syntaxTree: (select: string, params?: QueryParams) => Effect.Effect<readonly string[], StoreError>;
   /** Completes when the rows are on disk. The same token with the same rows inserts them once. */
   readonly insert: (table: TableName, body: InsertBody, token: string) => Effect.Effect<void, StoreError>;
-  /** Drops one day of a table that is cut into days; `day` as yyyymmdd. */
-  readonly dropDay: (table: string, day: string) => Effect.Effect<void, StoreError>;
+  /** Share of the fullest local disk that is used, on a cluster of all its nodes' disks. */
+  readonly diskUsed: Effect.Effect<number, StoreError>;
+  /** Days before `today` (yyyymmdd) that these tables hold, oldest first. */
+  readonly daysBefore: (tables: readonly TableName[], today: string) => Effect.Effect<readonly StoredDay[], StoreError>;
+  /** Drops one day of a table that is cut into days. */
+  readonly dropDay: (stored: StoredDay) => Effect.Effect<void, StoreError>;
   /** Creates and extends database and tables. Called by the layer whenever the store comes up. */
   readonly migrate: Effect.Effect<void, StoreError>;
   readonly state: SubscriptionRef.SubscriptionRef<StoreState>;
@@ -120,10 +141,28 @@ const VIEWS_TOO = { deduplicate_blocks_in_dependent_materialized_views: 1 } as c
 
 const tableNames = Object.keys(TABLES) as readonly TableName[];
 
-const command = (client: ClickHouseClient, query: string) =>
-  Effect.tryPromise({ try: () => client.command({ query }), catch: toStoreError("migrate") });
+/** Nodes that are down run a statement when they are back. The mode is newer than the client's list of them. */
+const ON_CLUSTER = new Map<string, string | number>([
+  ["distributed_ddl_task_timeout", 60],
+  ["distributed_ddl_output_mode", "throw_only_active"],
+]);
+const onClusterSettings = (query: string): ClickHouseSettings =>
+  query.includes(" ON CLUSTER ") ? Object.fromEntries(ON_CLUSTER) : {};
+/** Rows are on disk of their shard when the insert is answered. */
+const INTO_CLUSTER = { distributed_foreground_insert: 1 } as const;
+/** A table in a subquery is the whole table, on whichever shard the query runs. */
+const FROM_CLUSTER = { distributed_product_mode: "global" } as const;
 
-const existing = <T>(client: ClickHouseClient, query: string, database: string) =>
+const command = (client: ClickHouseClient, query: string) =>
+  Effect.tryPromise({
+    try: () => client.command({ query, clickhouse_settings: onClusterSettings(query) }),
+    catch: toStoreError("migrate"),
+  });
+
+const commands = (client: ClickHouseClient, queries: readonly string[]) =>
+  Effect.forEach(queries, (query) => command(client, query), { discard: true });
+
+const existing = <T>(client: ClickHouseClient, query: string, { database }: StoreConfig) =>
   Effect.tryPromise({
     try: async () => {
       const result = await client.query({ query, format: "JSONEachRow", query_params: { database } });
@@ -132,19 +171,42 @@ const existing = <T>(client: ClickHouseClient, query: string, database: string) 
     catch: toStoreError("migrate"),
   });
 
-const addMissingColumns = (client: ClickHouseClient, { database }: StoreConfig) =>
+/** Tables of the other form would be taken for ours: a server would write to itself alone, or find no rows. */
+const checkForm = (client: ClickHouseClient, config: StoreConfig) =>
   Effect.gen(function* () {
+    const found = yield* existing<{ name: string; engine: string }>(
+      client,
+      "SELECT name, engine FROM system.tables WHERE database = {database:String}",
+      config,
+    );
+    for (const { name, engine } of found) {
+      if (!tableNames.some((known) => known === name)) continue;
+      if ((engine === "Distributed") === (config.cluster !== undefined)) continue;
+      return yield* new StoreError({
+        operation: "migrate",
+        code: null,
+        reason:
+          config.cluster === undefined
+            ? `table ${config.database}.${name} is of a cluster: expected clickhouse.cluster with its name`
+            : `table ${config.database}.${name} is of a single server: expected another clickhouse.database for cluster ${config.cluster}`,
+      });
+    }
+  });
+
+const addMissingColumns = (client: ClickHouseClient, config: StoreConfig) =>
+  Effect.gen(function* () {
+    const { database } = config;
     const found = yield* existing<{ table: string; name: string; type: string }>(
       client,
       "SELECT table, name, type FROM system.columns WHERE database = {database:String}",
-      database,
+      config,
     );
     const types = new Map(found.map((column) => [`${column.table}.${column.name}`, column.type]));
     for (const name of tableNames) {
       const columns: readonly ColumnDefinition[] = TABLES[name].columns;
       for (const column of columns) {
         const type = types.get(`${name}.${column.name}`);
-        if (type === undefined) yield* command(client, addColumnSql(database, name, column));
+        if (type === undefined) yield* commands(client, addColumnSql(config, name, column));
         else if (type !== column.type)
           return yield* new StoreError({
             operation: "migrate",
@@ -155,41 +217,44 @@ const addMissingColumns = (client: ClickHouseClient, { database }: StoreConfig) 
     }
   });
 
-const addMissingIndexes = (client: ClickHouseClient, { database }: StoreConfig) =>
+const addMissingIndexes = (client: ClickHouseClient, config: StoreConfig) =>
   Effect.gen(function* () {
     const found = yield* existing<{ table: string; name: string }>(
       client,
       "SELECT table, name FROM system.data_skipping_indices WHERE database = {database:String}",
-      database,
+      config,
     );
     const known = new Set(found.map(({ table, name }) => `${table}.${name}`));
     for (const table of tableNames)
       for (const index of indexesOf(table))
-        if (!known.has(`${table}.${index.name}`)) yield* command(client, addIndexSql(database, table, index));
+        if (!known.has(`${localTable(config, table)}.${index.name}`))
+          yield* command(client, addIndexSql(config, table, index));
   });
 
-const adjustRetention = (client: ClickHouseClient, { database, retention }: StoreConfig) =>
+const adjustRetention = (client: ClickHouseClient, config: StoreConfig) =>
   Effect.gen(function* () {
+    const { retention } = config;
     const found = yield* existing<{ name: string; create_table_query: string }>(
       client,
       "SELECT name, create_table_query FROM system.tables WHERE database = {database:String}",
-      database,
+      config,
     );
     for (const { name, create_table_query } of found) {
-      const table = tableNames.find((known) => known === name);
+      const table = tableNames.find((known) => localTable(config, known) === name);
       if (table === undefined || ttlDaysOf(create_table_query) === retentionDays(table, retention)) continue;
-      yield* command(client, modifyTtlSql(database, table, retention));
+      yield* command(client, modifyTtlSql(config, table, retention));
     }
   });
 
 const migration = (client: ClickHouseClient, config: StoreConfig) =>
   Effect.gen(function* () {
-    yield* command(client, createDatabaseSql(config.database));
-    for (const name of tableNames) yield* command(client, createTableSql(config.database, name, config.retention));
+    yield* command(client, createDatabaseSql(config));
+    yield* checkForm(client, config);
+    for (const name of tableNames) yield* commands(client, createTableSql(config, name, config.retention));
     yield* addMissingColumns(client, config);
     yield* addMissingIndexes(client, config);
     // after the columns, which they name
-    for (const view of VIEWS) yield* command(client, createViewSql(config.database, view));
+    for (const view of VIEWS) yield* command(client, createViewSql(config, view));
     yield* adjustRetention(client, config);
   });
 
@@ -280,6 +345,7 @@ export const make = (config: StoreConfig) =>
           abort_signal: signal,
           clickhouse_settings: {
             ...bounds.settings,
+            ...(config.cluster === undefined ? {} : FROM_CLUSTER),
             readonly: "2",
             max_result_rows: String(bound.rows),
             max_result_bytes: String(bound.bytes),
@@ -320,6 +386,7 @@ export const make = (config: StoreConfig) =>
             insert_deduplicate: 1,
             insert_deduplication_token: token,
             ...(FEEDS_VIEWS.has(table) ? VIEWS_TOO : {}),
+            ...(config.cluster === undefined ? {} : INTO_CLUSTER),
             max_insert_threads: "1",
             input_format_skip_unknown_fields: 0,
             date_time_input_format: "best_effort",
@@ -329,14 +396,49 @@ export const make = (config: StoreConfig) =>
         await drain(result.stream);
       });
 
-    const dropDay = (table: string, day: string) =>
+    const { cluster } = config;
+    const diskUsed = Effect.map(
+      cluster === undefined
+        ? query<{ used: number }>(
+            "SELECT max(1 - free_space / total_space) AS used FROM system.disks WHERE type = 'Local' AND total_space > 0",
+          )
+        : query<{ used: number }>(
+            `SELECT max(1 - free_space / total_space) AS used FROM clusterAllReplicas({cluster:String}, system.disks)
+             WHERE type = 'Local' AND total_space > 0`,
+            { cluster },
+          ),
+      ([disk]) => disk?.used ?? 0,
+    );
+
+    const daysBefore = (tables: readonly TableName[], today: string) =>
+      Effect.map(
+        cluster === undefined
+          ? query<{ table: string; day: string }>(
+              `SELECT DISTINCT table, partition_id AS day FROM system.parts
+               WHERE active AND database = {database:String} AND table IN {tables:Array(String)}
+                 AND match(partition_id, '^[0-9]{8}$') AND partition_id < {today:String}
+               ORDER BY day, table`,
+              { database: config.database, tables, today },
+            )
+          : query<{ table: string; day: string }>(
+              `SELECT DISTINCT table, partition_id AS day FROM clusterAllReplicas({cluster:String}, system.parts)
+               WHERE active AND database = {database:String} AND table IN {tables:Array(String)}
+                 AND match(partition_id, '^[0-9]{8}$') AND partition_id < {today:String}
+               ORDER BY day, table`,
+              { cluster, database: config.database, tables: tables.map((name) => localTable(config, name)), today },
+            ),
+        (rows) =>
+          rows.flatMap(({ table, day }) => {
+            const name = tableNames.find((known) => known === tableOfLocal(config, table));
+            return name === undefined ? [] : [{ table: name, day }];
+          }),
+      );
+
+    const dropDay = ({ table, day }: StoredDay) =>
       withClient(`drop a day of ${table}`, async (opened, signal) => {
-        if (!/^\w+$/.test(table) || !/^\d{8}$/.test(day))
-          throw new Error(`${table} ${day}: expected a table and a day`);
-        await opened.command({
-          query: `ALTER TABLE \`${config.database}\`.\`${table}\` DROP PARTITION ID '${day}'`,
-          abort_signal: signal,
-        });
+        if (!/^\d{8}$/.test(day)) throw new Error(`${day}: expected a day as yyyymmdd`);
+        const query = dropDaySql(config, table, day);
+        await opened.command({ query, abort_signal: signal, clickhouse_settings: onClusterSettings(query) });
       });
 
     const whenUp = state.changes.pipe(
@@ -350,6 +452,8 @@ export const make = (config: StoreConfig) =>
       query,
       syntaxTree,
       insert,
+      diskUsed,
+      daysBefore,
       dropDay,
       migrate,
       state,

@@ -1,8 +1,8 @@
 /**
  * What the store already has of a set of batches: the question that makes a re-send or a failed insert harmless. Owned by
- * the lanes that acknowledge; the questions are those of the samples lane. Two: the highest sequence that may have been inserted for a source (cheap, from the
- * sources' reservations), and which (batch, day) pairs are there (a look into the samples, bounded by their time range;
- * parts outside of it are not read).
+ * the lanes that acknowledge. The samples lane has two questions: the highest sequence that may have been inserted for a
+ * source (cheap, from the sources' reservations), and which (batch, day) pairs are there (a look into the samples,
+ * bounded by their time range; parts outside of it are not read).
  */
 import { Effect } from "effect";
 import { batchKey, type EncodedBatch } from "./batch.ts";

@@ -13,9 +13,8 @@ import { bindStatement, placeholders } from "./sql.ts";
 export interface EngineOptions {
   readonly data: string;
   readonly readers: number;
-  readonly memoryBytes: number;
-  readonly markCacheBytes: number;
-  readonly statementBytes: number;
+  /** the engine's own settings, by name */
+  readonly settings: Readonly<Record<string, string | number>>;
   /** statements that may wait for a session; more are refused with code 202 */
   readonly waiting: number;
 }
@@ -90,12 +89,7 @@ export const openEngine = async (options: EngineOptions): Promise<Engine> => {
   const { Session } = await import("chdb").catch((error: unknown) => {
     throw new OpenError("engine", `the embedded engine could not be loaded: ${text(error)}`);
   });
-  const connectionArgs = [
-    `--max_server_memory_usage=${options.memoryBytes}`,
-    `--mark_cache_size=${options.markCacheBytes}`,
-    // long parameters are bound by a statement
-    `--max_query_size=${options.statementBytes}`,
-  ];
+  const connectionArgs = Object.entries(options.settings).map(([name, value]) => `--${name}=${value}`);
   const sessions: Session[] = [];
   const open = (): Session => {
     try {

@@ -81,6 +81,8 @@ describe("configuration", () => {
     ],
     [{ alerts: { webhooks: [1, 2].map(() => ({ name: "a", url: "http://x/" })) } }, "expected names that differ"],
     [{ clickhouse: { url: "127.0.0.1:8123" } }, "clickhouse.url:"],
+    [{ clickhouse: { cluster: "main" } }, "clickhouse.cluster: "],
+    [{ clickhouse: { url: "http://a:8123", cluster: "it's" } }, "clickhouse.cluster: "],
     [
       { clickhouse: { url: "clickhouse://ann:secret@ch:9000" } },
       'clickhouse.url: "clickhouse://…@ch:9000" found, expected the HTTP interface, for example http://host:8123',

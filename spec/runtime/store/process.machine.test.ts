@@ -6,7 +6,8 @@ import { createInterface } from "node:readline";
 import { Effect, SubscriptionRef } from "effect";
 import { expect } from "vitest";
 import { describeWith, itWith } from "../../capabilities.ts";
-import { addColumnSql, TABLES } from "../../../schemas/tables.ts";
+import { addColumnSql } from "../../../schemas/ddl.ts";
+import { TABLES } from "../../../schemas/tables.ts";
 import { Store } from "../../../runtime/store/Store.ts";
 import {
   COMMAND,
@@ -111,7 +112,8 @@ describeWith(["chdb"], "the store process", () => {
       expect(await definition("samples")).toContain(`toIntervalDay(${TABLES.samples.ttlDays})`);
 
       await client.command({ query: "ALTER TABLE coroot.events DROP COLUMN json" });
-      await client.command({ query: addColumnSql("coroot", "events", { name: "json", type: "UInt8" }) });
+      for (const query of addColumnSql({ database: "coroot" }, "events", { name: "json", type: "UInt8" }))
+        await client.command({ query });
       const failure = await first.runPromise(Effect.flip(Effect.flatMap(Store, ({ migrate }) => migrate)));
       expect(failure.reason).toBe("column coroot.events.json has type UInt8, expected String");
       await client.close();
