@@ -10,7 +10,8 @@ import { retentionDays, type Retention, type TelemetryTable } from "../../schema
 import type { TelemetryBehind, TelemetryRefused } from "../store/TelemetryLane.ts";
 import { Writer } from "../store/Writer.ts";
 import { TooLarge } from "./DayRows.ts";
-import { Malformed, type Encoded, type EncodeOptions } from "./envelope.ts";
+import { Malformed } from "../doors/Protobuf.ts";
+import type { Encoded, EncodeOptions } from "./envelope.ts";
 import { protobufOf } from "./json.ts";
 import { encodeLogs } from "./logs.ts";
 import { LOGS, TRACES, type RequestDefinition } from "./messages.ts";
