@@ -16,7 +16,7 @@ import { INCIDENT_DESK, servicePath, type ServiceArgument, type SloSettings } fr
 import { Calls } from "./Calls.ts";
 import { grouped, type Grouped, type Grouping } from "./grouping.ts";
 import { Leases } from "./Leases.ts";
-import type { CallsTold, ConnectionEnd, Learn, OpenEdge, Resolved, TopologyMessage } from "./messages.ts";
+import type { CallsTold, ConnectionEnd, Learn, Listen, OpenEdge, Resolved, TopologyMessage } from "./messages.ts";
 import { Names } from "./Names.ts";
 import { dialled, externalOf, peerOf, scopeOf, type EdgeRecord } from "./resolve.ts";
 
@@ -72,6 +72,7 @@ export const topologyActor: Behavior<TopologyState, TopologyMessage, TopologyArg
     retired: "refuse",
     missing: "refuse",
     "calls-wanted": "refuse",
+    "listens-wanted": "refuse",
     tick: "refuse",
   },
   ticks: true,
@@ -111,6 +112,8 @@ export const topologyActor: Behavior<TopologyState, TopologyMessage, TopologyArg
         const calls: CallsTold = { type: "calls", calls: state.calls.pairs() };
         return [state, [send(INCIDENT_DESK, calls)]];
       }
+      case "listens-wanted":
+        return [state, [{ kind: "reply", value: listensOf(state, message.services) }]];
       case "forget":
         return [state, forget(state, message.agent, message.lost, now)];
       case "tick":
@@ -144,6 +147,23 @@ export const topologyActor: Behavior<TopologyState, TopologyMessage, TopologyArg
       calls: state.calls.dropped,
     },
   }),
+};
+
+const MOST_LISTENS = 10_000;
+
+/** Addresses of the machine itself, which nobody else can reach, are left out. */
+const listensOf = ({ leases }: TopologyState, services: readonly ServiceId[]): Listen[] => {
+  const wanted = new Set(services);
+  const found = new Map<string, Listen>();
+  for (const [key, { service, to }] of leases.entries()) {
+    const at = key.lastIndexOf("|");
+    const port = Number(key.slice(at + 1));
+    const address = key.slice(0, at);
+    if (to !== null || !wanted.has(service) || address.includes("#") || !(port > 0)) continue;
+    found.set(key, { service, address, port });
+    if (found.size >= MOST_LISTENS) break;
+  }
+  return [...found.values()];
 };
 
 function* take<T>(all: Iterable<T>, most: number): Iterable<T> {

@@ -79,7 +79,7 @@ export interface Retired extends Message {
   readonly service: ServiceId;
 }
 
-export type TopologyMessage = Learn | Forget | Retired | Missing | CallsWanted | Tick;
+export type TopologyMessage = Learn | Forget | Retired | Missing | CallsWanted | ListensWanted | Tick;
 
 /** Answer to every Learn that carries edges, and whenever one turns out to be somebody else. */
 export interface Resolved extends Message {
@@ -107,6 +107,17 @@ export interface Missing extends Message {
 /** From a desk that started anew. */
 export interface CallsWanted extends Message {
   readonly type: "calls-wanted";
+}
+
+/** Asked: where these services listen now. Answered with a Listen for each address and port. */
+export interface ListensWanted extends Message {
+  readonly type: "listens-wanted";
+  readonly services: readonly ServiceId[];
+}
+export interface Listen {
+  readonly service: ServiceId;
+  readonly address: string;
+  readonly port: number;
 }
 
 /** The answer: every call that is known. */

@@ -10,7 +10,7 @@ import { registerActors, type ActorSettings } from "../../actors/guardian.ts";
 import type { Acknowledge, AddSilence, Recovered, RemoveSilence } from "../../actors/incident/IncidentDesk.ts";
 import { INCIDENT_DESK } from "../../actors/service/messages.ts";
 import { readTopic, type PastCall, type TopicSources } from "../../actors/ui-session/topics.ts";
-import { ActorSystem, make as makeActorSystem } from "../../runtime/actor/ActorSystem.ts";
+import { ActorSystem, make as makeActorSystem, type ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
 import { makeBoardFeed } from "../../runtime/cluster/BoardFeed.ts";
 import { makeInsides } from "../../runtime/cluster/Insides.ts";
 import type { ClusterShape } from "../../runtime/cluster/Cluster.ts";
@@ -21,6 +21,7 @@ import { OwnedState } from "../../runtime/cluster/state/OwnedState.ts";
 import { loadConfig, type Settings } from "../../runtime/config/Config.ts";
 import { openDataDir } from "../../runtime/config/DataDir.ts";
 import { metricsDoor } from "../../runtime/remote-write/door.ts";
+import { MetricsWatch } from "../../runtime/remote-write/MetricsWatch.ts";
 import { makeDoorServer } from "../../runtime/doors/serve.ts";
 import { PageHubLive } from "../../runtime/http/PageHub.ts";
 import { HttpServer, HttpServerLive } from "../../runtime/http/Server.ts";
@@ -58,10 +59,11 @@ import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts"
 import { Writer, layer as writerLayer } from "../../runtime/store/Writer.ts";
 import type { ServiceId } from "../../schemas/service.ts";
 import type { Retention, SliPointRow } from "../../schemas/tables.ts";
-import type { Overview } from "../../schemas/wire/page.ts";
+import type { AgentView, Overview } from "../../schemas/wire/page.ts";
 import { distDir } from "./dist.ts";
 import { agentHandler, boardChanges, wirePorts } from "./ports.ts";
 import { Cluster, replicaLayer, replicaName } from "./replica.ts";
+import { agentConfigDoor, stockWatch } from "./stock.ts";
 import { version } from "./version.ts";
 
 export interface ServerOptions {
@@ -135,9 +137,18 @@ const stores = (settings: Settings) => {
   return Layer.mergeAll(writer, historyLayer, metricsQuery(settings), guard).pipe(Layer.provideMerge(store));
 };
 
+/** Stock agents' metrics go to the actors as well. */
+const watch = (settings: Settings) =>
+  Layer.effect(
+    MetricsWatch,
+    Effect.gen(function* () {
+      return stockWatch(yield* ActorSystem, yield* Cluster, settings);
+    }),
+  );
+
 /** What others send: the intakes, and the way to them by gRPC. */
 const otlp = (settings: Settings, key: string) => {
-  const metrics = metricsIntakeLayer(retention(settings));
+  const metrics = metricsIntakeLayer(retention(settings)).pipe(Layer.provide(watch(settings)));
   const intakes = Layer.merge(intakeLayer(retention(settings)), metrics);
   const { grpcPort: port } = settings.otlp;
   if (port === 0) return intakes;
@@ -290,12 +301,17 @@ const pastCalls = (history: HistoryShape): TopicSources["callsAt"] => {
     });
 };
 
+/** Of all replicas, as far as their boards are known here. */
+const stockAgents = (system: ActorSystemShape): readonly AgentView[] =>
+  [...system.board.read("agents").values()] as AgentView[];
+
 const topics = (settings: Settings) =>
   Layer.effect(
     Topics,
     Effect.gen(function* () {
       const system = yield* ActorSystem;
-      const { agents } = yield* AgentLink;
+      const { agents: linked } = yield* AgentLink;
+      const agents = Effect.map(linked, (ours) => [...ours, ...stockAgents(system)]);
       const cluster = yield* Cluster;
       const guard = yield* DiskGuard;
       const metrics = yield* MetricsQuery;
@@ -375,11 +391,14 @@ const health = ({ prometheus }: Settings) =>
       const writer = yield* Writer;
       const { elsewhere } = yield* MetricsQuery;
       const { agents } = yield* AgentLink;
+      const system = yield* ActorSystem;
       const cluster = yield* Cluster;
       return HealthPort.of({
         parts: Effect.gen(function* () {
           const { state, message } = yield* store;
-          const connected = (yield* agents).filter((agent) => agent.state === "connected").length;
+          const connected = [...(yield* agents), ...stockAgents(system)].filter(
+            (agent) => agent.state === "connected",
+          ).length;
           const parts: Record<string, PartHealth> = {
             store: { state, message },
             actors: { state: "up", message: `process ${process.pid}` },
@@ -424,10 +443,11 @@ const replicaNotices = (settings: Settings, { claims, peers }: ClusterShape): st
 };
 
 /** What others send by HTTP. */
-const doors = (key: string) =>
+const doors = (settings: Settings, key: string) =>
   Effect.gen(function* () {
-    const { samples, cache } = yield* MetricsIntake;
-    return makeDoorServer({ doors: [metricsDoor(samples, cache), ...otlpDoors(yield* Intake)], key });
+    const { samples, cache, watch: watched } = yield* MetricsIntake;
+    const config = agentConfigDoor(yield* ActorSystem, settings);
+    return makeDoorServer({ doors: [metricsDoor(samples, cache, watched), ...otlpDoors(yield* Intake), config], key });
   });
 
 /** The peers may come once this server listens. */
@@ -471,7 +491,7 @@ export const runServer = (options: ServerOptions) =>
       Effect.gen(function* () {
         const { upgrade: replicas } = yield* Cluster;
         const pageDir = join(distDir(), "ui");
-        return HttpServerLive({ host, port, pageDir, serverId, version, replicas, doors: yield* doors(key) });
+        return HttpServerLive({ host, port, pageDir, serverId, version, replicas, doors: yield* doors(settings, key) });
       }),
     );
     const served = listening(settings).pipe(Layer.provide(http), Layer.provide(page), Layer.provide(edges));
