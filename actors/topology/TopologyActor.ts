@@ -272,10 +272,11 @@ const discover = (state: TopologyState, service: ServiceId, kind: ServiceKind, s
 const lease = (state: TopologyState, message: Learn, touched: Set<EdgeRecord>): void => {
   const held = new Set<string>();
   const changed: string[] = [];
+  const from = message.at - (message.spanMs ?? 0);
   for (const { address, port, netns, service } of message.listens ?? []) {
     const key = `${scopeOf(message.node, netns, address)}|${port}`;
     held.add(key);
-    if (state.leases.hold(key, isLoopback(address) ? null : address, service, message.agent, message.at))
+    if (state.leases.hold(key, isLoopback(address) ? null : address, service, message.agent, from))
       changed.push(key);
   }
   changed.push(...state.leases.release(message.agent, held, message.at));
@@ -306,7 +307,7 @@ const tellNames = ({ names, byAddress }: TopologyState, message: Learn, touched:
 const recorded = (
   state: TopologyState,
   agent: AgentState,
-  { agent: name, node, cluster, at }: Learn,
+  { agent: name, node, cluster, at, spanMs }: Learn,
   edge: OpenEdge,
 ): EdgeRecord | null => {
   const known = agent.edges.get(edge.id);
@@ -324,7 +325,7 @@ const recorded = (
     agent: name,
     node,
     cluster,
-    since: at,
+    since: at + (spanMs ?? 0),
     seen: at,
     peerService: null,
     told: false,

@@ -48,6 +48,8 @@ export interface Learn extends Message {
   readonly epoch: number;
   readonly window: number;
   readonly at: number;
+  /** the window reaches back so far: what is new in it began since then, and others tell of theirs as seldom */
+  readonly spanMs?: number;
   readonly instances: readonly KnownInstance[];
   /** the agent's complete list, or null when it did not change */
   readonly listens: readonly KnownListen[] | null;

@@ -142,7 +142,7 @@ const watch = (settings: Settings) =>
   Layer.effect(
     MetricsWatch,
     Effect.gen(function* () {
-      return stockWatch(yield* ActorSystem, yield* Cluster, settings);
+      return stockWatch(yield* ActorSystem, yield* Cluster, settings.cluster, settings.services);
     }),
   );
 

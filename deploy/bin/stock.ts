@@ -2,6 +2,7 @@
  * Stock Coroot agents: what the doors have to do with the actors that look after them. Nothing here decides anything.
  */
 import { Effect, Metric } from "effect";
+import type { Grouping } from "../../actors/topology/grouping.ts";
 import type { Message } from "../../runtime/actor/Behavior.ts";
 import { sessionPath } from "../../actors/agent-session/messages.ts";
 import { instrumentation, isDatabase, type Database } from "../../actors/stock-agent/instrumentation.ts";
@@ -33,7 +34,8 @@ const TOO_MANY = Metric.tagged(refusedTotal, "reason", `more than ${MAX_AGENTS} 
 export const stockWatch = (
   system: ActorSystemShape,
   { sessionHere, sessionElsewhere }: Pick<ClusterShape, "sessionHere" | "sessionElsewhere">,
-  { cluster, services: grouping }: Pick<Settings, "cluster" | "services">,
+  cluster: string,
+  grouping: Grouping,
 ): MetricsWatchShape => {
   const here = new Set<string>();
   const start = (path: string, agent: string): boolean => {

@@ -53,7 +53,7 @@ export const simulated = (title: string, body: (bed: Bed) => Effect.Effect<void,
       });
       system.tell(INCIDENT_DESK, { type: "recovered", incidents: [] } as Recovered);
       const alone = { sessionHere: () => undefined, sessionElsewhere: () => false };
-      const watch = stockWatch(system, alone, { cluster: "default", services: noGrouping });
+      const watch = stockWatch(system, alone, "default", noGrouping);
       const reader = new Reader();
       yield* body({
         time,
