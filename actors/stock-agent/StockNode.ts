@@ -138,7 +138,6 @@ export class StockNode {
   /** each scrape came in one call so far: what is not in it is gone */
   #whole = true;
   #calls = 0;
-  #scrapes = 0;
   #prunedAt = 0;
   /** until then series were refused: one that is new may have counted for long */
   #refusedAt = Number.NEGATIVE_INFINITY;
@@ -197,7 +196,6 @@ export class StockNode {
     if (window <= this.#closedWindow) return [];
     this.isOpen = false;
     this.#closedWindow = window;
-    this.#scrapes++;
     this.#identify();
     const body = this.#body(window);
     if (this.scrapeAt - this.#prunedAt > PRUNE_EVERY_MS) this.#prune();

@@ -106,6 +106,7 @@ const retention = ({ keep }: Settings): Retention => ({
   trace_index: keep.tracesDays,
   incidents: keep.incidentsDays,
   events: keep.incidentsDays,
+  k8s_events: keep.incidentsDays,
   sli_minutes: keep.minutesDays,
   edge_minutes: keep.minutesDays,
   map_edges: keep.minutesDays,
