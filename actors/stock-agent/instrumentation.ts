@@ -43,7 +43,7 @@ const KINDS: ReadonlyMap<string, Kind> = new Map(
     [
       ["postgres", ["postgres"], 5432, true],
       ["mysql", ["mysql"], 3306, true],
-      ["mongodb", ["mongodb", "mongo"], 27017, true],
+      ["mongodb", ["mongodb"], 27017, true],
       ["redis", ["redis", "valkey", "keydb"], 6379, false],
       ["memcached", ["memcached"], 11211, false],
     ] as const

@@ -79,11 +79,12 @@ export interface RequestMetric {
 }
 
 /** What a metric of requests tells, by its name; null for other names and for protocols that nobody knows. */
-export const requestMetric = (name: string): RequestMetric | null => {
-  const found = REQUESTS.exec(name);
+export const requestMetric = (metric: string): RequestMetric | null => {
+  const found = REQUESTS.exec(metric);
   if (found === null) return null;
-  const protocol = PROTOCOLS.indexOf((found[1] ?? "") as (typeof PROTOCOLS)[number]);
-  if (protocol <= 0 || PROTOCOLS[protocol] === "dns") return null;
+  const name = found[1] === "mongo" ? "mongodb" : (found[1] ?? "");
+  const protocol = PROTOCOLS.indexOf(name as (typeof PROTOCOLS)[number]);
+  if (protocol <= 0) return null;
   const part = found[3] === undefined ? "count" : found[4] === "bucket" || found[4] === "sum" ? found[4] : "other";
   return { protocol, inbound: found[2] !== undefined, part };
 };
@@ -107,7 +108,7 @@ export const statusOf = (status: string): Status => {
   }
   if (status === "failed" || /^5(xx|\d\d)$/.test(status)) return STATUS.failed;
   if (status === "unanswered") return STATUS.unanswered;
-  return /^4(xx|\d\d)$/.test(status) ? STATUS.rejected : STATUS.ok;
+  return status === "rejected" || /^4(xx|\d\d)$/.test(status) ? STATUS.rejected : STATUS.ok;
 };
 
 /** Of the cluster agent: who owns Pods, and what addresses of services stand for. */

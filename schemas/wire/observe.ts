@@ -7,26 +7,22 @@ import type { TableShape, WireTable } from "./columns.ts";
 export const ROLE = { client: 0, server: 1 } as const;
 export type Role = (typeof ROLE)[keyof typeof ROLE];
 
-/**
- * Protocols by wire number. 0 is traffic whose protocol is not known (yet). Our probe knows the first four; the others are
- * told by stock Coroot agents.
- */
+/** Protocols by wire number. 0 is traffic whose protocol is not known (yet). The last four are told by stock agents only. */
 export const PROTOCOLS = [
   "tcp",
   "http",
   "postgres",
   "redis",
-  "memcached",
   "mysql",
-  "mongo",
+  "memcached",
+  "nats",
+  "zookeeper",
+  "mongodb",
   "kafka",
   "cassandra",
   "rabbitmq",
-  "nats",
   "dubbo",
-  "dns",
   "clickhouse",
-  "zookeeper",
   "foundationdb",
 ] as const;
 export type ProtocolName = (typeof PROTOCOLS)[number];

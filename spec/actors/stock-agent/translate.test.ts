@@ -20,7 +20,7 @@ const TO = "10.0.0.2:5000";
 describe("names", () => {
   it("of all protocols are known, outbound and inbound", () => {
     const stems = { requests: ["http", "kafka", "dubbo", "zookeeper", "foundationdb"] } as const;
-    for (const protocol of PROTOCOLS.filter((name) => name !== "tcp" && name !== "dns")) {
+    for (const protocol of PROTOCOLS.filter((name) => name !== "tcp")) {
       const messages = protocol === "rabbitmq" || protocol === "nats";
       const stem = messages
         ? "messages"
@@ -28,12 +28,13 @@ describe("names", () => {
           ? "requests"
           : "queries";
       const number = PROTOCOLS.indexOf(protocol);
-      expect(requestMetric(`container_${protocol}_${stem}_total`)).toEqual({
+      const name = protocol === "mongodb" ? "mongo" : protocol;
+      expect(requestMetric(`container_${name}_${stem}_total`)).toEqual({
         protocol: number,
         inbound: false,
         part: "count",
       });
-      expect(requestMetric(`container_${protocol}_inbound_${stem}_duration_seconds_total_bucket`)).toEqual({
+      expect(requestMetric(`container_${name}_inbound_${stem}_duration_seconds_total_bucket`)).toEqual({
         protocol: number,
         inbound: true,
         part: "bucket",
