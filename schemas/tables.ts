@@ -172,6 +172,21 @@ export const TABLES = {
     ttlDays: 90,
     shardBy: "source",
   },
+  // Calls of remote_write and OTLP that may have been stored, by the hash of their bytes, written before their samples: a
+  // call that is not here cannot be a re-send.
+  calls: {
+    name: "calls",
+    columns: [
+      { name: "source", type: "UInt64" },
+      { name: "at", type: "DateTime('UTC')" },
+    ],
+    engine: "ReplacingMergeTree",
+    orderBy: "source",
+    day: "at",
+    ttlFrom: "at",
+    ttlDays: 2,
+    shardBy: "source",
+  },
   incidents: {
     name: "incidents",
     columns: [

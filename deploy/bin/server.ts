@@ -137,7 +137,7 @@ const stores = (settings: Settings) => {
 
 /** What others send: the intakes, and the way to them by gRPC. */
 const otlp = (settings: Settings, key: string) => {
-  const metrics = metricsIntakeLayer(join(settings.data, "metrics.journal"), retention(settings));
+  const metrics = metricsIntakeLayer(retention(settings));
   const intakes = Layer.merge(intakeLayer(retention(settings)), metrics);
   const { grpcPort: port } = settings.otlp;
   if (port === 0) return intakes;

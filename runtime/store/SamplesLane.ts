@@ -20,7 +20,7 @@ import {
   type StoreBatch,
 } from "./batch.ts";
 import { fingerprintText } from "./fingerprint.ts";
-import { dayKey, insertMissing, presentDays, reservedSequences, type DayPart } from "./presence.ts";
+import { dayKey, insertMissing, presentDays, reservedSequences, type DayPart, knownCalls } from "./presence.ts";
 import { untilStored } from "./retry.ts";
 import { columnsOf } from "./rows.ts";
 import type { StoreError, StoreShape } from "./Store.ts";
@@ -64,9 +64,10 @@ const MAX_KNOWN_SERIES = 500_000;
 const MAX_SOURCES = 20_000;
 const REFRESH_SERIES_MS = 6 * 3_600_000;
 
+/** One life of an agent, or one call. */
 interface Source {
   readonly id: bigint;
-  connection: number;
+  connection: number | null;
   /** the store was asked since the last new connection */
   asked: boolean;
   /** batches up to this one may be in the store */
@@ -97,6 +98,7 @@ const trim = (map: Map<string, unknown>, most: number): void => {
   }
 };
 
+const idsOf = (sources: readonly Source[]): readonly bigint[] => sources.map(({ id }) => id);
 const batchesOf = (group: readonly Entry[]): readonly EncodedBatch[] => group.map(({ batch }) => batch);
 
 const takeGroup = (queue: Entry[]): readonly Entry[] => {
@@ -133,6 +135,7 @@ export const makeSamplesLane = (
     const queue: Entry[] = [];
     const pending = new Map<string, Entry>();
     const sources = new Map<string, Source>();
+    const calls = new Map<string, Source>();
     const seriesSeen = new Map<string, number>();
     const wake = yield* Queue.sliding<void>(1);
     const room = yield* Effect.makeLatch(true);
@@ -141,7 +144,8 @@ export const makeSamplesLane = (
 
     const sourceFor = ({ agent, epoch, connection }: StoreBatch): Source => {
       const key = `${agent}\u0000${epoch}`;
-      const known = sources.get(key);
+      const kept = connection === null ? calls : sources;
+      const known = kept.get(key);
       if (known !== undefined && known.connection === connection) return known;
       const source: Source = known ?? {
         id: sourceOf(agent, epoch),
@@ -152,9 +156,9 @@ export const makeSamplesLane = (
       };
       source.connection = connection;
       source.asked = false;
-      sources.delete(key);
-      sources.set(key, source);
-      trim(sources, MAX_SOURCES);
+      kept.delete(key);
+      kept.set(key, source);
+      trim(kept, MAX_SOURCES);
       return source;
     };
 
@@ -175,36 +179,54 @@ export const makeSamplesLane = (
       return entry;
     };
 
+    const ask = (unknown: readonly Source[], highest: ReadonlyMap<bigint, number>): void => {
+      for (const source of unknown) {
+        source.reserved = highest.get(source.id) ?? -1;
+        source.ceiling = Math.max(source.ceiling, source.reserved);
+        source.asked = true;
+      }
+    };
+
     const askSources = (group: readonly Entry[]) =>
       Effect.gen(function* () {
         const unknown = [...new Set(group.map(({ source }) => source).filter(({ asked }) => !asked))];
-        if (unknown.length === 0) return;
-        const reserved = yield* reservedSequences(
-          store,
-          unknown.map(({ id }) => id),
-        );
-        for (const source of unknown) {
-          source.reserved = reserved.get(source.id) ?? -1;
-          source.ceiling = Math.max(source.ceiling, source.reserved);
-          source.asked = true;
-        }
+        const agents = unknown.filter(({ connection }) => connection !== null);
+        const once = unknown.filter(({ connection }) => connection === null);
+        if (agents.length > 0) ask(agents, yield* reservedSequences(store, idsOf(agents)));
+        if (once.length === 0) return;
+        const known = yield* knownCalls(store, idsOf(once));
+        ask(once, new Map([...known].map((id) => [id, MAX_SEQUENCE])));
+      });
+
+    const note = (table: "sources" | "calls", rows: readonly object[], token: string) =>
+      Effect.gen(function* () {
+        if (rows.length === 0) return;
+        const bytes = jsonLines(rows);
+        yield* store.insert(table, { format: "JSONEachRow", columns: columnsOf(table), bytes }, `${token}-${table}`);
+        counts.inserts++;
       });
 
     const reserve = (group: readonly Entry[], token: string, now: number) =>
       Effect.gen(function* () {
         const higher = new Map<Source, number>();
-        for (const { source, batch } of group)
-          if (batch.sequence > source.reserved)
-            higher.set(source, Math.max(higher.get(source) ?? 0, Math.min(MAX_SEQUENCE, batch.sequence + RESERVE)));
-        if (higher.size === 0) return;
+        for (const { source, batch } of group) {
+          if (batch.sequence <= source.reserved) continue;
+          const most = source.connection === null ? MAX_SEQUENCE : Math.min(MAX_SEQUENCE, batch.sequence + RESERVE);
+          higher.set(source, Math.max(higher.get(source) ?? 0, most));
+        }
         const at = Math.floor(now / 1000);
-        const rows = [...higher].map(([{ id }, reserved]) => ({ source: String(id), reserved, at }));
-        yield* store.insert(
+        const agents = [...higher].filter(([{ connection }]) => connection !== null);
+        const once = [...higher].filter(([{ connection }]) => connection === null);
+        yield* note(
           "sources",
-          { format: "JSONEachRow", columns: columnsOf("sources"), bytes: jsonLines(rows) },
-          `${token}-sources`,
+          agents.map(([{ id }, reserved]) => ({ source: String(id), reserved, at })),
+          token,
         );
-        counts.inserts++;
+        yield* note(
+          "calls",
+          once.map(([{ id }]) => ({ source: String(id), at })),
+          token,
+        );
         for (const [source, reserved] of higher) source.reserved = reserved;
       });
 
@@ -272,7 +294,7 @@ export const makeSamplesLane = (
         lastError = error.message;
         // it may be another store afterwards, which was told of none of them
         seriesSeen.clear();
-        for (const source of sources.values()) source.asked = false;
+        for (const kept of [sources, calls]) for (const source of kept.values()) source.asked = false;
         return "again" as const;
       });
 

@@ -1,8 +1,8 @@
 /**
  * What the store already has of a set of batches: the question that makes a re-send or a failed insert harmless. Owned by
- * the lanes that acknowledge. The samples lane has two questions: the highest sequence that may have been inserted for a
- * source (cheap, from the sources' reservations), and which (batch, day) pairs are there (a look into the samples,
- * bounded by their time range; parts outside of it are not read).
+ * the lanes that acknowledge. The samples lane asks what may have been inserted (cheap: sources and calls are
+ * noted ahead), and then which (batch, day) pairs are there (a look into the samples, bounded by their time range; parts
+ * outside of it are not read).
  */
 import { Effect } from "effect";
 import { batchKey, type EncodedBatch } from "./batch.ts";
@@ -41,6 +41,17 @@ export const reservedSequences = (
       { sources },
     )
     .pipe(Effect.map((rows) => new Map(rows.map((row) => [BigInt(row.id), row.highest]))));
+
+/** Which of these calls may have been stored. */
+export const knownCalls = (
+  store: StoreShape,
+  calls: readonly bigint[],
+): Effect.Effect<ReadonlySet<bigint>, StoreError> =>
+  store
+    .query<{
+      id: string;
+    }>(`SELECT DISTINCT toString(source) AS id FROM ${store.database}.calls WHERE source IN ({calls:Array(UInt64)})`, { calls })
+    .pipe(Effect.map((rows) => new Set(rows.map(({ id }) => BigInt(id)))));
 
 /** Which of the batches' days are in the store. */
 export const presentDays = (
