@@ -42,6 +42,7 @@ import { otlpDoors } from "../../runtime/otlp/doors.ts";
 import { Intake, layer as intakeLayer } from "../../runtime/otlp/Intake.ts";
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
+import { layer as profilesDoorLayer, ProfilesDoor } from "../../runtime/profiles/door.ts";
 import { layer as metricsQueryLayer } from "../../runtime/promql/MetricsQuery.ts";
 import { layer as metricsIntakeLayer, MetricsIntake } from "../../runtime/remote-write/MetricsIntake.ts";
 import { DiskGuard, layer as diskGuardLayer } from "../../runtime/store/DiskGuard.ts";
@@ -51,7 +52,7 @@ import { Store, layer as storeLayer } from "../../runtime/store/Store.ts";
 import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts";
 import { Writer, layer as writerLayer } from "../../runtime/store/Writer.ts";
 import type { ServiceId } from "../../schemas/service.ts";
-import type { Retention, SliPointRow } from "../../schemas/tables.ts";
+import { STACKS_LONGER_DAYS, type Retention, type SliPointRow } from "../../schemas/tables.ts";
 import type { Overview } from "../../schemas/wire/page.ts";
 import { distDir } from "./dist.ts";
 import { agentHandler, boardChanges, wirePorts } from "./ports.ts";
@@ -96,6 +97,9 @@ const retention = ({ keep }: Settings): Retention => ({
   logs: keep.logsDays,
   spans: keep.tracesDays,
   trace_index: keep.tracesDays,
+  profile_samples: keep.profilesDays,
+  profile_types: keep.profilesDays,
+  profile_stacks: keep.profilesDays + STACKS_LONGER_DAYS,
   incidents: keep.incidentsDays,
   events: keep.incidentsDays,
   sli_minutes: keep.minutesDays,
@@ -123,7 +127,8 @@ const stores = (settings: Settings) => {
 /** What others send: the intakes, and the way to them by gRPC. */
 const otlp = (settings: Settings, key: string) => {
   const metrics = metricsIntakeLayer(join(settings.data, "metrics.journal"), retention(settings));
-  const intakes = Layer.merge(intakeLayer(retention(settings)), metrics);
+  const profiles = profilesDoorLayer(retention(settings));
+  const intakes = Layer.mergeAll(intakeLayer(retention(settings)), metrics, profiles);
   const { grpcPort: port } = settings.otlp;
   if (port === 0) return intakes;
   const { host } = settings.server;
@@ -391,7 +396,10 @@ const replicaNotices = (settings: Settings, { claims, peers }: ClusterShape): st
 const doors = (key: string) =>
   Effect.gen(function* () {
     const { samples, cache } = yield* MetricsIntake;
-    return makeDoorServer({ doors: [metricsDoor(samples, cache), ...otlpDoors(yield* Intake)], key });
+    return makeDoorServer({
+      doors: [metricsDoor(samples, cache), ...otlpDoors(yield* Intake), yield* ProfilesDoor],
+      key,
+    });
   });
 
 /** The peers may come once this server listens. */
