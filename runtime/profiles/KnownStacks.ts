@@ -35,7 +35,7 @@ export class KnownStacks {
     if (written === ABSENT) {
       written = this.old.get(first, second);
       if (written === ABSENT) return false;
-      this.put(first, second, written);
+      if (this.young.size < this.most / 2) this.young.set(first, second, written);
     }
     return Math.floor(nowMs / HOUR_MS) - written < AGAIN_HOURS - (low % SPREAD_HOURS);
   }

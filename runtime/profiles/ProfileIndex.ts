@@ -5,6 +5,7 @@
  * https://github.com/google/pprof/blob/main/proto/profile.proto
  */
 import { Malformed } from "../otlp/envelope.ts";
+import { int64Text } from "../otlp/values.ts";
 import type { WireReader } from "../otlp/wire.ts";
 import { Ints } from "./Keys64.ts";
 import { LIMITS, overLimit } from "./limits.ts";
@@ -66,7 +67,7 @@ export class ProfileIndex {
   /** The index of a string, as the number that the reader has just read. */
   stringIndex({ low, high }: WireReader, who: string): number {
     if (high === 0 && (low < this.strings.length || low === 0)) return low;
-    throw new Malformed(`${who} names string ${high * 2 ** 32 + low} of ${this.strings.length}`);
+    throw new Malformed(`${who} names string ${int64Text(low, high)} of ${this.strings.length}`);
   }
 
   private spansOf(field: number): Spans | null {
