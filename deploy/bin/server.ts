@@ -50,6 +50,7 @@ import { History, layer as historyLayer, type HistoryShape } from "../../runtime
 import { readQuery } from "../../runtime/store/ReadQuery.ts";
 import { Store, layer as storeLayer } from "../../runtime/store/Store.ts";
 import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts";
+import { layer as profilesLayer } from "../../runtime/telemetry/Profiles.ts";
 import { Writer, layer as writerLayer } from "../../runtime/store/Writer.ts";
 import type { ServiceId } from "../../schemas/service.ts";
 import { STACKS_LONGER_DAYS, type Retention, type SliPointRow } from "../../schemas/tables.ts";
@@ -121,7 +122,7 @@ const stores = (settings: Settings) => {
   const { remoteWriteUrl, headers } = settings.prometheus;
   const remote = remoteWriteUrl === undefined ? {} : { remote: { url: remoteWriteUrl, headers } };
   const writer = writerLayer({ retention: days, ...remote });
-  return Layer.mergeAll(writer, historyLayer, metricsQueryLayer, guard).pipe(Layer.provideMerge(store));
+  return Layer.mergeAll(writer, historyLayer, metricsQueryLayer, profilesLayer, guard).pipe(Layer.provideMerge(store));
 };
 
 /** What others send: the intakes, and the way to them by gRPC. */
