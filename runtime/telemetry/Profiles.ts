@@ -86,18 +86,18 @@ const IN_RANGE = `ts >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND ts < f
 const IN_BASE = `ts >= fromUnixTimestamp64Milli({baseFrom:Int64}, 'UTC') AND ts < fromUnixTimestamp64Milli({baseTo:Int64}, 'UTC')`;
 
 const stacksSql = (database: string): string =>
-  `SELECT groupArray(stack) AS stacks, groupArray(value) AS values, groupArray(base) AS bases
+  `SELECT groupArray(stack) AS stacks, groupArray(here) AS values, groupArray(there) AS bases
    FROM (
-     SELECT stack, toFloat64(sumIf(value, ${IN_RANGE})) AS value, toFloat64(sumIf(value, ${IN_BASE})) AS base
+     SELECT stack, toFloat64(sumIf(value, ${IN_RANGE})) AS here, toFloat64(sumIf(value, ${IN_BASE})) AS there
      FROM ${database}.profile_samples WHERE ${WITHIN}
-     GROUP BY stack ORDER BY abs(value) + abs(base) DESC LIMIT {limit:UInt32}
+     GROUP BY stack ORDER BY abs(here) + abs(there) DESC LIMIT {limit:UInt32}
    )`;
 
 const profilesSql = (database: string): string =>
-  `SELECT countIf(inRange) AS profiles, sumIf(duration, inRange) / 1e9 AS seconds, sumIf(value, inRange) AS value,
-     countIf(inBase) AS baseProfiles, sumIf(duration, inBase) / 1e9 AS baseSeconds, sumIf(value, inBase) AS baseValue
+  `SELECT countIf(inRange) AS profiles, sumIf(lasted, inRange) / 1e9 AS seconds, sumIf(total, inRange) AS value,
+     countIf(inBase) AS baseProfiles, sumIf(lasted, inBase) / 1e9 AS baseSeconds, sumIf(total, inBase) AS baseValue
    FROM (
-     SELECT any(duration) AS duration, toFloat64(sum(value)) AS value, any(${IN_RANGE}) AS inRange, any(${IN_BASE}) AS inBase
+     SELECT any(duration) AS lasted, toFloat64(sum(value)) AS total, any(${IN_RANGE}) AS inRange, any(${IN_BASE}) AS inBase
      FROM ${database}.profile_samples WHERE ${WITHIN}
      GROUP BY batch
    )`;
@@ -141,7 +141,7 @@ const loadStacks = (store: StoreShape, known: ServiceStacks, service: string, ha
       const asked = missing.slice(at, at + LIMITS.hashes);
       const rows = yield* store.query<{ hash: string; stack: readonly string[] }>(
         framesSql(store.database),
-        { service, hashes: asked },
+        { service, hashes: asked.map(BigInt) },
         { ...BOUNDS, rows: LIMITS.hashes, exact: true },
       );
       yield* worked(function* () {
