@@ -54,6 +54,9 @@ export class Frames {
   /** In steps: afterwards all locations have their frames. */
   *read(): Generator<void, void> {
     const { functions, mappings, locations } = this.index;
+    this.functionIds.reserve(functions.length);
+    this.locationIds.reserve(locations.length);
+    this.byLine.reserve(locations.length);
     yield* this.each(mappings, (start, end, i) => this.readMapping(start, end, i));
     yield* this.each(functions, (start, end, i) => this.readFunction(start, end, i));
     yield* this.each(locations, (start, end, i) => this.readLocation(start, end, i));
@@ -196,9 +199,8 @@ export class Frames {
     scratch.at = 0;
     this.copy(name);
     if (scratch.at === 0) scratch.raw(UNKNOWN, 0, UNKNOWN.length);
-    for (let at = scratch.bytes.indexOf(TAB); at >= 0 && at < scratch.at; at = scratch.bytes.indexOf(TAB, at))
-      scratch.bytes[at] = SPACE;
     const before = scratch.at;
+    for (let at = 0; at < before; at++) if (scratch.bytes[at] === TAB) scratch.bytes[at] = SPACE;
     scratch.byte(TAB);
     this.copy(file);
     if (scratch.at === before + 1) scratch.at = before;

@@ -24,13 +24,20 @@ export class Keys64 {
     let slot = this.slot(low, high);
     if (this.values[slot] === ABSENT) {
       if (++this.size * 2 > this.mask) {
-        this.grow();
+        this.resize(this.values.length * 2);
         slot = this.slot(low, high);
       }
       this.lows[slot] = low;
       this.highs[slot] = high;
     }
     this.values[slot] = value;
+  }
+
+  /** Room for so many keys, so that it need not grow on the way. */
+  reserve(keys: number): void {
+    let slots = this.values.length;
+    while (slots < 2 * keys) slots *= 2;
+    if (slots > this.values.length) this.resize(slots);
   }
 
   private slot(low: number, high: number): number {
@@ -41,9 +48,8 @@ export class Keys64 {
       if (values[slot] === ABSENT || (lows[slot] === low && highs[slot] === high)) return slot;
   }
 
-  private grow(): void {
+  private resize(slots: number): void {
     const { lows, highs, values } = this;
-    const slots = values.length * 2;
     this.lows = new Uint32Array(slots);
     this.highs = new Uint32Array(slots);
     this.values = new Int32Array(slots).fill(ABSENT);
@@ -67,12 +73,14 @@ export class Ints {
   constructor(capacity = 64) {
     this.values = new Int32Array(capacity);
   }
+  reserve(capacity: number): void {
+    if (capacity <= this.values.length) return;
+    const grown = new Int32Array(capacity);
+    grown.set(this.values);
+    this.values = grown;
+  }
   push(value: number): void {
-    if (this.length === this.values.length) {
-      const grown = new Int32Array(this.length * 2);
-      grown.set(this.values);
-      this.values = grown;
-    }
+    if (this.length === this.values.length) this.reserve(this.length * 2);
     this.values[this.length++] = value;
   }
   at(index: number): number {

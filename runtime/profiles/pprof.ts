@@ -133,6 +133,8 @@ class Profile {
     this.readTypes();
     yield* this.frames.read();
     const { starts, ends, length } = index.samples;
+    this.seen.reserve(length);
+    this.entries.reserve(length);
     for (let i = 0; i < length; i++) {
       this.sample(starts.at(i), ends.at(i), i);
       if (this.spent < PIECE) continue;

@@ -375,7 +375,7 @@ describe("hostile bytes", () => {
     });
     body[body.indexOf("xxx") + 1] = 0xff;
     const encoded = encode(body);
-    const [frame] = stacksOf(encoded)[0]?.["stack"] as string[];
+    const [frame] = (stacksOf(encoded)[0]?.["stack"] ?? []) as string[];
     expect(frame).toMatch(/^x\ufffdx+$/);
     expect(Buffer.byteLength(frame ?? "")).toBeLessThanOrEqual(2_048);
     expect(encoded.repairs.repaired).toBe(1);
