@@ -16,7 +16,7 @@ const TAB = 9;
 const SPACE = 32;
 const SLASH = 47;
 const UNKNOWN = Buffer.from("[unknown]");
-const PIECE = 20_000;
+const PIECE = 5_000;
 
 const idText = (low: number, high: number): string => String((BigInt(high) << 32n) | BigInt(low));
 

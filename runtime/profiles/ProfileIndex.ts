@@ -28,7 +28,7 @@ export class Spans {
   }
 }
 
-const PIECE = 50_000;
+const PIECE = 30_000;
 
 export class ProfileIndex {
   readonly types = new Spans("types");

@@ -17,6 +17,7 @@ import { encodeProfile, type EncodedProfile, type ProfileOrigin } from "./pprof.
 
 export const PROFILES_PATH = "/v1/profiles";
 const DAY_MS = 86_400_000;
+const READ_AT_ONCE = 4;
 
 /** Parameters that become columns, best first: OpenTelemetry's names, and those of Coroot's cluster agent. */
 const COLUMNS = {
@@ -78,17 +79,24 @@ export const profilesDoor = (
   known: KnownStacks,
   retention: Retention = {},
 ): Door => {
-  const take = (origin: ProfileOrigin, body: Buffer): Effect.Effect<EncodedProfile, ExportRefused> =>
+  // what is read takes several times its bytes until the lane has it, and that one is bounded
+  const turns = Effect.unsafeMakeSemaphore(READ_AT_ONCE);
+
+  const read = (origin: ProfileOrigin, body: Buffer) =>
     Effect.gen(function* () {
       const nowMs = yield* Clock.currentTimeMillis;
       const oldestMs = nowMs - retentionDays("profile_samples", retention) * DAY_MS;
       const options = { origin, nowMs, oldestMs, known };
-      let batch = batchOf(JSON.stringify(origin), body);
-      let encoded = yield* inSteps(encodeProfile(body, { ...options, batch }));
-      if (encoded.timeless) {
-        batch = newBatch();
-        encoded = yield* inSteps(encodeProfile(body, { ...options, batch }));
-      }
+      const batch = batchOf(JSON.stringify(origin), body);
+      const encoded = yield* inSteps(encodeProfile(body, { ...options, batch }));
+      if (!encoded.timeless) return { batch, encoded };
+      const other = newBatch();
+      return { batch: other, encoded: yield* inSteps(encodeProfile(body, { ...options, batch: other })) };
+    });
+
+  const take = (origin: ProfileOrigin, body: Buffer): Effect.Effect<EncodedProfile, ExportRefused> =>
+    Effect.gen(function* () {
+      const { batch, encoded } = yield* turns.withPermits(1)(read(origin, body));
       const { days, rows, fromMs, toMs, stacks, stored } = encoded;
       const before = stacks.length === 0 ? {} : { before: { table: "profile_stacks", rows: stacks, stored } as const };
       if (rows > 0)

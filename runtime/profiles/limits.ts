@@ -20,6 +20,8 @@ export const LIMITS = {
   frames: 20_000_000,
   /** of all samples together, after those of one stack were added up */
   values: 4_000_000,
+  /** of the stacks of one profile that are not stored yet, as rows */
+  stackBytes: 64 * 1024 * 1024,
   /** bytes of a frame's text */
   frameBytes: 2_048,
   /** that one sample gives, and that one call gives */
@@ -39,6 +41,7 @@ const WORDS: Readonly<Record<keyof typeof LIMITS, string>> = {
   stackFrames: "frames of a stack",
   frames: "frames of all samples of a profile",
   values: "values of a profile",
+  stackBytes: "bytes of new stacks of a profile",
   frameBytes: "bytes of a frame",
   labels: "labels",
 };

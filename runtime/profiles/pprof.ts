@@ -7,7 +7,7 @@
  * TooLarge; then nothing of it counts. Source of the format:
  * https://github.com/google/pprof/blob/main/proto/profile.proto
  */
-import { DayRows, msOf, TooLarge } from "../otlp/DayRows.ts";
+import { DayRows, msOf } from "../otlp/DayRows.ts";
 import { Malformed } from "../otlp/envelope.ts";
 import { AHEAD_MS, LIMITS as ROW_LIMITS } from "../otlp/limits.ts";
 import { noRepairs, RowWriter, type Repairs } from "../otlp/RowWriter.ts";
@@ -66,7 +66,7 @@ const DAY_NS = 86_400_000_000_000n;
 const MOST_DURATION_NS = 31n * DAY_NS;
 const MS = 1_000_000n;
 /** Frames, locations and rows that are handled in one step: a few milliseconds. */
-const PIECE = 50_000;
+const PIECE = 30_000;
 const SOURCE = /^[^:]+:[^:]+:[^:]+$/;
 
 const signed = (low: number, high: number): bigint => BigInt.asIntN(64, (BigInt(high) << 32n) | BigInt(low));
@@ -150,11 +150,15 @@ class Profile {
     }
   }
 
-  /** For KnownStacks, once the stacks are on disk. */
-  stored(life: number): void {
-    const { newLow, newHigh, serviceLow, serviceHigh, options } = this;
-    for (let i = 0; i < newLow.length; i++)
-      options.known.add(life, serviceLow, serviceHigh, newLow.at(i) >>> 0, newHigh.at(i) >>> 0, options.nowMs);
+  /** Holds nothing of the profile but the hashes. */
+  storedAt(life: number): () => void {
+    const { serviceLow, serviceHigh } = this;
+    const { known, nowMs } = this.options;
+    const lows = Uint32Array.from(this.newLow.values.subarray(0, this.newLow.length));
+    const highs = Uint32Array.from(this.newHigh.values.subarray(0, this.newHigh.length));
+    return () => {
+      for (const [i, low] of lows.entries()) known.add(life, serviceLow, serviceHigh, low, highs[i] ?? 0, nowMs);
+    };
   }
 
   private text(string: number): string {
@@ -377,7 +381,7 @@ class Profile {
       }
     }
     out.u32(this.seconds);
-    if (out.at > ROW_LIMITS.rowsBytes) throw new TooLarge();
+    if (out.at > LIMITS.stackBytes) throw overLimit("stackBytes");
   }
 
   private write(entry: number): void {
@@ -431,7 +435,7 @@ export function* encodeProfile(body: Buffer, options: ProfileOptions): Generator
     toMs: rows.toMs,
     stacks: profile.stacks.take(),
     stackRows: profile.stackRows,
-    stored: () => profile.stored(life),
+    stored: profile.storedAt(life),
     repairs: profile.repairs,
     timeless: profile.timeless,
   };

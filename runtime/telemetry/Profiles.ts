@@ -54,7 +54,7 @@ export const LIMITS = {
   queries: 4,
   cacheBytes: 64 * 1024 * 1024,
   /** stacks that are asked for at once */
-  hashes: 10_000,
+  hashes: 1_000,
 } as const;
 
 const cacheGauge = Metric.gauge("coroot_flame_stacks_bytes", { description: "stacks that are kept for flame graphs" });
