@@ -42,6 +42,7 @@ import { otlpDoors } from "../../runtime/otlp/doors.ts";
 import { Intake, layer as intakeLayer } from "../../runtime/otlp/Intake.ts";
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
+import { layer as profilesDoorLayer, ProfilesDoor } from "../../runtime/profiles/door.ts";
 import {
   MetricsQuery,
   layer as metricsQueryLayer,
@@ -55,9 +56,10 @@ import { History, layer as historyLayer, type HistoryShape } from "../../runtime
 import { readQuery } from "../../runtime/store/ReadQuery.ts";
 import { Store, layer as storeLayer } from "../../runtime/store/Store.ts";
 import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts";
+import { layer as profilesLayer } from "../../runtime/telemetry/Profiles.ts";
 import { Writer, layer as writerLayer } from "../../runtime/store/Writer.ts";
 import type { ServiceId } from "../../schemas/service.ts";
-import type { Retention, SliPointRow } from "../../schemas/tables.ts";
+import { STACKS_LONGER_DAYS, type Retention, type SliPointRow } from "../../schemas/tables.ts";
 import type { Overview } from "../../schemas/wire/page.ts";
 import { distDir } from "./dist.ts";
 import { agentHandler, boardChanges, wirePorts } from "./ports.ts";
@@ -102,6 +104,9 @@ const retention = ({ keep }: Settings): Retention => ({
   logs: keep.logsDays,
   spans: keep.tracesDays,
   trace_index: keep.tracesDays,
+  profile_samples: keep.profilesDays,
+  profile_types: keep.profilesDays,
+  profile_stacks: keep.profilesDays + STACKS_LONGER_DAYS,
   incidents: keep.incidentsDays,
   events: keep.incidentsDays,
   sli_minutes: keep.minutesDays,
@@ -132,13 +137,16 @@ const stores = (settings: Settings) => {
   const { remoteWriteUrl, headers } = settings.prometheus;
   const remote = remoteWriteUrl === undefined ? {} : { remote: { url: remoteWriteUrl, headers } };
   const writer = writerLayer({ retention: days, ...remote });
-  return Layer.mergeAll(writer, historyLayer, metricsQuery(settings), guard).pipe(Layer.provideMerge(store));
+  return Layer.mergeAll(writer, historyLayer, metricsQuery(settings), profilesLayer, guard).pipe(
+    Layer.provideMerge(store),
+  );
 };
 
 /** What others send: the intakes, and the way to them by gRPC. */
 const otlp = (settings: Settings, key: string) => {
   const metrics = metricsIntakeLayer(retention(settings));
-  const intakes = Layer.merge(intakeLayer(retention(settings)), metrics);
+  const profiles = profilesDoorLayer(retention(settings));
+  const intakes = Layer.mergeAll(intakeLayer(retention(settings)), metrics, profiles);
   const { grpcPort: port } = settings.otlp;
   if (port === 0) return intakes;
   const { host } = settings.server;
@@ -427,7 +435,10 @@ const replicaNotices = (settings: Settings, { claims, peers }: ClusterShape): st
 const doors = (key: string) =>
   Effect.gen(function* () {
     const { samples, cache } = yield* MetricsIntake;
-    return makeDoorServer({ doors: [metricsDoor(samples, cache), ...otlpDoors(yield* Intake)], key });
+    return makeDoorServer({
+      doors: [metricsDoor(samples, cache), ...otlpDoors(yield* Intake), yield* ProfilesDoor],
+      key,
+    });
   });
 
 /** The peers may come once this server listens. */

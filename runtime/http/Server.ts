@@ -19,6 +19,8 @@ import type { DoorServer } from "../doors/serve.ts";
 import { checkDoor, checkHost, checkOrigin, SECURITY_HEADERS } from "./guard.ts";
 import type { Refused } from "./guard.ts";
 import { PageHub } from "./PageHub.ts";
+import { TelemetryGroupLive } from "./telemetryApi.ts";
+import type { Profiles } from "../telemetry/Profiles.ts";
 import { prometheusText } from "./prometheus.ts";
 import { answerPrometheus, PROMETHEUS_PREFIX } from "./prometheusApi.ts";
 import { sendText, servePage } from "./staticPage.ts";
@@ -102,7 +104,9 @@ const pathOf = (request: IncomingMessage): string => {
 };
 
 const ApiLive = Layer.mergeAll(
-  HttpApiBuilder.api(Api).pipe(Layer.provide([ReadGroupLive, IncidentGroupLive, QueryGroupLive, AdminGroupLive])),
+  HttpApiBuilder.api(Api).pipe(
+    Layer.provide([ReadGroupLive, IncidentGroupLive, QueryGroupLive, TelemetryGroupLive, AdminGroupLive]),
+  ),
   HttpApiBuilder.Router.Live,
   HttpApiBuilder.Middleware.layer,
   NodeHttpServer.layerContext,
@@ -209,5 +213,5 @@ export const HttpServerLive = (
 ): Layer.Layer<
   HttpServer,
   ListenError,
-  AgentLink | PageHub | HealthPort | HistoryPort | QueryPort | CommandsPort | Topics | MetricsQuery
+  AgentLink | PageHub | HealthPort | HistoryPort | QueryPort | CommandsPort | Topics | MetricsQuery | Profiles
 > => Layer.scoped(HttpServer, make(options)).pipe(Layer.provide(ApiLive));

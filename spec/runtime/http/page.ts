@@ -22,6 +22,7 @@ import type { PartHealth } from "../../../runtime/http/Topics.ts";
 import { AgentHandler } from "../../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../../runtime/ingest/AgentLink.ts";
 import { MetricsQuery, plain, type MetricsQueryShape } from "../../../runtime/promql/MetricsQuery.ts";
+import { Profiles, ProfilesError, type ProfilesShape } from "../../../runtime/telemetry/Profiles.ts";
 import type { SliPointRow } from "../../../schemas/tables.ts";
 import type { PageMessage, PageRequest } from "../../../schemas/wire/page.ts";
 import { KEY } from "../ingest/agent.ts";
@@ -36,6 +37,7 @@ export interface World {
   readonly told: string[];
   health: Record<string, PartHealth>;
   metrics: MetricsQueryShape;
+  profiles: ProfilesShape;
   history: (from: number, to: number) => Effect.Effect<readonly SliPointRow[], HistoryError>;
   query: QueryPort["query"];
 }
@@ -80,6 +82,7 @@ export const serverLayer = (world: World, changed: PubSub.PubSub<void>, port: nu
     Layer.succeed(QueryPort, { query: (sql, params, rows) => world.query(sql, params, rows) }),
     Layer.succeed(CommandsPort, CommandsPort.of(world.commands)),
     Layer.succeed(MetricsQuery, MetricsQuery.of(world.metrics)),
+    Layer.succeed(Profiles, Profiles.of(world.profiles)),
     Layer.succeed(HealthPort, { parts: Effect.sync(() => world.health) }),
     WatchersLive,
   );
@@ -132,7 +135,13 @@ const noMetrics: MetricsQueryShape = {
   elsewhere: () => null,
 };
 
+const noProfiles: ProfilesShape = {
+  types: () => Effect.succeed([]),
+  flame: () => Effect.fail(new ProfilesError({ kind: "unavailable", message: "there are no profiles" })),
+};
+
 const plainWorld = () => ({
+  profiles: noProfiles,
   metrics: noMetrics,
   topics: new Map([["overview", new Map<string, unknown>([["overview", { services: 0 }]])]]),
   reads: [] as string[],
