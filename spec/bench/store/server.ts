@@ -15,8 +15,11 @@ import { WebSocket } from "ws";
 import type { FleetOptions, FleetStatus } from "../../cluster/Fleet.ts";
 import { until } from "../../cluster/until.ts";
 import { descendants, freePort, root } from "../path/launch.ts";
+import type { DoorsOptions, Taken } from "./work/doorsWork.ts";
 
 const COROOT = join(root, "dist/coroot.mjs");
+const BLOCKS = new URL("./work/blockProbe.mjs", import.meta.url).href;
+const DOORS = fileURLToPath(new URL("./work/doorsWork.ts", import.meta.url));
 const FLEET = fileURLToPath(new URL("./work/fleetWork.ts", import.meta.url));
 
 /** Resident memory in MiB, now and at its highest. */
@@ -91,6 +94,19 @@ export class LiveServer {
     return store.pid;
   }
 
+  get blocksFile(): string {
+    return join(this.folder, "blocks.jsonl");
+  }
+  /** Longest turn of the event loop of each second since `since` (wall clock, ms), in ms of the main thread's CPU time. */
+  blocks(since: number): readonly number[] {
+    return readFileSync(this.blocksFile, "utf8")
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => JSON.parse(line) as { at: number; longestUs: number })
+      .filter(({ at }) => at - 1_000 >= since)
+      .map(({ longestUs }) => longestUs / 1_000);
+  }
+
   async key(): Promise<string> {
     return (await readFile(join(this.folder, "data/agent.key"), "utf8")).trim();
   }
@@ -98,10 +114,18 @@ export class LiveServer {
   /** Seconds until it answered. */
   async start(): Promise<number> {
     const began = performance.now();
-    const args = [...this.#arguments, COROOT, "server", "--config", join(this.folder, "coroot.yaml")];
+    const args = [
+      "--import",
+      BLOCKS,
+      ...this.#arguments,
+      COROOT,
+      "server",
+      "--config",
+      join(this.folder, "coroot.yaml"),
+    ];
     const child = spawn(process.execPath, args, {
       stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, NODE_OPTIONS: "" },
+      env: { ...process.env, NODE_OPTIONS: "", COROOT_BLOCKS: this.blocksFile },
     });
     for (const stream of [child.stdout, child.stderr])
       stream.setEncoding("utf8").on("data", (text: string) => {
@@ -199,6 +223,33 @@ export class LiveServer {
   }
 }
 
+/** What a person's browser has open: the lists, the map and the overview, as they change. */
+export const openPage = async (server: LiveServer): Promise<{ readonly messages: () => number; close: () => void }> => {
+  const socket = new WebSocket(`${server.url.replace("http", "ws")}/live`);
+  let messages = 0;
+  socket.on("message", () => messages++);
+  await once(socket, "open");
+  for (const topic of ["overview", "services", "map", "incidents", "agents"])
+    socket.send(JSON.stringify({ type: "subscribe", topic }));
+  return { messages: () => messages, close: () => socket.terminate() };
+};
+
+/** The other senders (work/doorsWork.ts) in a process of their own; `stop` tells what the server took. */
+export const startDoors = async (options: DoorsOptions): Promise<{ readonly stop: () => Promise<Taken> }> => {
+  const child = spawn(process.execPath, ["--import", "tsx", DOORS, JSON.stringify(options)], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  await lines.next();
+  return {
+    stop: async () => {
+      child.stdin.end();
+      const { value } = await lines.next();
+      return JSON.parse(String(value)) as Taken;
+    },
+  };
+};
+
 /** A fleet in a process of its own. */
 export class RunningFleet {
   readonly #child: ChildProcess;
@@ -234,4 +285,3 @@ export class RunningFleet {
     await ended;
   }
 }
-
