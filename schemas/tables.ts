@@ -100,6 +100,24 @@ const origin: readonly ColumnDefinition[] = [
   text("scope"),
 ];
 
+/** Figures of an edge's minute, in this order wherever they stand in a list; times in ms. */
+export const EDGE_FIGURES = [
+  "count",
+  "failed",
+  "failed_connects",
+  "opens",
+  "retransmits",
+  "sum_ms",
+  "pending",
+  "pending_sum",
+  "oldest_ms",
+  "slow",
+  "cpu_ms",
+  "throttled_ms",
+  "memory_ratio",
+  "io_wait_ms",
+] as const;
+
 export const TABLES = {
   series: {
     name: "series",
@@ -154,6 +172,21 @@ export const TABLES = {
     ttlDays: 90,
     shardBy: "source",
   },
+  // Calls of remote_write and OTLP that may have been stored, by the hash of their bytes, written before their samples: a
+  // call that is not here cannot be a re-send.
+  calls: {
+    name: "calls",
+    columns: [
+      { name: "source", type: "UInt64" },
+      { name: "at", type: "DateTime('UTC')" },
+    ],
+    engine: "ReplacingMergeTree",
+    orderBy: "source",
+    day: "at",
+    ttlFrom: "at",
+    ttlDays: 2,
+    shardBy: "source",
+  },
   incidents: {
     name: "incidents",
     columns: [
@@ -206,6 +239,28 @@ export const TABLES = {
     ],
     engine: "ReplacingMergeTree(version)",
     orderBy: "(service, minute)",
+    day: "minute",
+    ttlFrom: "minute",
+    ttlDays: 35,
+    shardBy: "cityHash64(service)",
+  },
+  // What baselines are rebuilt from: figures of a service itself and of its edges, as each end saw them. The counts add
+  // up over a minute, `pending`, `oldest_ms` and `memory_ratio` are its highest; a minute without any has no row.
+  edge_minutes: {
+    name: "edge_minutes",
+    columns: [
+      text("service"),
+      // "own": the service as a whole
+      text("side"),
+      // empty: own, or the other end could not be told
+      text("peer"),
+      minute,
+      ...EDGE_FIGURES.map((name) => ({ name, type: "Float32", codec: "ZSTD(1)" })),
+      // seconds of the minute that were seen: a row of less knowledge replaces none of more
+      { name: "version", type: "UInt8", codec: "ZSTD(1)" },
+    ],
+    engine: "ReplacingMergeTree(version)",
+    orderBy: "(service, side, peer, minute)",
     day: "minute",
     ttlFrom: "minute",
     ttlDays: 35,
@@ -421,7 +476,7 @@ export const VIEWS: readonly ViewDefinition[] = [
 /** Tables of what others send by OpenTelemetry: never lost once acknowledged. */
 export type TelemetryTable = "logs" | "spans";
 /** Tables whose rows the server makes itself; they may be lost under pressure, with a count. */
-export type DerivedTable = "incidents" | "events" | "sli_minutes" | "sli_points" | "map_edges";
+export type DerivedTable = "incidents" | "events" | "sli_minutes" | "edge_minutes" | "sli_points" | "map_edges";
 
 export interface IncidentRow {
   readonly id: string;
@@ -457,6 +512,15 @@ export interface SliMinuteRow {
   readonly version: number;
 }
 
+/** One minute of a service itself (side "own") or of one of its edges. */
+export type EdgeMinuteRow = Readonly<Record<(typeof EDGE_FIGURES)[number], number>> & {
+  readonly service: string;
+  readonly side: string;
+  readonly peer: string;
+  readonly minute: number;
+  readonly version: number;
+};
+
 /** Ten seconds of a service for charts: counts of the span, latencies in ms, cores, bytes. */
 export interface SliPointRow {
   readonly service: string;
@@ -484,6 +548,7 @@ export interface DerivedRow {
   readonly incidents: IncidentRow;
   readonly events: EventRow;
   readonly sli_minutes: SliMinuteRow;
+  readonly edge_minutes: EdgeMinuteRow;
   readonly sli_points: SliPointRow;
 }
 

@@ -1,7 +1,8 @@
 /**
  * Rolling windows of one edge or one service: the last minute by second and the last quarter of an hour by ten seconds,
- * in typed arrays. Owned by a service actor; derived state, lost with it and filled again within minutes.
- * Slots are addressed by time, so late windows land where they belong and gaps read as zeros.
+ * in typed arrays. Owned by a service actor; derived state: after a restart the quarter of an hour comes back from the
+ * minutes in the store, the last minute fills again. Slots are addressed by time, so late windows land where they belong
+ * and gaps read as zeros; what was not seen between an actor's life and the next one's is not part of a baseline.
  */
 export const FINE_SLOTS = 64;
 export const COARSE_SLOTS = 90;
@@ -30,6 +31,17 @@ const WIDTH = FIELDS.length;
 const INDEX = Object.fromEntries(FIELDS.map((field, i) => [field, i])) as Readonly<Record<Field, number>>;
 const IS_GAUGE = FIELDS.map((field) => GAUGES.has(field));
 
+/** One minute, in the order of FIELDS; `second` is its first. */
+export interface MinuteFigures {
+  readonly second: number;
+  /** how many of its seconds were seen */
+  readonly seen: number;
+  readonly values: readonly number[];
+}
+
+const MINUTE_SECONDS = 60;
+const MINUTE_SLOTS = MINUTE_SECONDS / COARSE_SECONDS;
+
 /** Totals over a span; gauges are the highest value seen. */
 export type Totals = Readonly<Record<Field, number>> & { readonly seconds: number };
 
@@ -41,6 +53,9 @@ export class Series {
   #coarse = NONE;
   #latest = 0;
   #first = 0;
+  // What an earlier life saw: from the first of its seconds up to the second before `pastTo`.
+  #pastFrom = 0;
+  #pastTo = 0;
 
   /** Second of the newest slot, 0 before the first. */
   get latest(): number {
@@ -79,10 +94,7 @@ export class Series {
   /** Adds to a counter, or raises a gauge, at `second`. What is older than a minute is too late and left out. */
   add(second: number, field: Field, value: number): void {
     if (value === 0 || second <= this.#latest - FINE_SLOTS || second > this.#latest) return;
-    if (this.#fine === NONE) {
-      this.#fine = new Float32Array(FINE_SLOTS * WIDTH);
-      this.#coarse = new Float32Array(COARSE_SLOTS * WIDTH);
-    }
+    this.#room();
     const column = INDEX[field];
     const fine = (second % FINE_SLOTS) * WIDTH + column;
     const coarse = (Math.floor(second / COARSE_SECONDS) % COARSE_SLOTS) * WIDTH + column;
@@ -93,6 +105,12 @@ export class Series {
       this.#fine[fine] = (this.#fine[fine] ?? 0) + value;
       this.#coarse[coarse] = (this.#coarse[coarse] ?? 0) + value;
     }
+  }
+
+  #room(): void {
+    if (this.#fine !== NONE) return;
+    this.#fine = new Float32Array(FINE_SLOTS * WIDTH);
+    this.#coarse = new Float32Array(COARSE_SLOTS * WIDTH);
   }
 
   fine(second: number, field: Field): number {
@@ -130,16 +148,61 @@ export class Series {
     return { ...out, seconds: this.span(from, to) };
   }
 
+  /** A minute that was seen at least in part and has a figure. */
+  minute(second: number): MinuteFigures | null {
+    const from = Math.max(second, this.#first);
+    const to = Math.min(second + MINUTE_SECONDS - 1, this.#latest);
+    const first = Math.floor(second / COARSE_SECONDS);
+    if (this.#fine === NONE || to < from || first <= Math.floor(this.#latest / COARSE_SECONDS) - COARSE_SLOTS)
+      return null;
+    const values = FIELDS.map(() => 0);
+    let some = false;
+    for (let slot = first; slot < first + MINUTE_SLOTS && slot * COARSE_SECONDS <= this.#latest; slot++) {
+      const at = (slot % COARSE_SLOTS) * WIDTH;
+      for (let i = 0; i < WIDTH; i++) {
+        const value = this.#coarse[at + i] ?? 0;
+        if (value === 0) continue;
+        some = true;
+        values[i] = IS_GAUGE[i] === true ? Math.max(values[i] ?? 0, value) : (values[i] ?? 0) + value;
+      }
+    }
+    return some ? { second, seen: to - from + 1, values } : null;
+  }
+
+  /**
+   * Minutes that an earlier life saw, up to the second before `seenTo`; those that are missing read as zeros. They count
+   * for baselines as far as they lie before what this life has seen itself. Counters are spread evenly over a minute.
+   */
+  takeBefore(minutes: readonly MinuteFigures[], seenTo: number): void {
+    if (this.#latest === 0) return;
+    const oldest = Math.floor(this.#latest / COARSE_SECONDS) - COARSE_SLOTS + 1;
+    for (const { second, values } of minutes)
+      for (let i = 0; i < MINUTE_SLOTS; i++) {
+        const slot = Math.floor(second / COARSE_SECONDS) + i;
+        const start = slot * COARSE_SECONDS;
+        if (slot < oldest || start + COARSE_SECONDS > this.#first) continue;
+        this.#room();
+        const at = (slot % COARSE_SLOTS) * WIDTH;
+        for (let column = 0; column < WIDTH; column++) {
+          const value = values[column] ?? 0;
+          this.#coarse[at + column] = IS_GAUGE[column] === true ? value : value / MINUTE_SLOTS;
+        }
+        if (this.#pastFrom === 0 || start < this.#pastFrom) this.#pastFrom = start;
+        this.#pastTo = seenTo;
+      }
+  }
+
   /** Whole ten-second slots that ended before second `before`, oldest first: what a baseline is made of. */
   baseline(before: number, map: (slot: Readonly<Record<Field, number>>) => number | null): number[] {
     const last = Math.floor(before / COARSE_SECONDS) - 1;
     const oldest = Math.max(
       last - COARSE_SLOTS + 2,
       Math.floor(this.#latest / COARSE_SECONDS) - COARSE_SLOTS + 1,
-      Math.ceil(this.#first / COARSE_SECONDS),
+      Math.ceil((this.#pastFrom === 0 ? this.#first : this.#pastFrom) / COARSE_SECONDS),
     );
     const out: number[] = [];
     for (let s = oldest; s <= last; s++) {
+      if (this.#pastFrom !== 0 && (s + 1) * COARSE_SECONDS > this.#pastTo && s * COARSE_SECONDS < this.#first) continue;
       const at = (s % COARSE_SLOTS) * WIDTH;
       const slot = Object.fromEntries(FIELDS.map((field, i) => [field, this.#coarse[at + i] ?? 0])) as Record<
         Field,

@@ -3,13 +3,14 @@
  *
  * Spawned by the topology actor when the service is first seen; told windows by agent sessions, asked by the root-cause
  * coordinator and the page; tells the incident desk what it decides. A failure or a move loses derived state only: windows
- * fill again within minutes, the ledger is read back from the store; what it must not lose is in snapshot.ts. It retires
+ * fill again within minutes, ledger and baselines are read back from the store; what it must not lose is in snapshot.ts. It retires
  * when nobody has seen the service for long.
  */
 import { send, type ActorEffect, type Behavior } from "../../runtime/actor/Behavior.ts";
 import { rows } from "../rows.ts";
 import { TOPOLOGY, type Retired } from "../topology/messages.ts";
 import { anomalyReport } from "./anomaly.ts";
+import { BASELINES_PORT, edgeMinutes, recallOwn, takeBaselines } from "./baselines.ts";
 import { inspect, watch } from "./inspections/inspect.ts";
 import {
   INCIDENT_DESK,
@@ -65,7 +66,11 @@ export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgumen
       ? [state, []]
       : [
           state,
-          [{ kind: "perform", port: "ledger", request: argument.id, tag: "ledger" }, send(INCIDENT_DESK, started)],
+          [
+            { kind: "perform", port: "ledger", request: argument.id, tag: "ledger" },
+            { kind: "perform", port: BASELINES_PORT, request: argument.id, tag: BASELINES_PORT },
+            send(INCIDENT_DESK, started),
+          ],
         ];
   },
   step: (state, message, now) => {
@@ -89,6 +94,7 @@ export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgumen
         return [state, [{ kind: "reply", value: true }]];
       case "reply":
         if (message.tag === "ledger" && message.result.ok) takeLedger(state, message.result.value, now);
+        if (message.tag === BASELINES_PORT && message.result.ok) takeBaselines(state, message.result.value);
         return [state, []];
     }
   },
@@ -132,10 +138,12 @@ const noticed = (state: ServiceState, event: ServiceEvent): Noticed => ({
 const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   const second = Math.floor(now / 1000) - 1;
   state.series.advance(second);
+  recallOwn(state);
   state.live.advance(second);
   const effects = deciding(state, now);
   if (state.phase !== "ok" && second % REPEAT_EVERY_S === 0) effects.push(...restate(state, now));
   effects.push(...closeMinutes(state, now));
+  effects.push(...edgeMinutes(state, now));
   if (state.changed && turnOf(state, now) > state.keptTurn) effects.push(keep(state, now));
   if (Math.floor(now / 10_000) > state.pointAt) effects.push(...closePoint(state, now));
   if (state.inStore.length > 0) {
@@ -210,7 +218,10 @@ const closePoint = (state: ServiceState, now: number): ActorEffect[] => {
 
 const expire = (state: ServiceState, now: number): void => {
   // By then every edge that it had has come again, or would have expired.
-  if (now - state.since > EDGE_EXPIRES_MS) state.hadSlo = false;
+  if (now - state.since > EDGE_EXPIRES_MS) {
+    state.hadSlo = false;
+    state.past = null;
+  }
   for (const [key, edge] of state.edges)
     if (now - edge.lastSeen > EDGE_EXPIRES_MS && edge.active === 0) state.edges.delete(key);
   for (const [key, instance] of state.instances) {

@@ -6,6 +6,7 @@
  * requests when the server has not been seen for five seconds), else a dead service would look idle. Minutes and ledger
  * take what each window holds whenever it comes, in the same way; tests and charts only what is new.
  */
+import { recall } from "./baselines.ts";
 import { countSlower, HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
 import type { EdgeWindow, InstanceWindow, Observe, RequestWindow } from "./messages.ts";
 import { observe as observeTest, observeRecovery, rates } from "./sequential.ts";
@@ -178,6 +179,7 @@ const takeEdge = (state: ServiceState, window: EdgeWindow, second: number, now: 
   const edge = edgeFor(state, window, now);
   const { series } = edge;
   series.advance(second);
+  recall(state, edge);
   let requests = 0;
   let bad = 0;
   for (const { ok, rejected, failed, unanswered } of window.protocols) {

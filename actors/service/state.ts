@@ -7,7 +7,7 @@ import type { InstanceWindow, ServiceArgument, ServiceEvent, Side } from "./mess
 import { Marks } from "./marks.ts";
 import { Minutes } from "./minutes.ts";
 import { quiet, type Cusum } from "./sequential.ts";
-import { Series } from "./Series.ts";
+import { Series, type MinuteFigures } from "./Series.ts";
 import { TrafficWindow } from "./TrafficWindow.ts";
 import { Views } from "./views.ts";
 import type { Waits } from "./waits.ts";
@@ -63,6 +63,13 @@ export interface Sli {
   readonly usualTotal: number;
 }
 
+/** Minutes of an earlier life, by edge, until the edge is seen again. */
+export interface Past {
+  /** second after the last of these minutes */
+  readonly seenTo: number;
+  readonly series: Map<string, readonly MinuteFigures[]>;
+}
+
 export interface ServiceState {
   readonly id: ServiceId;
   readonly argument: ServiceArgument;
@@ -109,6 +116,10 @@ export interface ServiceState {
   settling: number[];
   readonly checks: Map<string, { since: number }>;
   pointAt: number;
+  /** number of the last minute that was written for baselines; 0 before the first */
+  edgeMinute: number;
+  /** null: there is none, or nothing of it is waited for any more */
+  past: Past | null;
 }
 
 export const newSli = (now: number): Sli => ({ test: quiet(now), recovery: 0, usualBad: 0, usualTotal: 0 });
@@ -149,6 +160,8 @@ export const newState = (argument: ServiceArgument, now: number): ServiceState =
   settling: [],
   checks: new Map(),
   pointAt: Math.floor(now / 10_000),
+  edgeMinute: 0,
+  past: null,
 });
 
 export const edgeKey = (side: Side, peer: ServiceId | null): string => `${side}:${peer ?? "?"}`;

@@ -9,11 +9,12 @@ import type { HttpAnswer, HttpPost } from "../../actors/alert-sink/WebhookSink.t
 import type { Grouping } from "../../actors/topology/grouping.ts";
 import { sessionPath, type SessionArgument, type SessionMessage } from "../../actors/agent-session/messages.ts";
 import { ROWS_PORT, type RowsRequest } from "../../actors/rows.ts";
+import { BASELINE_MS, BASELINES_PORT } from "../../actors/service/baselines.ts";
 import type { LedgerMinute } from "../../actors/service/ledger.ts";
 import type { ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
 import { AgentHandler, type AgentPeer } from "../../runtime/ingest/AgentHandler.ts";
 import { makeDictionary, type Dictionary } from "../../runtime/store/Dictionary.ts";
-import type { HistoryShape, SliMinutes } from "../../runtime/store/History.ts";
+import type { EdgeMinutes, HistoryShape, SliMinutes } from "../../runtime/store/History.ts";
 import type { DecodedObserve } from "../../schemas/wire/codec.ts";
 import type { ServerHelloBody } from "../../schemas/wire/link.ts";
 import type { StoreShape } from "../../runtime/store/Store.ts";
@@ -25,6 +26,8 @@ const HAVE_WITHIN_MS = 500;
 const CLOCKS_DIFFER_MS = 60_000;
 const MONTH_MS = 30 * 24 * 3600 * 1000;
 const LEDGERS_AT_ONCE = 500;
+/** Some hundred kilobytes of an answer: reading it holds up nobody. */
+const BASELINES_AT_ONCE = 50;
 
 const post = ({ url, headers, body }: HttpPost): Effect.Effect<HttpAnswer, Error> =>
   Effect.async<HttpAnswer, Error>((resume) => {
@@ -45,36 +48,32 @@ const post = ({ url, headers, body }: HttpPost): Effect.Effect<HttpAnswer, Error
     return Effect.sync(() => request.destroy());
   });
 
-const minutesOf = (columns: SliMinutes | undefined): LedgerMinute[] =>
-  (columns?.minutes ?? []).map((minuteMs, i) => ({
-    minuteMs,
-    total: columns?.total[i] ?? 0,
-    bad: columns?.bad[i] ?? 0,
-    slow: columns?.slow[i] ?? 0,
-  }));
+const minutesOf = ({ minutes, total, bad, slow }: SliMinutes): LedgerMinute[] =>
+  minutes.map((minuteMs, i) => ({ minuteMs, total: total[i] ?? 0, bad: bad[i] ?? 0, slow: slow[i] ?? 0 }));
 
-interface LedgerAsk {
+interface Ask<A> {
   readonly service: string;
-  readonly answer: Deferred.Deferred<readonly LedgerMinute[], Error>;
+  readonly answer: Deferred.Deferred<A, Error>;
 }
 
-/** Services that start together have their ledgers read by one query. */
-const ledgers = (
+/** Services that start together are answered by one query; `none` is for those that it does not find. */
+const together = <A>(
   store: StoreShape,
-  history: HistoryShape,
-): Effect.Effect<(service: string) => Effect.Effect<readonly LedgerMinute[], Error>, never, Scope.Scope> =>
+  atOnce: number,
+  none: A,
+  read: (services: readonly string[]) => Effect.Effect<ReadonlyMap<string, A>, Error>,
+): Effect.Effect<(service: string) => Effect.Effect<A, Error>, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const asked = yield* Queue.unbounded<LedgerAsk>();
+    const asked = yield* Queue.unbounded<Ask<A>>();
     const serve = Effect.gen(function* () {
       const first = yield* Queue.take(asked);
       yield* store.whenUp;
       yield* Effect.sleep(200);
-      const all = [first, ...(yield* Queue.takeUpTo(asked, LEDGERS_AT_ONCE - 1))];
-      const since = (yield* Clock.currentTimeMillis) - MONTH_MS;
-      yield* history.sliMinutes([...new Set(all.map(({ service }) => service))], since).pipe(
+      const all = [first, ...(yield* Queue.takeUpTo(asked, atOnce - 1))];
+      yield* read([...new Set(all.map(({ service }) => service))]).pipe(
         Effect.matchEffect({
           onSuccess: (found) =>
-            Effect.forEach(all, ({ service, answer }) => Deferred.succeed(answer, minutesOf(found.get(service)))),
+            Effect.forEach(all, ({ service, answer }) => Deferred.succeed(answer, found.get(service) ?? none)),
           onFailure: (error) => Effect.forEach(all, ({ answer }) => Deferred.fail(answer, error)),
         }),
       );
@@ -82,7 +81,7 @@ const ledgers = (
     yield* Effect.forkScoped(Effect.forever(serve));
     return (service) =>
       Effect.gen(function* () {
-        const answer = yield* Deferred.make<readonly LedgerMinute[], Error>();
+        const answer = yield* Deferred.make<A, Error>();
         yield* Queue.offer(asked, { service, answer });
         return yield* Deferred.await(answer);
       });
@@ -95,9 +94,20 @@ export const wirePorts = (
   history: HistoryShape,
 ): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const ledger = yield* ledgers(store, history);
+    const ledger = yield* together<readonly LedgerMinute[]>(store, LEDGERS_AT_ONCE, [], (services) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) =>
+        Effect.map(
+          history.sliMinutes(services, now - MONTH_MS),
+          (found) => new Map([...found].map(([service, columns]) => [service, minutesOf(columns)])),
+        ),
+      ),
+    );
+    const baselines = yield* together<readonly EdgeMinutes[]>(store, BASELINES_AT_ONCE, [], (services) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => history.edgeMinutes(services, now - BASELINE_MS)),
+    );
     system.port("http-post", (request) => post(request as HttpPost));
     system.port("ledger", (request) => ledger(String(request)));
+    system.port(BASELINES_PORT, (request) => baselines(String(request)));
     system.port(ROWS_PORT, (request) => {
       const { table, rows } = request as RowsRequest;
       return writer.rows(table, rows);

@@ -42,7 +42,13 @@ import { otlpDoors } from "../../runtime/otlp/doors.ts";
 import { Intake, layer as intakeLayer } from "../../runtime/otlp/Intake.ts";
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
-import { layer as metricsQueryLayer } from "../../runtime/promql/MetricsQuery.ts";
+import {
+  MetricsQuery,
+  layer as metricsQueryLayer,
+  type ElsewhereState,
+  type MetricsQueryShape,
+} from "../../runtime/promql/MetricsQuery.ts";
+import { layer as remoteQueryLayer, unread } from "../../runtime/promql/RemoteQuery.ts";
 import { layer as metricsIntakeLayer, MetricsIntake } from "../../runtime/remote-write/MetricsIntake.ts";
 import { DiskGuard, layer as diskGuardLayer } from "../../runtime/store/DiskGuard.ts";
 import { History, layer as historyLayer, type HistoryShape } from "../../runtime/store/History.ts";
@@ -99,10 +105,19 @@ const retention = ({ keep }: Settings): Retention => ({
   incidents: keep.incidentsDays,
   events: keep.incidentsDays,
   sli_minutes: keep.minutesDays,
+  edge_minutes: keep.minutesDays,
   map_edges: keep.minutesDays,
   span_edges: keep.minutesDays,
   span_latency: keep.minutesDays,
 });
+
+const NOT_READ = "metrics are kept elsewhere (prometheus.remoteWriteUrl) and not read here: prometheus.url is not set";
+
+/** Questions about metrics go to where the samples go. */
+const metricsQuery = ({ prometheus: { url, remoteWriteUrl, headers } }: Settings) => {
+  if (url !== undefined) return remoteQueryLayer({ url, headers });
+  return remoteWriteUrl === undefined ? metricsQueryLayer : unread(NOT_READ);
+};
 
 const stores = (settings: Settings) => {
   const { url, user, password, database, cluster } = settings.clickhouse;
@@ -117,12 +132,12 @@ const stores = (settings: Settings) => {
   const { remoteWriteUrl, headers } = settings.prometheus;
   const remote = remoteWriteUrl === undefined ? {} : { remote: { url: remoteWriteUrl, headers } };
   const writer = writerLayer({ retention: days, ...remote });
-  return Layer.mergeAll(writer, historyLayer, metricsQueryLayer, guard).pipe(Layer.provideMerge(store));
+  return Layer.mergeAll(writer, historyLayer, metricsQuery(settings), guard).pipe(Layer.provideMerge(store));
 };
 
 /** What others send: the intakes, and the way to them by gRPC. */
 const otlp = (settings: Settings, key: string) => {
-  const metrics = metricsIntakeLayer(join(settings.data, "metrics.journal"), retention(settings));
+  const metrics = metricsIntakeLayer(retention(settings));
   const intakes = Layer.merge(intakeLayer(retention(settings)), metrics);
   const { grpcPort: port } = settings.otlp;
   if (port === 0) return intakes;
@@ -283,6 +298,7 @@ const topics = (settings: Settings) =>
       const { agents } = yield* AgentLink;
       const cluster = yield* Cluster;
       const guard = yield* DiskGuard;
+      const metrics = yield* MetricsQuery;
       const fresh = yield* makeBoardFeed({ board: system.board, peers: cluster.peers, query: cluster.query });
       const sources = {
         cluster: settings.cluster,
@@ -292,7 +308,7 @@ const topics = (settings: Settings) =>
         store: yield* storeOverview,
         callsAt: pastCalls(yield* History),
         insides: makeInsides(system, cluster),
-        notices: () => [...replicaNotices(settings, cluster), ...guard.notices()],
+        notices: () => [...replicaNotices(settings, cluster), ...metricsNotices(metrics), ...guard.notices()],
       };
       return Topics.of({
         read: (topic) => Effect.zipRight(fresh, readTopic(system, sources, topic)),
@@ -336,27 +352,47 @@ const queryPort = Layer.effect(
   ),
 );
 
-const health = Layer.effect(
-  HealthPort,
-  Effect.gen(function* () {
-    const store = yield* storeOverview;
-    const { agents } = yield* AgentLink;
-    const cluster = yield* Cluster;
-    return HealthPort.of({
-      parts: Effect.gen(function* () {
-        const { state, message } = yield* store;
-        const connected = (yield* agents).filter((agent) => agent.state === "connected").length;
-        const parts: Record<string, PartHealth> = {
-          store: { state, message },
-          actors: { state: "up", message: `process ${process.pid}` },
-          replica: replicaHealth(cluster),
-          agents: { state: connected > 0 ? "up" : "starting", message: `${connected} connected` },
-        };
-        return parts;
-      }),
-    });
-  }),
-);
+const metricsNotices = ({ elsewhere }: MetricsQueryShape): readonly string[] => {
+  const state = elsewhere();
+  return state?.status === "down" ? [`Metrics cannot be read: ${state.message}. Detection goes on, samples wait.`] : [];
+};
+
+/** Of the metrics store elsewhere, both ways. */
+const metricsHealth = (elsewhere: ElsewhereState | null, writeError: string): PartHealth => {
+  const writing = writeError === "" ? [] : [`it does not take samples yet: ${writeError}`];
+  const reading = elsewhere?.message ?? NOT_READ;
+  const failing = writing.length + (elsewhere?.status === "down" ? 1 : 0);
+  const working = elsewhere?.status === "starting" ? "starting" : "up";
+  const state = failing === 0 ? working : failing === 2 ? "down" : "degraded";
+  return { state, message: [reading, ...writing].join("; ") };
+};
+
+const health = ({ prometheus }: Settings) =>
+  Layer.effect(
+    HealthPort,
+    Effect.gen(function* () {
+      const store = yield* storeOverview;
+      const writer = yield* Writer;
+      const { elsewhere } = yield* MetricsQuery;
+      const { agents } = yield* AgentLink;
+      const cluster = yield* Cluster;
+      return HealthPort.of({
+        parts: Effect.gen(function* () {
+          const { state, message } = yield* store;
+          const connected = (yield* agents).filter((agent) => agent.state === "connected").length;
+          const parts: Record<string, PartHealth> = {
+            store: { state, message },
+            actors: { state: "up", message: `process ${process.pid}` },
+            replica: replicaHealth(cluster),
+            agents: { state: connected > 0 ? "up" : "starting", message: `${connected} connected` },
+          };
+          if (prometheus.remoteWriteUrl !== undefined)
+            parts["metrics"] = metricsHealth(elsewhere(), (yield* writer.stats).samples.lastError);
+          return parts;
+        }),
+      });
+    }),
+  );
 
 const replicaHealth = ({ claims, peers, waiting }: ClusterShape): PartHealth => {
   const states = [...claims().values()];
@@ -418,7 +454,7 @@ export const runServer = (options: ServerOptions) =>
       topics(settings),
       historyPort,
       queryPort,
-      health,
+      health(settings),
       recovery,
       agentPort,
       commands(adminKey),

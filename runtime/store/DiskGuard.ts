@@ -10,7 +10,7 @@ import { Store, type StoreError } from "./Store.ts";
 
 const LOOK_EVERY = "1 minute";
 const SAID_FOR_MS = 24 * 3_600_000;
-const KEPT: ReadonlySet<string> = new Set(["sli_minutes", "incidents", "events", "map_edges"]);
+const KEPT: ReadonlySet<string> = new Set(["sli_minutes", "edge_minutes", "incidents", "events", "map_edges"]);
 
 const usedGauge = Metric.gauge("coroot_store_disk_used_ratio");
 const droppedTotal = Metric.counter("coroot_store_days_dropped_total", {

@@ -5,6 +5,7 @@
  */
 import { Context, Effect, Layer } from "effect";
 import type { Incident } from "../../schemas/incident.ts";
+import { EDGE_FIGURES } from "../../schemas/tables.ts";
 import { Store, StoreError } from "./Store.ts";
 
 /** Counts of one step, latencies in ms (median weighted by requests, the others the worst), cores, bytes. */
@@ -30,6 +31,17 @@ export interface SliMinutes {
   readonly total: readonly number[];
   readonly bad: readonly number[];
   readonly slow: readonly number[];
+}
+
+/** Minutes of one service itself (side "own") or of one of its edges, oldest first. */
+export interface EdgeMinutes {
+  readonly side: string;
+  /** empty: own, or the other end could not be told */
+  readonly peer: string;
+  /** ms since the epoch */
+  readonly minutes: readonly number[];
+  /** for each minute the figures in the order of EDGE_FIGURES */
+  readonly figures: readonly (readonly number[])[];
 }
 
 export interface StoredEvent {
@@ -61,6 +73,11 @@ export interface HistoryShape {
     services: readonly string[],
     sinceMs: number,
   ) => Effect.Effect<ReadonlyMap<string, SliMinutes>, StoreError>;
+  /** Services without a stored minute are absent. */
+  readonly edgeMinutes: (
+    services: readonly string[],
+    sinceMs: number,
+  ) => Effect.Effect<ReadonlyMap<string, readonly EdgeMinutes[]>, StoreError>;
   /** Calls between services that went on at that moment. */
   readonly mapAt: (atMs: number) => Effect.Effect<readonly StoredCall[], StoreError>;
   /** Oldest first, at most `limit` of the newest. `service` null: all. */
@@ -79,6 +96,7 @@ const MAX_POINTS = 5_000;
 const MAX_INCIDENTS = 1_000;
 const MAX_EVENTS = 10_000;
 const MAX_SERVICES = 5_000;
+const MAX_EDGES = 50_000;
 const MAX_CALLS = 50_000;
 /** A call that goes on is written down at least this often, by the topology actor. */
 const CALL_WRITTEN_MS = 5 * 60_000 + 30_000;
@@ -185,6 +203,31 @@ export const make = Effect.gen(function* () {
       );
   };
 
+  const edgeMinutes: HistoryShape["edgeMinutes"] = (services, sinceMs) =>
+    store
+      .query<{ service: string; side: string; peer: string; m: number[]; f: number[][] }>(
+        `SELECT service, side, peer, groupArray(toUnixTimestamp(minute)) AS m, groupArray(figures) AS f
+         FROM (
+           SELECT service, side, peer, minute, argMax([${EDGE_FIGURES.join(", ")}], version) AS figures
+           FROM ${table("edge_minutes")}
+           WHERE service IN ({services:Array(String)}) AND minute >= toDateTime({since:UInt32}, 'UTC')
+           GROUP BY service, side, peer, minute ORDER BY service, side, peer, minute)
+         GROUP BY service, side, peer`,
+        { services, since: between(seconds(sinceMs), 0, 4_294_967_295) },
+        { rows: MAX_EDGES, seconds: 30 },
+      )
+      .pipe(
+        Effect.map((rows) => {
+          const found = new Map<string, EdgeMinutes[]>();
+          for (const { service, side, peer, m, f } of rows) {
+            const edges = found.get(service) ?? [];
+            edges.push({ side, peer, minutes: m.map((at) => at * 1000), figures: f });
+            found.set(service, edges);
+          }
+          return found;
+        }),
+      );
+
   const events: HistoryShape["events"] = (service, fromMs, toMs, limit = 1_000) =>
     store.query<StoredEvent>(
       `SELECT * FROM (
@@ -208,7 +251,7 @@ export const make = Effect.gen(function* () {
       { rows: MAX_CALLS, seconds: 10 },
     );
 
-  return { sliPoints, recentIncidents, sliMinutes, events, mapAt } satisfies HistoryShape;
+  return { sliPoints, recentIncidents, sliMinutes, edgeMinutes, events, mapAt } satisfies HistoryShape;
 });
 
 export const layer: Layer.Layer<History, never, Store> = Layer.effect(History, make);

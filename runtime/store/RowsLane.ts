@@ -57,7 +57,14 @@ interface TableQueue {
   readonly wake: Queue.Queue<void>;
 }
 
-const derived: readonly DerivedTable[] = ["sli_minutes", "sli_points", "events", "incidents", "map_edges"];
+const derived: readonly DerivedTable[] = [
+  "sli_minutes",
+  "edge_minutes",
+  "sli_points",
+  "events",
+  "incidents",
+  "map_edges",
+];
 
 export const makeRowsLane = (store: StoreShape, config: RowsConfig): Effect.Effect<RowsLane, never, Scope.Scope> =>
   Effect.gen(function* () {

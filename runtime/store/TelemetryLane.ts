@@ -9,6 +9,7 @@
 import { createHash } from "node:crypto";
 import { Clock, Data, Deferred, Effect, FiberId, Queue, type Scope } from "effect";
 import type { TelemetryTable } from "../../schemas/tables.ts";
+import { insertMissing, type DayPart } from "./presence.ts";
 import { untilStored } from "./retry.ts";
 import { WRONG_ROWS } from "./RowsLane.ts";
 import { columnsOf } from "./rows.ts";
@@ -90,11 +91,6 @@ interface Block {
   readonly parts: readonly DayPart[];
 }
 
-interface DayPart {
-  readonly key: string;
-  readonly rows: Buffer;
-}
-
 interface TableQueue {
   readonly table: TelemetryTable;
   readonly entries: Entry[];
@@ -115,7 +111,7 @@ const blockOf = (parts: readonly DayPart[], suffix = ""): Block => {
   };
 };
 
-/** Which days of the batches the store has. An insert writes a day whole or not at all. */
+/** Which days of the batches the store has. */
 const presentParts = (
   store: StoreShape,
   table: TelemetryTable,
@@ -178,14 +174,6 @@ export const makeTelemetryLane = (
         .pipe(Effect.tap(() => Effect.sync(() => counts.inserts++)));
     };
 
-    /** The token alone is not believed: a store that died may have kept it without the rows. */
-    const insertMissing = (table: TelemetryTable, group: readonly Entry[], block: Block, attempt: number) =>
-      Effect.gen(function* () {
-        const present = yield* presentParts(store, table, group);
-        const missing = block.parts.filter(({ key }) => !present.has(key));
-        if (missing.length > 0) yield* insert(table, blockOf(missing, `-${attempt}`));
-      });
-
     const committing = (table: TelemetryTable, group: readonly Entry[]) => {
       let block: Block | null = null;
       let tried = false;
@@ -201,7 +189,11 @@ export const makeTelemetryLane = (
           const again = tried;
           tried = true;
           yield* insert(table, block);
-          if (again) yield* insertMissing(table, group, block, attempt);
+          // the token alone is not believed: a store that died may have kept it without the rows
+          if (again)
+            yield* insertMissing(block.parts, presentParts(store, table, group), (missing) =>
+              insert(table, blockOf(missing, `-${attempt}`)),
+            );
         });
     };
 

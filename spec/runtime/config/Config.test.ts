@@ -83,6 +83,30 @@ describe("configuration", () => {
     [{ clickhouse: { url: "127.0.0.1:8123" } }, "clickhouse.url:"],
     [{ clickhouse: { cluster: "main" } }, "clickhouse.cluster: "],
     [{ clickhouse: { url: "http://a:8123", cluster: "it's" } }, "clickhouse.cluster: "],
+    [
+      { clickhouse: { url: "clickhouse://ann:secret@ch:9000" } },
+      'clickhouse.url: "clickhouse://…@ch:9000" found, expected the HTTP interface, for example http://host:8123',
+    ],
+    [
+      { clickhouse: { url: "tcp://ch:9000" } },
+      "the native protocol (clickhouse://, tcp://, ports 9000 and 9440) is not",
+    ],
+    [{ clickhouse: { url: "http://ch:9000/" } }, "expected the HTTP interface"],
+    [{ clickhouse: { url: "https://ch:9440" } }, "expected the HTTP interface"],
+    [{ prometheus: { url: "http://p:9090" } }, "prometheus.remoteWriteUrl: nothing found, expected where samples are"],
+    [
+      { prometheus: { url: "http://ann:secret@p/api/v1/", remoteWriteUrl: "http://p/" } },
+      "prometheus.url: a value found, expected the base URL, before /api/v1",
+    ],
+    [
+      { prometheus: { url: "p:9090", remoteWriteUrl: "http://p/" } },
+      "prometheus.url: a value found, expected a URL that",
+    ],
+    [{ prometheus: { remoteWriteUrl: "http://a%zz@p/" } }, "remoteWriteUrl: a value found, expected % in user and"],
+    [
+      { prometheus: { headers: { a: "b\nc" } } },
+      "prometheus.headers: a value found, expected names and values of HTTP",
+    ],
     [{ clickhouse: { password: 5 } }, "clickhouse.password: a value found, expected string"],
     [{ cluster: "a/b" }, "cluster:"],
     [{ log: "loud" }, 'log: "loud" found, expected one of debug, info, warning, error'],

@@ -21,7 +21,7 @@ import {
 import type { PartHealth } from "../../../runtime/http/Topics.ts";
 import { AgentHandler } from "../../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../../runtime/ingest/AgentLink.ts";
-import { MetricsQuery, type MetricsQueryShape } from "../../../runtime/promql/MetricsQuery.ts";
+import { MetricsQuery, plain, type MetricsQueryShape } from "../../../runtime/promql/MetricsQuery.ts";
 import type { SliPointRow } from "../../../schemas/tables.ts";
 import type { PageMessage, PageRequest } from "../../../schemas/wire/page.ts";
 import { KEY } from "../ingest/agent.ts";
@@ -123,12 +123,13 @@ export const makeWorld = (): World => {
 };
 
 const noMetrics: MetricsQueryShape = {
-  instant: (_, atMs) => Effect.succeed({ type: "vector", atMs, samples: [] }),
-  range: () => Effect.succeed([]),
-  series: () => Effect.succeed([]),
-  labels: () => Effect.succeed([]),
-  labelValues: () => Effect.succeed([]),
-  metadata: () => Effect.succeed([]),
+  instant: (_, atMs) => Effect.succeed(plain({ type: "vector", atMs, samples: [] })),
+  range: () => Effect.succeed(plain([])),
+  series: () => Effect.succeed(plain([])),
+  labels: () => Effect.succeed(plain([])),
+  labelValues: () => Effect.succeed(plain([])),
+  metadata: () => Effect.succeed(plain([])),
+  elsewhere: () => null,
 };
 
 const plainWorld = () => ({

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect } from "vitest";
 import { describeWith, itWith } from "../../capabilities.ts";
 import type { Incident } from "../../../schemas/incident.ts";
 import { serviceId } from "../../../schemas/service.ts";
-import { TABLES, VIEWS, type SliPointRow } from "../../../schemas/tables.ts";
+import { EDGE_FIGURES, TABLES, VIEWS, type EdgeMinuteRow, type SliPointRow } from "../../../schemas/tables.ts";
 import { History } from "../../../runtime/store/History.ts";
 import { Store } from "../../../runtime/store/Store.ts";
 import { Writer } from "../../../runtime/store/Writer.ts";
@@ -55,6 +55,16 @@ const point = (ts: number, requests: number, p50: number | null): SliPointRow =>
   memory: 2 ** 33 + requests,
 });
 
+const figures = (side: string, peer: string, at: number, count: number, version: number): EdgeMinuteRow => ({
+  ...(Object.fromEntries(EDGE_FIGURES.map((name) => [name, 0])) as Record<(typeof EDGE_FIGURES)[number], number>),
+  service: SERVICE,
+  side,
+  peer,
+  minute: at,
+  count,
+  version,
+});
+
 describeWith(["chdb"], "history for page and ledgers", () => {
   const data = freshFolder();
   let runtime: TestStore;
@@ -94,6 +104,12 @@ describeWith(["chdb"], "history for page and ledgers", () => {
             [0, 1, 2].map((n) => ({ ts: base + n, service, kind: "oom", text: `${n}'`, json: "{}" })),
           ),
         );
+        yield* writer.rows("edge_minutes", [
+          figures("own", "", base, 7, 60),
+          figures("own", "", base, 3, 20),
+          figures("own", "", base + minute, 9, 60),
+          figures("outbound", "it's", base, 5, 60),
+        ]);
         const call = { source: SERVICE, target: OTHER, first: base };
         yield* writer.rows("map_edges", [
           { ...call, last: base, version: 1 },
@@ -114,6 +130,17 @@ describeWith(["chdb"], "history for page and ledgers", () => {
 
   const run = <A, E>(read: (history: typeof History.Service) => Effect.Effect<A, E>): Promise<A> =>
     runtime.runPromise(Effect.flatMap(History, read));
+
+  itWith(["chdb"], "gives minutes of a service and its edges, of each the one that saw most", async () => {
+    const found = await run(({ edgeMinutes }) => edgeMinutes([SERVICE, "none"], base));
+    expect([...found.keys()]).toEqual([SERVICE]);
+    const [outbound, own] = [...(found.get(SERVICE) ?? [])].sort((a, b) => a.side.localeCompare(b.side));
+    const values = (count: number) => EDGE_FIGURES.map((name) => (name === "count" ? count : 0));
+    expect(outbound).toEqual({ side: "outbound", peer: "it's", minutes: [base], figures: [values(5)] });
+    expect(own).toEqual({ side: "own", peer: "", minutes: [base, base + minute], figures: [values(7), values(9)] });
+    const later = await run(({ edgeMinutes }) => edgeMinutes([SERVICE], base + minute));
+    expect(later.get(SERVICE)?.map(({ minutes }) => minutes)).toEqual([[base + minute]]);
+  });
 
   itWith(["chdb"], "gives minutes by service with the corrected version", async () => {
     const found = await run(({ sliMinutes }) => sliMinutes([SERVICE, OTHER, "none"], base));
