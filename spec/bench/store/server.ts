@@ -265,8 +265,9 @@ export class RunningFleet {
 
   async #ask(command: string): Promise<FleetStatus> {
     this.#child.stdin?.write(`${command}\n`);
-    const { value } = await this.#answers.next();
-    return JSON.parse(String(value)) as FleetStatus;
+    const { value, done } = await this.#answers.next();
+    if (done === true) throw new Error("the fleet's process ended");
+    return JSON.parse(value) as FleetStatus;
   }
   begin(): Promise<FleetStatus> {
     return this.#ask("begin");
