@@ -1,0 +1,100 @@
+import { Deferred, Effect, Fiber } from "effect";
+import { describe, expect, it } from "vitest";
+import { FIRST, TurnScheduler, USUAL } from "../../../runtime/actor/TurnScheduler.ts";
+
+/** A scheduler whose clock and turns are the spec's. */
+const make = () => {
+  let now = 0;
+  const turns: (() => void)[] = [];
+  const scheduler = new TurnScheduler(
+    () => now,
+    (run) => turns.push(run),
+  );
+  return {
+    scheduler,
+    work: (ms: number) => (now += ms),
+    turn: () => turns.shift()?.(),
+    turnsAsked: () => turns.length,
+  };
+};
+const microtasks = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+describe("the turns of the event loop", () => {
+  it("run what is told in order, without waiting for the next one", async () => {
+    const { scheduler } = make();
+    const ran: number[] = [];
+    for (let i = 0; i < 3_000; i++) scheduler.scheduleTask(() => ran.push(i), USUAL);
+    await microtasks();
+    expect(ran).toEqual(Array.from({ length: 3_000 }, (_, i) => i));
+  });
+
+  it("are handed on when their slice is used up, and lose nothing", async () => {
+    const { scheduler, work, turn } = make();
+    let ran = 0;
+    for (let i = 0; i < 100; i++)
+      scheduler.scheduleTask(() => {
+        ran++;
+        work(1);
+      }, USUAL);
+    await microtasks();
+    expect(ran).toBe(16);
+    // told in the same turn: its slice is over
+    scheduler.scheduleTask(() => ran++, USUAL);
+    await microtasks();
+    expect(ran).toBe(16);
+    for (let turns = 0; ran < 101; turns++) {
+      expect(turns).toBeLessThan(10);
+      turn();
+    }
+    await microtasks();
+    expect(ran).toBe(101);
+  });
+
+  it("belong to the first before the others, also to those who come while others wait", async () => {
+    const { scheduler, work, turn } = make();
+    const ran: string[] = [];
+    for (let i = 0; i < 20; i++)
+      scheduler.scheduleTask(() => {
+        ran.push("usual");
+        work(2);
+      }, USUAL);
+    await microtasks();
+    const before = ran.length;
+    expect(before).toBeLessThan(20);
+    scheduler.scheduleTask(() => ran.push("first"), FIRST);
+    turn();
+    expect(ran[before]).toBe("first");
+  });
+
+  it("ask for one turn at a time", async () => {
+    const { scheduler, turn, turnsAsked } = make();
+    for (let i = 0; i < 5; i++) {
+      scheduler.scheduleTask(() => undefined, USUAL);
+      await microtasks();
+    }
+    expect(turnsAsked()).toBe(1);
+    turn();
+    expect(turnsAsked()).toBe(0);
+  });
+
+  it("leave room for sockets and timers while fibers are busy", async () => {
+    const heard = await Effect.runPromise(
+      Effect.gen(function* () {
+        const done = yield* Deferred.make<void>();
+        let rounds = 0;
+        const aMillisecond = Effect.sync(() => {
+          rounds++;
+          for (const until = performance.now() + 1; performance.now() < until; );
+        });
+        const busy = yield* Effect.fork(Effect.forever(Effect.zipRight(aMillisecond, Effect.yieldNow())));
+        setTimeout(() => Effect.runFork(Deferred.succeed(done, undefined)), 20);
+        const began = performance.now();
+        yield* Deferred.await(done);
+        yield* Fiber.interrupt(busy);
+        return { ms: performance.now() - began, rounds };
+      }).pipe(Effect.withScheduler(new TurnScheduler())),
+    );
+    expect(heard.rounds).toBeGreaterThan(10);
+    expect(heard.ms).toBeLessThan(500);
+  });
+});
