@@ -3,7 +3,8 @@
  * supervised (Supervision.ts), time by one metronome.
  *
  * An actor has a fiber only while its mailbox has messages (a few hundred bytes idle instead of 8.7 KB): who is told
- * something goes on the run queue, and the dispatcher starts the fibers of those on it, each for at most 64 messages.
+ * something goes on the run queue, and the dispatcher starts the fibers of those on it, each for at most 64 messages or
+ * about a millisecond.
  * `tell` never blocks: a full mailbox merges, drops or refuses, counted. A `step` that throws costs its actor the state
  * since the last snapshot and nobody else anything; the message that did it is never told again.
  */
@@ -25,7 +26,10 @@ import { Watch } from "./Watch.ts";
 export const METRONOME_MS = 100;
 const BEATS_PER_TICK = 10;
 const MESSAGES_PER_TURN = 64;
-const FIBERS_PER_TURN = 128;
+/** A turn ends with the message during which so much has passed: others wait for as many turns as there are actors. */
+const TURN_MS = 1;
+/** Actors that run before others than actors have their turn. */
+const FIBERS_PER_TURN = 32;
 /** An actor that is told to stop has this long to handle what waits. */
 export const DRAIN_MS = 5_000;
 
@@ -192,10 +196,12 @@ export class Kernel {
   });
 
   #turn(cell: Cell): void {
+    const until = performance.now() + TURN_MS;
     for (let i = 0; i < MESSAGES_PER_TURN && this.#mayRun(cell); i++) {
       const envelope = cell.mailbox.shift();
       if (envelope === undefined) break;
       this.#handle(cell, envelope);
+      if (performance.now() >= until) break;
     }
     if (cell.mailbox.length > 0 && this.#mayRun(cell)) {
       this.#ready.push(cell);

@@ -67,8 +67,9 @@ export interface FleetStatus {
   /** samples of the batches that were acknowledged, and their sum */
   readonly samples: number;
   readonly unacknowledged: number;
-  /** why the server sent somebody away, with how often */
+  /** why the server sent somebody away, and why connecting failed, with how often */
   readonly away: Readonly<Record<string, number>>;
+  readonly errors: Readonly<Record<string, number>>;
   /** from a window's end to its acknowledgement, since the last status, ms */
   readonly ackP50: number;
   readonly ackP99: number;
@@ -257,6 +258,11 @@ class Member {
     this.#socket = null;
     if (ending.readyState === WebSocket.OPEN) ending.close(1000);
     else ending.terminate();
+    this.#closed(reason);
+  }
+
+  #closed(reason: string): void {
+    if (this.state.phase !== "ready" && this.state.phase !== "stopped") this.#fleet.failed(reason);
     this.#feed({ type: "closed", reason, random: Math.random() });
   }
 
@@ -282,7 +288,7 @@ class Member {
     opening.on("close", () => {
       if (this.#socket !== opening) return;
       this.#socket = null;
-      this.#feed({ type: "closed", reason: said, random: Math.random() });
+      this.#closed(said);
     });
   }
 
@@ -317,6 +323,7 @@ export class Fleet {
   readonly #tables: readonly Pick<ObserveBody, "tcp" | "l7" | "hist" | "usage">[];
   readonly #timer: NodeJS.Timeout;
   readonly #away = new Map<string, number>();
+  readonly #errors = new Map<string, number>();
   readonly #ackMs: number[] = [];
   #beginMs: number | null = null;
   #endMs = Number.POSITIVE_INFINITY;
@@ -375,6 +382,10 @@ export class Fleet {
     this.#away.set(code, (this.#away.get(code) ?? 0) + 1);
   }
 
+  failed(reason: string): void {
+    this.#errors.set(reason, (this.#errors.get(reason) ?? 0) + 1);
+  }
+
   status(): FleetStatus {
     const sum = (of: (agent: Member) => number): number => this.#agents.reduce((n, agent) => n + of(agent), 0);
     const ackMs = this.#ackMs.splice(0).sort((a, b) => a - b);
@@ -394,6 +405,7 @@ export class Fleet {
       samples: stored * this.options.series,
       unacknowledged: sum(({ state }) => state.ring.length),
       away: Object.fromEntries(this.#away),
+      errors: Object.fromEntries(this.#errors),
       ackP50: percentile(ackMs, 0.5),
       ackP99: percentile(ackMs, 0.99),
       cpu: (user + system) / 1e6,
