@@ -8,7 +8,7 @@
  * `tell` never blocks: a full mailbox merges, drops or refuses, counted. A `step` that throws costs its actor the state
  * since the last snapshot and nobody else anything; the message that did it is never told again.
  */
-import { Effect, Metric, Runtime, type Clock, type Fiber } from "effect";
+import { Effect, FiberRef, Metric, Runtime, type Clock, type Fiber } from "effect";
 import { Asks, type Answer } from "./Asks.ts";
 import type { ActorEffect, ActorPath, Message, Reply, Undelivered } from "./Behavior.ts";
 import { Board } from "./Board.ts";
@@ -21,6 +21,7 @@ import { makeRoom } from "./overflow.ts";
 import { Receipts } from "./Receipts.ts";
 import { decide } from "./Supervision.ts";
 import { Timers } from "./Timers.ts";
+import { BULK } from "./TurnScheduler.ts";
 import { Watch } from "./Watch.ts";
 
 export const METRONOME_MS = 100;
@@ -42,6 +43,8 @@ const count = (metric: Metric.Metric.Counter<number>): void => {
   metric.unsafeUpdate(1, []);
 };
 
+type Fork = <A>(effect: Effect.Effect<A>, options?: Runtime.RunForkOptions) => Fiber.RuntimeFiber<A>;
+
 export class Kernel {
   readonly board: Board;
   readonly watch: Watch;
@@ -57,7 +60,9 @@ export class Kernel {
   readonly #failing = new Set<Cell>();
   readonly #working = new Set<Fiber.RuntimeFiber<void>>();
   readonly #clock: Clock.Clock;
-  readonly #fork: <A>(effect: Effect.Effect<A>, options?: Runtime.RunForkOptions) => Fiber.RuntimeFiber<A>;
+  readonly #fork: Fork;
+  /** for what actors do: it comes in bulk */
+  readonly #forkTurn: Fork;
   #ready: Cell[] = [];
   #dispatching = false;
   #closing = false;
@@ -67,6 +72,7 @@ export class Kernel {
   constructor(clock: Clock.Clock, runtime: Runtime.Runtime<never>, seed: number) {
     this.#clock = clock;
     this.#fork = Runtime.runFork(runtime);
+    this.#forkTurn = Runtime.runFork(Runtime.setFiberRef(runtime, FiberRef.currentSchedulingPriority, BULK));
     this.asks = new Asks(this.#timers);
     this.watch = new Watch(this.cells, () => this.now());
     this.board = new Board((board) => this.#shown(board));
@@ -183,13 +189,13 @@ export class Kernel {
     this.#ready.push(cell);
     if (this.#dispatching) return;
     this.#dispatching = true;
-    this.#fork(this.#dispatch, { immediate: false });
+    this.#forkTurn(this.#dispatch, { immediate: false });
   }
 
   readonly #dispatch: Effect.Effect<void> = Effect.suspend(() => {
     const turn = this.#ready;
     this.#ready = turn.length > FIBERS_PER_TURN ? turn.splice(FIBERS_PER_TURN) : [];
-    for (const cell of turn) this.#fork(Effect.sync(() => this.#turn(cell)));
+    for (const cell of turn) this.#forkTurn(Effect.sync(() => this.#turn(cell)));
     if (this.#ready.length > 0) return Effect.zipRight(Effect.yieldNow(), this.#dispatch);
     this.#dispatching = false;
     return Effect.void;

@@ -4,7 +4,8 @@
  * else is heard, which under load is a second. Given to the server's root fiber, from which all others have it; holds
  * nothing to stop. A task never throws: fibers keep what fails to themselves.
  *
- * Lower numbers run first: FIRST is for who must be answered before a time is over, whatever else waits.
+ * Lower numbers run first. What comes in bulk (agents' windows, telemetry, actors' messages) waits for its like alone: who
+ * owns which part, greetings, the page and the writers of the store do not stand in line behind ten thousand windows.
  */
 import { Scheduler } from "effect";
 
@@ -13,9 +14,8 @@ const BUDGET_MS = 5;
 /** Tasks that have run are dropped from a list so many at a time. */
 const TRIM_AT = 1_024;
 
-/** Priority of fibers that go before all others, and of those. */
-export const FIRST = -1;
-export const USUAL = 0;
+/** Priority of fibers that work off what comes in bulk; all others have 0. */
+export const BULK = 1;
 
 interface Bucket {
   readonly priority: number;

@@ -11,7 +11,7 @@ import { checkHello, checkObserve, checkStore, decodeFrame, encodeFrame } from "
 import { FRAME, FrameError, MAX_FRAME_BYTES, MAX_HELLO_BYTES, PROTOCOL, readHeader } from "../../schemas/wire/frame.ts";
 import type { FrameKind } from "../../schemas/wire/frame.ts";
 import type { AckBody, CreditBody, GoawayBody, HelloBody, Lane, ServerHelloBody } from "../../schemas/wire/link.ts";
-import { FIRST, USUAL } from "../actor/TurnScheduler.ts";
+import { BULK } from "../actor/TurnScheduler.ts";
 import { sameKey } from "../config/sameKey.ts";
 import type { AgentHandler, AgentPeer } from "./AgentHandler.ts";
 import { countLoss } from "./AgentRegistry.ts";
@@ -321,7 +321,7 @@ export const runSession = (
                   setStoreReady,
                 });
                 reason = yield* frames(record, peer, clock).pipe(
-                  Effect.withSchedulingPriority(USUAL),
+                  Effect.withSchedulingPriority(BULK),
                   Effect.ensuring(Effect.sync(forget)),
                 );
               }),
@@ -359,7 +359,6 @@ export const runSession = (
       Effect.ensuring(Effect.sync(() => wire.off("data", onRaw))),
     );
 
-    // An agent that waits too long for its greeting hangs up and comes again, which costs more than to greet it at once.
     yield* receiveHello.pipe(
       Effect.flatMap((first) => (first === null ? Effect.void : converse(first.hello, first.at))),
       Effect.raceFirst(Deferred.await(ended)),
@@ -373,6 +372,5 @@ export const runSession = (
       Effect.onInterrupt(() => goaway(refusal("shutdown", "the server stops"))),
       Effect.ensuring(Effect.suspend(() => Deferred.succeed(done, undefined))),
       Effect.ensuring(hangUp),
-      Effect.withSchedulingPriority(FIRST),
     );
   });

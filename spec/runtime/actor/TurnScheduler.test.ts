@@ -1,6 +1,6 @@
 import { Deferred, Effect, Fiber } from "effect";
 import { describe, expect, it } from "vitest";
-import { FIRST, TurnScheduler, USUAL } from "../../../runtime/actor/TurnScheduler.ts";
+import { BULK, TurnScheduler } from "../../../runtime/actor/TurnScheduler.ts";
 
 /** A scheduler whose clock and turns are the spec's. */
 const make = () => {
@@ -23,7 +23,7 @@ describe("the turns of the event loop", () => {
   it("run what is told in order, without waiting for the next one", async () => {
     const { scheduler } = make();
     const ran: number[] = [];
-    for (let i = 0; i < 3_000; i++) scheduler.scheduleTask(() => ran.push(i), USUAL);
+    for (let i = 0; i < 3_000; i++) scheduler.scheduleTask(() => ran.push(i), BULK);
     await microtasks();
     expect(ran).toEqual(Array.from({ length: 3_000 }, (_, i) => i));
   });
@@ -35,11 +35,11 @@ describe("the turns of the event loop", () => {
       scheduler.scheduleTask(() => {
         ran++;
         work(1);
-      }, USUAL);
+      }, BULK);
     await microtasks();
     expect(ran).toBe(5);
     // told in the same turn: its slice is over
-    scheduler.scheduleTask(() => ran++, USUAL);
+    scheduler.scheduleTask(() => ran++, BULK);
     await microtasks();
     expect(ran).toBe(5);
     for (let turns = 0; ran < 101; turns++) {
@@ -52,35 +52,35 @@ describe("the turns of the event loop", () => {
 
   it("go on when the last task ended the slice", async () => {
     const { scheduler, work, turn } = make();
-    scheduler.scheduleTask(() => work(100), USUAL);
+    scheduler.scheduleTask(() => work(100), BULK);
     await microtasks();
     turn();
     let ran = false;
-    scheduler.scheduleTask(() => (ran = true), USUAL);
+    scheduler.scheduleTask(() => (ran = true), BULK);
     await microtasks();
     expect(ran).toBe(true);
   });
 
-  it("belong to the first before the others, also to those who come while others wait", async () => {
+  it("belong to the few before the bulk, also to those who come while others wait", async () => {
     const { scheduler, work, turn } = make();
     const ran: string[] = [];
     for (let i = 0; i < 20; i++)
       scheduler.scheduleTask(() => {
-        ran.push("usual");
+        ran.push("bulk");
         work(2);
-      }, USUAL);
+      }, BULK);
     await microtasks();
     const before = ran.length;
     expect(before).toBeLessThan(20);
-    scheduler.scheduleTask(() => ran.push("first"), FIRST);
+    scheduler.scheduleTask(() => ran.push("other"), 0);
     turn();
-    expect(ran[before]).toBe("first");
+    expect(ran[before]).toBe("other");
   });
 
   it("ask for one turn at a time", async () => {
     const { scheduler, turn, turnsAsked } = make();
     for (let i = 0; i < 5; i++) {
-      scheduler.scheduleTask(() => undefined, USUAL);
+      scheduler.scheduleTask(() => undefined, BULK);
       await microtasks();
     }
     expect(turnsAsked()).toBe(1);
