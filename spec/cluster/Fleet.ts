@@ -54,6 +54,8 @@ export interface FleetOptions extends FleetShape {
 
 export interface FleetStatus {
   readonly connected: number;
+  /** paused, and the last window of every agent is over */
+  readonly ended: boolean;
   readonly windows: number;
   readonly acknowledged: number;
   readonly dropped: number;
@@ -392,6 +394,8 @@ export class Fleet {
     const { user, system } = process.cpuUsage();
     const stored = sum(({ stored }) => stored);
     return {
+      // those of the last second have their windows by then
+      ended: this.monoMs() > this.#endMs + 500,
       connected: sum(({ state }) => (state.phase === "ready" ? 1 : 0)),
       windows: sum(({ windows }) => windows),
       acknowledged: sum(({ windows, state }) => windows - state.ring.length - state.counters.windowsDropped),

@@ -66,7 +66,9 @@ const allConnected = (fleet: RunningFleet, agents: number, withinMs: number): Pr
 const acknowledged = (fleet: RunningFleet, withinMs: number): Promise<FleetStatus> =>
   until("every window acknowledged", withinMs, async () => {
     const status = await fleet.status();
-    return status.unacknowledged === 0 && status.storeAcknowledged === status.storeSent ? status : undefined;
+    return status.ended && status.unacknowledged === 0 && status.storeAcknowledged === status.storeSent
+      ? status
+      : undefined;
   });
 
 const one = async (server: LiveServer, sql: string): Promise<number> =>
