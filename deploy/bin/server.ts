@@ -94,6 +94,7 @@ const retention = ({ keep }: Settings): Retention => ({
   series: keep.metricsDays + 1,
   sli_points: keep.metricsDays,
   logs: keep.logsDays,
+  log_patterns: keep.logsDays,
   spans: keep.tracesDays,
   trace_index: keep.tracesDays,
   incidents: keep.incidentsDays,
