@@ -50,6 +50,8 @@ import { readQuery } from "../../runtime/store/ReadQuery.ts";
 import { Store, layer as storeLayer } from "../../runtime/store/Store.ts";
 import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts";
 import { Writer, layer as writerLayer } from "../../runtime/store/Writer.ts";
+import { layer as logsLayer } from "../../runtime/telemetry/Logs.ts";
+import { layer as tracesLayer } from "../../runtime/telemetry/Traces.ts";
 import type { ServiceId } from "../../schemas/service.ts";
 import type { Retention, SliPointRow } from "../../schemas/tables.ts";
 import type { Overview } from "../../schemas/wire/page.ts";
@@ -119,7 +121,9 @@ const stores = (settings: Settings) => {
   const { remoteWriteUrl, headers } = settings.prometheus;
   const remote = remoteWriteUrl === undefined ? {} : { remote: { url: remoteWriteUrl, headers } };
   const writer = writerLayer({ retention: days, ...remote });
-  return Layer.mergeAll(writer, historyLayer, metricsQueryLayer, guard).pipe(Layer.provideMerge(store));
+  return Layer.mergeAll(writer, historyLayer, metricsQueryLayer, logsLayer, tracesLayer, guard).pipe(
+    Layer.provideMerge(store),
+  );
 };
 
 /** What others send: the intakes, and the way to them by gRPC. */

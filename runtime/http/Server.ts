@@ -14,6 +14,8 @@ import { Context, Data, Effect, FiberSet, Layer, Metric } from "effect";
 import { Api } from "../../schemas/api.ts";
 import { AgentLink } from "../ingest/AgentLink.ts";
 import { MetricsQuery } from "../promql/MetricsQuery.ts";
+import type { Logs } from "../telemetry/Logs.ts";
+import type { Traces } from "../telemetry/Traces.ts";
 import { AdminGroupLive, IncidentGroupLive, QueryGroupLive, ReadGroupLive } from "./Api.ts";
 import type { DoorServer } from "../doors/serve.ts";
 import { checkDoor, checkHost, checkOrigin, SECURITY_HEADERS } from "./guard.ts";
@@ -22,6 +24,7 @@ import { PageHub } from "./PageHub.ts";
 import { prometheusText } from "./prometheus.ts";
 import { answerPrometheus, PROMETHEUS_PREFIX } from "./prometheusApi.ts";
 import { sendText, servePage } from "./staticPage.ts";
+import { TelemetryGroupLive } from "./telemetry.ts";
 import { HealthPort } from "./Topics.ts";
 import type { CommandsPort, HistoryPort, QueryPort, Topics } from "./Topics.ts";
 
@@ -102,7 +105,9 @@ const pathOf = (request: IncomingMessage): string => {
 };
 
 const ApiLive = Layer.mergeAll(
-  HttpApiBuilder.api(Api).pipe(Layer.provide([ReadGroupLive, IncidentGroupLive, QueryGroupLive, AdminGroupLive])),
+  HttpApiBuilder.api(Api).pipe(
+    Layer.provide([ReadGroupLive, IncidentGroupLive, QueryGroupLive, TelemetryGroupLive, AdminGroupLive]),
+  ),
   HttpApiBuilder.Router.Live,
   HttpApiBuilder.Middleware.layer,
   NodeHttpServer.layerContext,
@@ -209,5 +214,5 @@ export const HttpServerLive = (
 ): Layer.Layer<
   HttpServer,
   ListenError,
-  AgentLink | PageHub | HealthPort | HistoryPort | QueryPort | CommandsPort | Topics | MetricsQuery
+  AgentLink | PageHub | HealthPort | HistoryPort | QueryPort | CommandsPort | Topics | MetricsQuery | Logs | Traces
 > => Layer.scoped(HttpServer, make(options)).pipe(Layer.provide(ApiLive));
