@@ -6,9 +6,9 @@
  * - words are what lies between blanks and any of `, ; : = | < > ( ) [ ] { } ! ?` and quotes; dots, dashes and underscores at a
  *   word's end do not count;
  * - a word that has a digit is variable (numbers, times, uuids, addresses, versions, pod names), so is one of eight or more
- *   letters that are all hexadecimal, one with `/` or `\` (paths, URLs) and one with `@`;
+ *   letters that are all hexadecimal, one with `/` or `\` (paths, URLs with their `?a=b`) and one with `@`;
  * - text in `'…'`, `"…"` or backticks is variable, where the quote opens behind a blank, a bracket, `=`, `:` or `,`, and closes
- *   within 1 KiB; not in a body that begins with `{` or `[` (JSON), where all text is quoted;
+ *   within 1 KiB; not in JSON (a body that begins with `{`, `[{` or `["`), where all text is quoted;
  * - variable parts that follow each other count as one, so that lists of any length have one pattern;
  * - the first 20 words count, of at most the first 2 KiB.
  *
@@ -45,10 +45,19 @@ classify(OPENER, "=:,([{");
 classify(BREAK, ";|<>)]}!?");
 classify(QUOTE, "\"'`");
 
+/** Of the breaks those that do not end a path. */
+const IN_PATHS = new Uint8Array(256);
+for (const byte of Buffer.from("=:;?!|")) IN_PATHS[byte] = 1;
+
 const MASK = 0x2a;
 const SEPARATOR = 0x20;
 const OPEN_BRACE = 0x7b;
 const OPEN_BRACKET = 0x5b;
+
+const isJson = (bytes: Uint8Array, start: number): boolean => {
+  const at = bytes[start] === OPEN_BRACKET ? start + 1 : start;
+  return bytes[at] === OPEN_BRACE || (at > start && bytes[at] === 0x22);
+};
 
 const closing = (bytes: Uint8Array, at: number, end: number): number => {
   const quote = bytes[at];
@@ -72,8 +81,7 @@ export class Pattern {
   /** The pattern of the bytes from `start` up to `end`, into `low` and `high`. */
   of(bytes: Uint8Array, start: number, end: number): void {
     const stop = Math.min(end, start + MOST_BYTES);
-    const first = bytes[start];
-    const quotes = first !== OPEN_BRACE && first !== OPEN_BRACKET;
+    const quotes = !isJson(bytes, start);
     this.a = 0xdeadbeef;
     this.b = 0x41c6ce57;
     this.words = 0;
@@ -106,13 +114,16 @@ export class Pattern {
     let solidB = b;
     let variable = false;
     let solid = false;
+    let path = false;
     let hex = true;
     let at = start;
     for (; at < stop; at++) {
       const byte = bytes[at] ?? 0;
       const kind = CLASSES[byte] ?? BREAK;
-      // a quote within a word, as in don't
-      if (kind >= BREAK) break;
+      if (kind >= BREAK) {
+        if (path && IN_PATHS[byte] === 1) continue;
+        break;
+      }
       a = Math.imul(a ^ byte, 2654435761);
       b = Math.imul(b ^ byte, 1597334677);
       a ^= a >>> 15;
@@ -120,8 +131,10 @@ export class Pattern {
         hex = false;
         continue;
       }
-      if (kind >= DIGIT) variable = true;
-      else if (kind === LETTER) hex = false;
+      if (kind >= DIGIT) {
+        variable = true;
+        path ||= kind === PATH;
+      } else if (kind === LETTER) hex = false;
       solidA = a;
       solidB = b;
       solid = true;
