@@ -140,7 +140,7 @@ const logFilter = (params: LogParams): Read<LogFilter> =>
       text,
       attributes: yield* attributes(params.attr),
       traceId,
-      pattern,
+      pattern: pattern === null ? null : String(BigInt(pattern)),
     };
   });
 

@@ -80,7 +80,7 @@ export interface TimeRange {
 }
 
 /** As the store's column is: Int64 nanoseconds. Text, since a number would lose some. */
-export const nanosOf = (ms: number): string => `${Math.floor(ms)}000000`;
+export const nanosOf = (ms: number): string => String(BigInt(Math.floor(ms)) * 1_000_000n);
 
 /** An attribute of the record or of its resource; an absent one is empty. */
 export interface AttributeFilter {
@@ -113,13 +113,13 @@ export const attributeConditions = (filters: readonly AttributeFilter[]): readon
   return [
     {
       given: some.length > 0,
-      sql: `arrayAll((k, v) -> ${VALUE} = v, {keys:Array(String)}, {values:Array(String)})`,
-      params: of(some, ["keys", "values"]),
+      sql: `arrayAll((k, v) -> ${VALUE} = v, {attrKeys:Array(String)}, {attrValues:Array(String)})`,
+      params: of(some, ["attrKeys", "attrValues"]),
     },
     {
       given: none.length > 0,
-      sql: `arrayAll((k, v) -> ${VALUE} != v, {notKeys:Array(String)}, {notValues:Array(String)})`,
-      params: of(none, ["notKeys", "notValues"]),
+      sql: `arrayAll((k, v) -> ${VALUE} != v, {attrNotKeys:Array(String)}, {attrNotValues:Array(String)})`,
+      params: of(none, ["attrNotKeys", "attrNotValues"]),
     },
   ];
 };
@@ -195,7 +195,7 @@ const MOST_UINT64 = 2n ** 64n;
 export const parseCursor = (text: string): Cursor | null => {
   const [, key, tie, same] = CURSOR.exec(text) ?? [];
   if (key === undefined || tie === undefined || BigInt(key) >= MOST_INT64 || BigInt(tie) >= MOST_UINT64) return null;
-  return { key, tie, same: Number(same) };
+  return { key: String(BigInt(key)), tie: String(BigInt(tie)), same: Number(same) };
 };
 
 interface Placed {
