@@ -382,27 +382,28 @@ export const make = Effect.gen(function* () {
   const compare: TracesShape["compare"] = (filter, selection) => {
     const where = whereOf(conditions(filter));
     const box = whereOf(selectionConditions(selection));
+    // an empty pair with each span counts them
     const sample = (condition: string, flag: 0 | 1): string =>
-      `SELECT ${flag} AS chosen, arrayConcat(CAST(attributes, 'Array(Tuple(String, String))'),
-           CAST(resource, 'Array(Tuple(String, String))'),
+      `SELECT ${flag} AS chosen, arrayConcat([('', '')], arrayFilter(pair -> pair.1 != '' AND pair.2 != '', arrayConcat(
+           CAST(attributes, 'Array(Tuple(String, String))'), CAST(resource, 'Array(Tuple(String, String))'),
            [('service.name', toString(service)), ('k8s.namespace.name', toString(namespace)), ('k8s.pod.name', toString(pod)),
             ('host.name', toString(host)), ('span name', toString(name)), ('span kind', toString(kind)),
-            ('span status', toString(status)), ('status message', status_message), ('peer', toString(peer))]) AS pairs
+            ('span status', toString(status)), ('status message', status_message), ('peer', toString(peer))]))) AS pairs
          FROM ${spans} WHERE ${where.sql} AND ${condition} ORDER BY span_id LIMIT {sampled:UInt32}`;
     return ask<ComparedRow>(
-      `WITH compared AS (
-         SELECT chosen, pairs FROM (${sample(`(${box.sql})`, 1)}) UNION ALL SELECT chosen, pairs FROM (${sample(`NOT (${box.sql})`, 0)})),
-         (SELECT countIf(chosen = 1) FROM compared) AS chosenCount, (SELECT countIf(chosen = 0) FROM compared) AS otherCount
-       SELECT key, max(abs(a - b)) AS score,
+      `SELECT key, max(abs(a - b)) AS score,
          arraySlice(arraySort(t -> (-abs(t.2 - t.3), t.1), groupArray((value, a, b))), 1, {values:UInt32}) AS top,
          any(chosenCount) AS chosen, any(otherCount) AS others
        FROM (
-         SELECT pair.1 AS key, substringUTF8(pair.2, 1, 200) AS value,
-           if(chosenCount = 0, 0, countIf(chosen = 1) / chosenCount) AS a,
-           if(otherCount = 0, 0, countIf(chosen = 0) / otherCount) AS b
-         FROM (SELECT chosen, arrayJoin(pairs) AS pair FROM compared)
-         WHERE pair.2 != ''
-         GROUP BY key, value)
+         SELECT key, value, chosenCount, otherCount, if(chosenCount = 0, 0, n / chosenCount) AS a,
+           if(otherCount = 0, 0, m / otherCount) AS b
+         FROM (
+           SELECT key, value, n, m, max(if(key = '', n, 0)) OVER () AS chosenCount, max(if(key = '', m, 0)) OVER () AS otherCount
+           FROM (
+             SELECT pair.1 AS key, substringUTF8(pair.2, 1, 200) AS value, countIf(chosen = 1) AS n, countIf(chosen = 0) AS m
+             FROM (SELECT chosen, arrayJoin(pairs) AS pair FROM (${sample(`(${box.sql})`, 1)} UNION ALL ${sample(`NOT (${box.sql})`, 0)}))
+             GROUP BY key, value))
+         WHERE key != '')
        GROUP BY key ORDER BY score DESC, key LIMIT {keys:UInt32}`,
       {
         ...where.params,
