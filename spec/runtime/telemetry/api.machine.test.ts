@@ -238,22 +238,22 @@ describeWith(["chdb"], "the API for logs and traces", () => {
         "SETTINGS max_execution_time=0",
       ];
       const places: readonly (readonly [readonly string[], string, (text: string) => string])[] = [
-      [[...LOG_ROUTES, ...SPAN_ROUTES, "/span-edges"], "service", (text) => text],
-      [["/logs", "/traces", "/traces/attributes"], "attr", (text) => `${text.replaceAll("=", "")}x=1`],
-      [["/logs", "/traces", "/traces/attributes"], "attr", (text) => `a=${text}`],
-      [["/logs", "/logs/facets"], "q", (text) => text],
-      [["/logs", "/logs/patterns"], "q", (text) => `"nothing like ${text.replaceAll(/["\\]/g, "\\$&")}"`],
-      [["/traces", "/traces/heatmap"], "name", (text) => text],
-      // these have a form, and are refused
-      [["/logs", "/traces"], "cursor", (text) => text],
-      [["/logs"], "traceId", (text) => text],
-      [["/logs", "/logs/patterns"], "pattern", (text) => text],
-      [["/logs"], "severity", (text) => text],
-      [["/traces"], "kind", (text) => text],
-      [["/traces"], "status", (text) => text],
-      [["/traces/attributes"], "selectedStatus", (text) => text],
-    ];
-    const more = (route: string) => (route === "/traces/attributes" ? [["selectedStatus", "error"] as const] : []);
+        [[...LOG_ROUTES, ...SPAN_ROUTES, "/span-edges"], "service", (text) => text],
+        [["/logs", "/traces", "/traces/attributes"], "attr", (text) => `${text.replaceAll("=", "")}x=1`],
+        [["/logs", "/traces", "/traces/attributes"], "attr", (text) => `a=${text}`],
+        [["/logs", "/logs/facets"], "q", (text) => text],
+        [["/logs", "/logs/patterns"], "q", (text) => `"nothing like ${text.replaceAll(/["\\]/g, "\\$&")}"`],
+        [["/traces", "/traces/heatmap"], "name", (text) => text],
+        // these have a form, and are refused
+        [["/logs", "/traces"], "cursor", (text) => text],
+        [["/logs"], "traceId", (text) => text],
+        [["/logs", "/logs/patterns"], "pattern", (text) => text],
+        [["/logs"], "severity", (text) => text],
+        [["/traces"], "kind", (text) => text],
+        [["/traces"], "status", (text) => text],
+        [["/traces/attributes"], "selectedStatus", (text) => text],
+      ];
+      const more = (route: string) => (route === "/traces/attributes" ? [["selectedStatus", "error"] as const] : []);
       const empty = (route: string, body: Answer["body"]): boolean =>
         [body["rows"], body["patterns"], body["causes"], body["edges"], body["at"], body["services"]].every(
           (list) => list === undefined || (Array.isArray(list) && list.length === 0),
@@ -305,7 +305,7 @@ describeWith(["chdb"], "the API for logs and traces", () => {
       const params = [
         ["service", "big"],
         ["to", String(Date.now() + 60_000)],
-        ["q", `-${hard.split(" ").join(" -")} zzzz*zz`],
+        ["q", `-${hard.split(" ").join(" -")}`],
       ] as const;
       const answer = fetch(address("/logs/histogram", params), { signal: asked.signal });
       answer.catch(() => undefined);
