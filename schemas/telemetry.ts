@@ -194,7 +194,7 @@ export interface AttributeComparison {
   /** greatest difference first */
   readonly attributes: readonly StandOut[];
 }
-export const MAX_COMPARED = 20_000;
+export const MAX_COMPARED = 5_000;
 
 /** Calls of one service to another as the client's spans saw them; latencies in ms. */
 export interface SpanEdge {

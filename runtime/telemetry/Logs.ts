@@ -7,7 +7,6 @@ import { Context, Effect, Layer } from "effect";
 import {
   MAX_PAGE_ROWS,
   SEVERITIES,
-  type Attributes,
   type Counted,
   type LogFacets,
   type LogHistogram,
@@ -123,32 +122,29 @@ const countedWhere = (filter: LogFilter, { fromMs, toMs }: TimeRange): Where | n
   ]);
 };
 
-interface LineRow {
+interface LineRow extends Omit<LogLine, "severity"> {
   readonly key: string;
   readonly tie: string;
   readonly found: number;
-  readonly at: number;
   readonly class: number;
-  readonly severityText: string;
-  readonly service: string;
-  readonly namespace: string;
-  readonly pod: string;
-  readonly host: string;
-  readonly traceId: string;
-  readonly spanId: string;
-  readonly scope: string;
-  readonly event: string;
-  readonly text: string;
-  readonly patternText: string;
-  readonly attributes: Attributes;
-  readonly resource: Attributes;
 }
 
-const lineOf = ({ key: _, tie: _tie, found: _found, class: number, text, patternText, ...line }: LineRow): LogLine => ({
-  ...line,
-  severity: severityOf(number),
-  body: text,
-  pattern: patternText,
+const lineOf = (row: LineRow): LogLine => ({
+  at: row.at,
+  severity: severityOf(row.class),
+  severityText: row.severityText,
+  service: row.service,
+  namespace: row.namespace,
+  pod: row.pod,
+  host: row.host,
+  traceId: row.traceId,
+  spanId: row.spanId,
+  scope: row.scope,
+  event: row.event,
+  body: row.body,
+  pattern: row.pattern,
+  attributes: row.attributes,
+  resource: row.resource,
 });
 
 export const make = Effect.gen(function* () {
@@ -171,8 +167,8 @@ export const make = Effect.gen(function* () {
        SELECT toString(toUnixTimestamp64Nano(ts)) AS key, toString(tied) AS tie, found,
          intDiv(toUnixTimestamp64Nano(ts), 1000) / 1000 AS at, ${CLASS} AS class, severity_text AS severityText, service, namespace, pod,
          host, if(trace_id = unhex('00000000000000000000000000000000'), '', lower(hex(trace_id))) AS traceId,
-         if(span_id = unhex('0000000000000000'), '', lower(hex(span_id))) AS spanId, scope, event, body AS text,
-         toString(pattern) AS patternText, attributes, resource
+         if(span_id = unhex('0000000000000000'), '', lower(hex(span_id))) AS spanId, scope, event, body,
+         toString(pattern) AS pattern, attributes, resource
        FROM (
          SELECT *, count() OVER () AS found,
            sum(size) OVER (ORDER BY ts DESC, tied DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - size AS before

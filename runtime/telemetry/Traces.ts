@@ -148,24 +148,23 @@ interface ListRow extends SpanRow {
   readonly found: number;
 }
 
-interface StoredSpan {
-  readonly spanId: string;
-  readonly parentId: string;
-  readonly at: number;
+const spanOf = (row: SpanRow): SpanRow => ({
+  traceId: row.traceId,
+  spanId: row.spanId,
+  parentId: row.parentId,
+  at: row.at,
+  durationMs: row.durationMs,
+  service: row.service,
+  name: row.name,
+  kind: row.kind,
+  status: row.status,
+  statusMessage: row.statusMessage,
+});
+
+/** Times in ns. */
+interface TraceRow extends Omit<TraceSpan, "offsetMs" | "selfMs" | "events" | "links"> {
   readonly offset: number;
   readonly duration: number;
-  readonly service: string;
-  readonly name: string;
-  readonly kind: SpanKind;
-  readonly status: SpanStatus;
-  readonly statusMessage: string;
-  readonly namespace: string;
-  readonly pod: string;
-  readonly host: string;
-  readonly scope: string;
-  readonly peer: string;
-  readonly attributes: Attributes;
-  readonly resource: Attributes;
   readonly eventTimes: readonly number[];
   readonly eventNames: readonly string[];
   readonly eventAttributes: readonly Attributes[];
@@ -174,19 +173,48 @@ interface StoredSpan {
   readonly found: number;
 }
 
-const spanOf = (
-  { eventTimes, eventNames, eventAttributes, linkTraces, linkSpans, offset, duration, found: _, ...rest }: StoredSpan,
-  traceId: string,
-  selfNs: number,
-): TraceSpan => ({
-  traceId,
-  ...rest,
-  durationMs: duration / 1e6,
-  offsetMs: offset / 1e6,
+const traceSpanOf = (row: TraceRow, selfNs: number): TraceSpan => ({
+  ...spanOf(row),
+  offsetMs: row.offset / 1e6,
   selfMs: selfNs / 1e6,
-  events: eventNames.map((name, i) => ({ at: eventTimes[i] ?? 0, name, attributes: eventAttributes[i] ?? {} })),
-  links: linkSpans.map((spanId, i) => ({ traceId: linkTraces[i] ?? "", spanId })),
+  namespace: row.namespace,
+  pod: row.pod,
+  host: row.host,
+  scope: row.scope,
+  peer: row.peer,
+  attributes: row.attributes,
+  resource: row.resource,
+  events: row.eventNames.map((name, i) => ({
+    at: row.eventTimes[i] ?? 0,
+    name,
+    attributes: row.eventAttributes[i] ?? {},
+  })),
+  links: row.linkSpans.map((spanId, i) => ({ traceId: row.linkTraces[i] ?? "", spanId })),
 });
+
+const selectionConditions = ({ fromMs, toMs, leastMs, mostMs, status }: Selection): readonly Condition[] => [
+  {
+    given: fromMs !== null,
+    sql: "ts >= fromUnixTimestamp64Milli({selectedFrom:Int64}, 'UTC')",
+    params: { selectedFrom: Math.floor(fromMs ?? 0) },
+  },
+  {
+    given: toMs !== null,
+    sql: "ts < fromUnixTimestamp64Milli({selectedTo:Int64}, 'UTC')",
+    params: { selectedTo: Math.floor(toMs ?? 0) },
+  },
+  {
+    given: leastMs !== null,
+    sql: "duration >= {selectedLeast:UInt64}",
+    params: { selectedLeast: nanoseconds(leastMs ?? 0) },
+  },
+  {
+    given: mostMs !== null,
+    sql: "duration < {selectedMost:UInt64}",
+    params: { selectedMost: nanoseconds(mostMs ?? 0) },
+  },
+  { given: status !== null, sql: "status = {selectedStatus:String}", params: { selectedStatus: status } },
+];
 
 export const make = Effect.gen(function* () {
   const store = yield* Store;
@@ -224,17 +252,17 @@ export const make = Effect.gen(function* () {
     ).pipe(
       Effect.map((rows) => {
         const page = pageOf(rows, most, after);
-        return { rows: page.rows.map(({ key: _, tie: _tie, found: _found, ...span }) => span), next: page.next };
+        return { rows: page.rows.map(spanOf), next: page.next };
       }),
     );
   };
 
   const trace: TracesShape["trace"] = (traceId) =>
-    ask<StoredSpan>(
+    ask<TraceRow>(
       `WITH (SELECT if(count() = 0, (toDateTime64('1970-01-01 00:00:00', 9, 'UTC'), toDateTime64('2262-01-01 00:00:00', 9, 'UTC')),
            (min(start), max(end))) FROM ${table("trace_index")} WHERE trace_id = unhex({id:String})) AS bounds
-       SELECT lower(hex(span_id)) AS spanId, if(parent_id = ${NO_PARENT}, '', lower(hex(parent_id))) AS parentId,
-         intDiv(toUnixTimestamp64Nano(ts), 1000) / 1000 AS at, toUnixTimestamp64Nano(ts) - earliest AS offset, duration, service, name, kind,
+       SELECT {id:String} AS traceId, lower(hex(span_id)) AS spanId, if(parent_id = ${NO_PARENT}, '', lower(hex(parent_id))) AS parentId,
+         intDiv(toUnixTimestamp64Nano(ts), 1000) / 1000 AS at, toUnixTimestamp64Nano(ts) - earliest AS offset, duration, duration / 1e6 AS durationMs, service, name, kind,
          status, status_message AS statusMessage, namespace, pod, host, scope, peer, attributes, resource,
          arrayMap(t -> intDiv(toUnixTimestamp64Nano(t), 1000) / 1000, event_ts) AS eventTimes, event_name AS eventNames,
          event_attributes AS eventAttributes, arrayMap(id -> lower(hex(id)), link_trace_id) AS linkTraces,
@@ -261,7 +289,7 @@ export const make = Effect.gen(function* () {
           traceId,
           at: first.at,
           durationMs: end / 1e6,
-          spans: given.map((row, i) => spanOf(row, traceId, self[i] ?? 0)),
+          spans: given.map((row, i) => traceSpanOf(row, self[i] ?? 0)),
           truncated: first.found > given.length,
         };
       }),
@@ -345,30 +373,6 @@ export const make = Effect.gen(function* () {
       })),
     );
   };
-
-  const selectionConditions = ({ fromMs, toMs, leastMs, mostMs, status }: Selection): readonly Condition[] => [
-    {
-      given: fromMs !== null,
-      sql: "ts >= fromUnixTimestamp64Milli({selectedFrom:Int64}, 'UTC')",
-      params: { selectedFrom: Math.floor(fromMs ?? 0) },
-    },
-    {
-      given: toMs !== null,
-      sql: "ts < fromUnixTimestamp64Milli({selectedTo:Int64}, 'UTC')",
-      params: { selectedTo: Math.floor(toMs ?? 0) },
-    },
-    {
-      given: leastMs !== null,
-      sql: "duration >= {selectedLeast:UInt64}",
-      params: { selectedLeast: nanoseconds(leastMs ?? 0) },
-    },
-    {
-      given: mostMs !== null,
-      sql: "duration < {selectedMost:UInt64}",
-      params: { selectedMost: nanoseconds(mostMs ?? 0) },
-    },
-    { given: status !== null, sql: "status = {selectedStatus:String}", params: { selectedStatus: status } },
-  ];
 
   interface ComparedRow {
     readonly key: string;

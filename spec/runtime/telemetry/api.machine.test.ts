@@ -272,7 +272,7 @@ describeWith(["chdb"], "the API for logs and traces", () => {
             expect([200, 400], what).toContain(status);
             if (status === 400) expect(body["message"], what).toMatch(new RegExp(`^${name}: expected `));
             // of what stands in the lines and spans are a quote, % and _ nowhere
-            else if (!(name === "q" && /^[*\s\0-\u001f]*$/.test(of(text)))) expect(empty(route, body), what).toBe(true);
+            else if (!(name === "q" && /^[*\s]*$/.test(of(text)))) expect(empty(route, body), what).toBe(true);
           }
       const { body } = await get("/logs");
       expect(body["rows"]).toHaveLength(3);

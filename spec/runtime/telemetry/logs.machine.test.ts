@@ -204,7 +204,8 @@ describeWith(["chdb"], "questions about log lines", () => {
       const lines = await ask((logs) => logs.patterns({ ...filter, attributes: all }, 3, 50));
       for (const answer of [counted, lines]) {
         expect(answer).toMatchObject({
-          ...{ from: range.fromMs, to: range.toMs },
+          from: range.fromMs,
+          to: range.toMs,
           stepMs: minute,
           found: expected.size,
         });
