@@ -209,18 +209,83 @@ export class QueryGroup extends HttpApiGroup.make("query").add(
     .annotate(Permission, "store:query"),
 ) {}
 
+/** At most this much time in one flame graph. */
+export const MAX_FLAME_MS = 31 * 86_400_000;
+
+const ProfileKind = Schema.Literal("rate", "average", "sum");
+
+/** A type of profile that a service has, and what its values mean. */
+export const ProfileTypeAnswer = Schema.Struct({
+  /** "cpu:nanoseconds" or, with its source, "go:heap_inuse_space:bytes" */
+  type: Schema.String,
+  /** rate: CPU, in cores · average: of the moments that profiles show · sum: of all profiles */
+  kind: ProfileKind,
+  /** of the values as they are answered */
+  unit: Schema.String,
+  /** milliseconds since the epoch */
+  lastSeen: Schema.Number,
+});
+export type ProfileTypeAnswer = typeof ProfileTypeAnswer.Type;
+
+/** Long arrays, checked as a whole. */
+const columnOf = <T>(type: "number" | "string") =>
+  Schema.declare(
+    (value: unknown): value is readonly T[] => Array.isArray(value) && typeof (value[0] ?? "") !== "object",
+    {
+      identifier: `${type}s`,
+    },
+  );
+const numbers = columnOf<number>("number");
+const texts = columnOf<string>("string");
+
+const profiled = {
+  from: Schema.Number,
+  to: Schema.Number,
+  /** how many profiles began in the range, and how long they lasted together */
+  profiles: Schema.Number,
+  seconds: Schema.Number,
+  /** per node: of itself, and with its children */
+  self: numbers,
+  total: numbers,
+};
+
+/**
+ * A flame graph as columns: nodes in the order of a walk from the root, so that the parent of a node is the last one before
+ * it with a smaller depth. Rates and averages are those of one profiled instance.
+ */
+export const FlameAnswer = Schema.Struct({
+  service: Schema.String,
+  type: Schema.String,
+  kind: ProfileKind,
+  unit: Schema.String,
+  ...profiled,
+  /** functions by number, and the files that they are in; 0 is the root, 1 stands for nodes that were merged */
+  names: texts,
+  files: texts,
+  /** per node: 0 for the root; and its function */
+  depth: numbers,
+  frame: numbers,
+  /** the same nodes in the range that it is compared with */
+  base: Schema.NullOr(Schema.Struct(profiled)),
+  /** nodes that were too small to be told apart */
+  merged: Schema.Number,
+  /** stacks that the store does not have any more */
+  unknown: Schema.Number,
+});
+export type FlameAnswer = typeof FlameAnswer.Type;
+
 /** Rows that the server made itself, of which there may be thousands: their shape is a type, not checked one by one. */
 const answer = <A extends object>() =>
   Schema.declare((value): value is A => typeof value === "object" && value !== null);
 
-/** Texts, as they come: runtime/http/telemetry.ts reads them, and says of a wrong one what it expected. */
+/** Texts, as they come: runtime/http/parameters.ts reads them, and says of a wrong one what it expected. */
 const text = Schema.optional(Schema.String);
-const texts = Schema.optional(Schema.Array(Schema.String));
+const severalTexts = Schema.optional(Schema.Array(Schema.String));
 
 /** Milliseconds since the epoch, `to` exclusive; left out: the last hour. */
 const range = { from: text, to: text };
 /** `service`: any of them. `attr`, all of them: key=value or key!=value, of the record or its resource. */
-const whose = { ...range, service: texts, attr: texts };
+const whose = { ...range, service: severalTexts, attr: severalTexts };
 
 const logFilter = {
   ...whose,
@@ -261,7 +326,7 @@ const question = <const Name extends string, A extends object>(
     .addError(Unavailable)
     .annotate(Permission, "telemetry:read");
 
-/** Logs and traces that others sent; what rows are is in telemetry.ts. */
+/** What others sent, as it is kept. The rows of logs and traces are described in telemetry.ts. */
 export class TelemetryGroup extends HttpApiGroup.make("telemetry")
   .add(question("logs", "/logs", answer<Page<LogLine>>()).setUrlParams(Schema.Struct({ ...logFilter, ...paging })))
   .add(question("logFacets", "/logs/facets", answer<LogFacets>()).setUrlParams(Schema.Struct(logFilter)))
@@ -314,8 +379,36 @@ export class TelemetryGroup extends HttpApiGroup.make("telemetry")
   )
   .add(
     question("spanEdges", "/span-edges", answer<{ readonly edges: readonly SpanEdge[] }>()).setUrlParams(
-      Schema.Struct({ ...range, service: texts }),
+      Schema.Struct({ ...range, service: severalTexts }),
     ),
+  )
+  .add(
+    HttpApiEndpoint.get("profileTypes", "/profiles/types")
+      .setUrlParams(Schema.Struct({ service: Schema.String }))
+      .addSuccess(Schema.Struct({ service: Schema.String, types: Schema.Array(ProfileTypeAnswer) }))
+      .addError(BadRequest)
+      .addError(Unavailable)
+      .annotate(Permission, "telemetry:read"),
+  )
+  .add(
+    HttpApiEndpoint.get("flame", "/profiles/flame")
+      // milliseconds since the epoch; base_from and base_to: the range that it is compared with
+      .setUrlParams(
+        Schema.Struct({
+          service: Schema.String,
+          type: Schema.String,
+          from: Schema.NumberFromString,
+          to: Schema.NumberFromString,
+          base_from: Schema.optional(Schema.NumberFromString),
+          base_to: Schema.optional(Schema.NumberFromString),
+          pod: Schema.optional(Schema.String),
+          host: Schema.optional(Schema.String),
+        }),
+      )
+      .addSuccess(FlameAnswer)
+      .addError(BadRequest)
+      .addError(Unavailable)
+      .annotate(Permission, "telemetry:read"),
   ) {}
 
 /** Actor paths, as they go to the audit log: as long as a topic's name may be. */

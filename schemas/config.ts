@@ -21,6 +21,36 @@ const url = (schemes: readonly string[]) =>
     Schema.filter((text) => URL.canParse(text) && schemes.includes(new URL(text).protocol)),
     Schema.annotations(says(`expected a URL that starts with ${schemes.map((s) => `${s}//`).join(" or ")}`)),
   );
+
+/** As an address to speak HTTP to: with user and password that can be read, if any. */
+const httpUrl = url(["http:", "https:"]).pipe(
+  Schema.filter(
+    (text) => {
+      const { username, password } = new URL(text);
+      try {
+        decodeURIComponent(username + password);
+        return true;
+      } catch {
+        return false;
+      }
+    },
+    { message: () => "expected % in user and password to be written as %25" },
+  ),
+);
+
+const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+/** A header that HTTP has no form for would fail each request. */
+const headers = Schema.Record({ key: Schema.String, value: Schema.String }).pipe(
+  Schema.filter(
+    (all) =>
+      Object.entries(all).every(([name, text]) => HEADER_NAME.test(name) && /^[\t\x20-\x7e\x80-\xff]*$/.test(text)),
+    says("expected names and values of HTTP headers, without line breaks and such"),
+  ),
+);
+
+const NATIVE =
+  "expected the HTTP interface, for example http://host:8123 or https://host:8443; the native protocol (clickhouse://, tcp://, ports 9000 and 9440) is not spoken";
+
 const flag = Schema.Boolean.annotations(says("expected true or false"));
 
 const field = <A, I>(schema: Schema.Schema<A, I>, fallback: NoInfer<A>) =>
@@ -45,7 +75,13 @@ const Server = Schema.Struct({
 
 const Clickhouse = Schema.Struct({
   /** HTTP interface of a ClickHouse server, e.g. http://127.0.0.1:8123. Left out: the embedded engine. */
-  url: Schema.optionalWith(url(["http:", "https:"]), { exact: true }),
+  url: Schema.optionalWith(
+    httpUrl.pipe(
+      Schema.filter((text) => !["9000", "9440"].includes(new URL(text).port)),
+      Schema.annotations(says(NATIVE)),
+    ),
+    { exact: true },
+  ),
   user: field(named("expected a user name"), "default"),
   password: field(Schema.String, ""),
   database: field(named("expected the name of a database"), "coroot"),
@@ -69,16 +105,37 @@ const CheckedClickhouse = Clickhouse.pipe(
 
 const Prometheus = Schema.Struct({
   /** Where metric samples are kept instead of the own tables: remote_write of Prometheus, VictoriaMetrics or Mimir. */
-  remoteWriteUrl: Schema.optionalWith(url(["http:", "https:"]), { exact: true }),
-  /** added to each request, e.g. Authorization or X-Scope-OrgID */
-  headers: field(Schema.Record({ key: Schema.String, value: Schema.String }), {}),
-});
+  remoteWriteUrl: Schema.optionalWith(httpUrl, { exact: true }),
+  /** Where they are read: the base of Prometheus' HTTP API, e.g. http://prometheus:9090 or http://mimir/prometheus. */
+  url: Schema.optionalWith(
+    httpUrl.pipe(
+      Schema.filter((text) => !/\/api\/v1(\/|$)/.test(new URL(text).pathname), {
+        message: () =>
+          "expected the base URL, before /api/v1, for example http://prometheus:9090 or http://mimir/prometheus",
+      }),
+    ),
+    { exact: true },
+  ),
+  /** added to each request of both kinds, e.g. Authorization or X-Scope-OrgID */
+  headers: field(headers, {}),
+}).pipe(
+  Schema.filter(({ url: read, remoteWriteUrl }) =>
+    read === undefined || remoteWriteUrl !== undefined
+      ? undefined
+      : {
+          path: ["remoteWriteUrl"],
+          message:
+            "expected where samples are written, since prometheus.url says that they are read elsewhere (Prometheus, VictoriaMetrics: http://host/api/v1/write; Mimir: http://host/api/v1/push)",
+        },
+  ),
+);
 
 const Keep = Schema.Struct({
   /** days; the embedded engine and a ClickHouse server alike */
   metricsDays: field(whole(1, 3_650), 7),
   logsDays: field(whole(1, 3_650), 7),
   tracesDays: field(whole(1, 3_650), 7),
+  profilesDays: field(whole(1, 3_650), 7),
   incidentsDays: field(whole(1, 3_650), 90),
   /** minutes of judgement, from which error budgets are rebuilt */
   minutesDays: field(whole(35, 3_650), 35),
@@ -112,7 +169,7 @@ export const Webhook = Schema.Struct({
   name: named("expected a name"),
   url: url(["http:", "https:"]),
   /** added to each delivery, e.g. Authorization */
-  headers: field(Schema.Record({ key: Schema.String, value: Schema.String }), {}),
+  headers: field(headers, {}),
 });
 export type Webhook = typeof Webhook.Type;
 
@@ -210,7 +267,7 @@ export const Config = Schema.Struct({
     "default",
   ),
   clickhouse: Schema.optionalWith(CheckedClickhouse, { exact: true, default: () => Clickhouse.make({}) }),
-  prometheus: Schema.optionalWith(Prometheus, { exact: true, default: () => Prometheus.make({}) }),
+  prometheus: Schema.optionalWith(Prometheus, { exact: true, default: () => ({ headers: {} }) }),
   keep: Schema.optionalWith(Keep, { exact: true, default: () => Keep.make({}) }),
   state: Schema.optionalWith(State, { exact: true, default: () => State.make({}) }),
   replica: Schema.optionalWith(Replica, { exact: true, default: () => Replica.make({}) }),

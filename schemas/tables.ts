@@ -172,6 +172,21 @@ export const TABLES = {
     ttlDays: 90,
     shardBy: "source",
   },
+  // Calls of remote_write and OTLP that may have been stored, by the hash of their bytes, written before their samples: a
+  // call that is not here cannot be a re-send.
+  calls: {
+    name: "calls",
+    columns: [
+      { name: "source", type: "UInt64" },
+      { name: "at", type: "DateTime('UTC')" },
+    ],
+    engine: "ReplacingMergeTree",
+    orderBy: "source",
+    day: "at",
+    ttlFrom: "at",
+    ttlDays: 2,
+    shardBy: "source",
+  },
   incidents: {
     name: "incidents",
     columns: [
@@ -375,6 +390,69 @@ export const TABLES = {
     ttlDays: 7,
     shardBy: "batch",
   },
+  // Stacks once for each service and hash (runtime/profiles/Stacks.ts), a frame as "function<tab>file:line". Written again
+  // once a day while samples name them, so that they outlive these: their retention is two days longer.
+  profile_stacks: {
+    name: "profile_stacks",
+    columns: [
+      text("service"),
+      { name: "hash", type: "UInt64", codec: "ZSTD(1)" },
+      // root first
+      { name: "stack", type: "Array(LowCardinality(String))", codec: "ZSTD(1)" },
+      { name: "last_seen", type: "DateTime('UTC')", codec: "DoubleDelta, ZSTD(1)" },
+    ],
+    engine: "ReplacingMergeTree(last_seen)",
+    orderBy: "(service, hash)",
+    day: null,
+    ttlFrom: "last_seen",
+    ttlDays: 9,
+    shardBy: "cityHash64(service, hash)",
+  },
+  // runtime/profiles writes its rows in the order of their columns. Within a profile by stack, so that what follows looks alike.
+  profile_samples: {
+    name: "profile_samples",
+    columns: [
+      // when the profile began
+      nanos("ts"),
+      // nanoseconds that it lasted; 0: it is of one moment
+      { name: "duration", type: "UInt64", codec: "T64, ZSTD(1)" },
+      batch,
+      { name: "stack", type: "UInt64", codec: "ZSTD(1)" },
+      // in the unit that the type ends with
+      { name: "value", type: "Int64", codec: "T64, ZSTD(1)" },
+      text("service"),
+      // as "cpu:nanoseconds" or, with its source, "go:heap_inuse_space:bytes"
+      text("type"),
+      text("namespace"),
+      text("pod"),
+      text("host"),
+      pairs("resource"),
+      // labels that the profiled program gave to this stack's samples
+      pairs("attributes"),
+    ],
+    indexes: [batchIndex],
+    engine: "MergeTree",
+    orderBy: "(service, type, ts, stack)",
+    day: "ts",
+    ttlFrom: "toDateTime(ts)",
+    ttlDays: 7,
+    shardBy: "batch",
+  },
+  // Which types a service has, and when each was last seen.
+  profile_types: {
+    name: "profile_types",
+    columns: [
+      text("service"),
+      text("type"),
+      { name: "last_seen", type: "SimpleAggregateFunction(max, DateTime('UTC'))" },
+    ],
+    engine: "AggregatingMergeTree",
+    orderBy: "(service, type)",
+    day: null,
+    ttlFrom: "last_seen",
+    ttlDays: 7,
+    shardBy: null,
+  },
   // From when to when a trace's spans last, so that a trace is read within these bounds. One row per trace and day.
   trace_index: {
     name: "trace_index",
@@ -497,10 +575,17 @@ export const VIEWS: readonly ViewDefinition[] = [
     },
     groupBy: "service, name, kind, minute, bucket",
   },
+  {
+    name: "profiles_to_types",
+    from: "profile_samples",
+    to: "profile_types",
+    select: { service: "service", type: "type", last_seen: "max(toDateTime(ts))" },
+    groupBy: "service, type",
+  },
 ];
 
-/** Tables of what others send by OpenTelemetry: never lost once acknowledged. */
-export type TelemetryTable = "logs" | "spans";
+/** Tables of what others send: never lost once acknowledged. */
+export type TelemetryTable = "logs" | "spans" | "profile_samples";
 /** Tables whose rows the server makes itself; they may be lost under pressure, with a count. */
 export type DerivedTable = "incidents" | "events" | "sli_minutes" | "edge_minutes" | "sli_points" | "map_edges";
 
@@ -577,6 +662,9 @@ export interface DerivedRow {
   readonly edge_minutes: EdgeMinuteRow;
   readonly sli_points: SliPointRow;
 }
+
+/** By how much stacks outlive the samples that name them: they are written again once a day, and clocks differ. */
+export const STACKS_LONGER_DAYS = 2;
 
 /** Days that a table's rows are kept, where they differ from the table's own. */
 export type Retention = { readonly [T in TableName]?: number };

@@ -90,7 +90,7 @@ export const writeStamp = (path, key, value) => {
 };
 
 /**
- * A process named so that a later one with the same number is another: number and start time.
+ * A process named so that a later one with the same number is another: number and start time. Null when it has ended.
  * @param {string} pid
  */
 const identity = (pid) => {
@@ -99,6 +99,8 @@ const identity = (pid) => {
   const fields = readFileSync(file, "utf8")
     .replace(/^.*\) /s, "")
     .split(" ");
+  // one that has ended, though nobody has waited for it yet
+  if (["Z", "X", "x"].includes(fields[0] ?? "")) return null;
   return `${pid} ${fields[19]}`;
 };
 

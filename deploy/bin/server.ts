@@ -42,18 +42,26 @@ import { otlpDoors } from "../../runtime/otlp/doors.ts";
 import { Intake, layer as intakeLayer } from "../../runtime/otlp/Intake.ts";
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
-import { layer as metricsQueryLayer } from "../../runtime/promql/MetricsQuery.ts";
+import { layer as profilesDoorLayer, ProfilesDoor } from "../../runtime/profiles/door.ts";
+import {
+  MetricsQuery,
+  layer as metricsQueryLayer,
+  type ElsewhereState,
+  type MetricsQueryShape,
+} from "../../runtime/promql/MetricsQuery.ts";
+import { layer as remoteQueryLayer, unread } from "../../runtime/promql/RemoteQuery.ts";
 import { layer as metricsIntakeLayer, MetricsIntake } from "../../runtime/remote-write/MetricsIntake.ts";
 import { DiskGuard, layer as diskGuardLayer } from "../../runtime/store/DiskGuard.ts";
 import { History, layer as historyLayer, type HistoryShape } from "../../runtime/store/History.ts";
 import { readQuery } from "../../runtime/store/ReadQuery.ts";
 import { Store, layer as storeLayer } from "../../runtime/store/Store.ts";
 import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts";
+import { layer as profilesLayer } from "../../runtime/telemetry/Profiles.ts";
 import { Writer, layer as writerLayer } from "../../runtime/store/Writer.ts";
 import { layer as logsLayer } from "../../runtime/telemetry/Logs.ts";
 import { layer as tracesLayer } from "../../runtime/telemetry/Traces.ts";
 import type { ServiceId } from "../../schemas/service.ts";
-import type { Retention, SliPointRow } from "../../schemas/tables.ts";
+import { STACKS_LONGER_DAYS, type Retention, type SliPointRow } from "../../schemas/tables.ts";
 import type { Overview } from "../../schemas/wire/page.ts";
 import { distDir } from "./dist.ts";
 import { agentHandler, boardChanges, wirePorts } from "./ports.ts";
@@ -99,6 +107,9 @@ const retention = ({ keep }: Settings): Retention => ({
   log_patterns: keep.logsDays,
   spans: keep.tracesDays,
   trace_index: keep.tracesDays,
+  profile_samples: keep.profilesDays,
+  profile_types: keep.profilesDays,
+  profile_stacks: keep.profilesDays + STACKS_LONGER_DAYS,
   incidents: keep.incidentsDays,
   events: keep.incidentsDays,
   sli_minutes: keep.minutesDays,
@@ -107,6 +118,14 @@ const retention = ({ keep }: Settings): Retention => ({
   span_edges: keep.minutesDays,
   span_latency: keep.minutesDays,
 });
+
+const NOT_READ = "metrics are kept elsewhere (prometheus.remoteWriteUrl) and not read here: prometheus.url is not set";
+
+/** Questions about metrics go to where the samples go. */
+const metricsQuery = ({ prometheus: { url, remoteWriteUrl, headers } }: Settings) => {
+  if (url !== undefined) return remoteQueryLayer({ url, headers });
+  return remoteWriteUrl === undefined ? metricsQueryLayer : unread(NOT_READ);
+};
 
 const stores = (settings: Settings) => {
   const { url, user, password, database, cluster } = settings.clickhouse;
@@ -121,15 +140,22 @@ const stores = (settings: Settings) => {
   const { remoteWriteUrl, headers } = settings.prometheus;
   const remote = remoteWriteUrl === undefined ? {} : { remote: { url: remoteWriteUrl, headers } };
   const writer = writerLayer({ retention: days, ...remote });
-  return Layer.mergeAll(writer, historyLayer, metricsQueryLayer, logsLayer, tracesLayer, guard).pipe(
-    Layer.provideMerge(store),
-  );
+  return Layer.mergeAll(
+    writer,
+    historyLayer,
+    metricsQuery(settings),
+    profilesLayer,
+    logsLayer,
+    tracesLayer,
+    guard,
+  ).pipe(Layer.provideMerge(store));
 };
 
 /** What others send: the intakes, and the way to them by gRPC. */
 const otlp = (settings: Settings, key: string) => {
-  const metrics = metricsIntakeLayer(join(settings.data, "metrics.journal"), retention(settings));
-  const intakes = Layer.merge(intakeLayer(retention(settings)), metrics);
+  const metrics = metricsIntakeLayer(retention(settings));
+  const profiles = profilesDoorLayer(retention(settings));
+  const intakes = Layer.mergeAll(intakeLayer(retention(settings)), metrics, profiles);
   const { grpcPort: port } = settings.otlp;
   if (port === 0) return intakes;
   const { host } = settings.server;
@@ -289,6 +315,7 @@ const topics = (settings: Settings) =>
       const { agents } = yield* AgentLink;
       const cluster = yield* Cluster;
       const guard = yield* DiskGuard;
+      const metrics = yield* MetricsQuery;
       const fresh = yield* makeBoardFeed({ board: system.board, peers: cluster.peers, query: cluster.query });
       const sources = {
         cluster: settings.cluster,
@@ -298,7 +325,7 @@ const topics = (settings: Settings) =>
         store: yield* storeOverview,
         callsAt: pastCalls(yield* History),
         insides: makeInsides(system, cluster),
-        notices: () => [...replicaNotices(settings, cluster), ...guard.notices()],
+        notices: () => [...replicaNotices(settings, cluster), ...metricsNotices(metrics), ...guard.notices()],
       };
       return Topics.of({
         read: (topic) => Effect.zipRight(fresh, readTopic(system, sources, topic)),
@@ -342,27 +369,47 @@ const queryPort = Layer.effect(
   ),
 );
 
-const health = Layer.effect(
-  HealthPort,
-  Effect.gen(function* () {
-    const store = yield* storeOverview;
-    const { agents } = yield* AgentLink;
-    const cluster = yield* Cluster;
-    return HealthPort.of({
-      parts: Effect.gen(function* () {
-        const { state, message } = yield* store;
-        const connected = (yield* agents).filter((agent) => agent.state === "connected").length;
-        const parts: Record<string, PartHealth> = {
-          store: { state, message },
-          actors: { state: "up", message: `process ${process.pid}` },
-          replica: replicaHealth(cluster),
-          agents: { state: connected > 0 ? "up" : "starting", message: `${connected} connected` },
-        };
-        return parts;
-      }),
-    });
-  }),
-);
+const metricsNotices = ({ elsewhere }: MetricsQueryShape): readonly string[] => {
+  const state = elsewhere();
+  return state?.status === "down" ? [`Metrics cannot be read: ${state.message}. Detection goes on, samples wait.`] : [];
+};
+
+/** Of the metrics store elsewhere, both ways. */
+const metricsHealth = (elsewhere: ElsewhereState | null, writeError: string): PartHealth => {
+  const writing = writeError === "" ? [] : [`it does not take samples yet: ${writeError}`];
+  const reading = elsewhere?.message ?? NOT_READ;
+  const failing = writing.length + (elsewhere?.status === "down" ? 1 : 0);
+  const working = elsewhere?.status === "starting" ? "starting" : "up";
+  const state = failing === 0 ? working : failing === 2 ? "down" : "degraded";
+  return { state, message: [reading, ...writing].join("; ") };
+};
+
+const health = ({ prometheus }: Settings) =>
+  Layer.effect(
+    HealthPort,
+    Effect.gen(function* () {
+      const store = yield* storeOverview;
+      const writer = yield* Writer;
+      const { elsewhere } = yield* MetricsQuery;
+      const { agents } = yield* AgentLink;
+      const cluster = yield* Cluster;
+      return HealthPort.of({
+        parts: Effect.gen(function* () {
+          const { state, message } = yield* store;
+          const connected = (yield* agents).filter((agent) => agent.state === "connected").length;
+          const parts: Record<string, PartHealth> = {
+            store: { state, message },
+            actors: { state: "up", message: `process ${process.pid}` },
+            replica: replicaHealth(cluster),
+            agents: { state: connected > 0 ? "up" : "starting", message: `${connected} connected` },
+          };
+          if (prometheus.remoteWriteUrl !== undefined)
+            parts["metrics"] = metricsHealth(elsewhere(), (yield* writer.stats).samples.lastError);
+          return parts;
+        }),
+      });
+    }),
+  );
 
 const replicaHealth = ({ claims, peers, waiting }: ClusterShape): PartHealth => {
   const states = [...claims().values()];
@@ -397,7 +444,10 @@ const replicaNotices = (settings: Settings, { claims, peers }: ClusterShape): st
 const doors = (key: string) =>
   Effect.gen(function* () {
     const { samples, cache } = yield* MetricsIntake;
-    return makeDoorServer({ doors: [metricsDoor(samples, cache), ...otlpDoors(yield* Intake)], key });
+    return makeDoorServer({
+      doors: [metricsDoor(samples, cache), ...otlpDoors(yield* Intake), yield* ProfilesDoor],
+      key,
+    });
   });
 
 /** The peers may come once this server listens. */
@@ -424,7 +474,7 @@ export const runServer = (options: ServerOptions) =>
       topics(settings),
       historyPort,
       queryPort,
-      health,
+      health(settings),
       recovery,
       agentPort,
       commands(adminKey),

@@ -66,7 +66,8 @@ const withOverrides = (content: Record<string, unknown>, env: Environment): Reco
 
 const shown = (value: unknown): string => {
   if (value === undefined) return "nothing";
-  const text = JSON.stringify(value) ?? typeof value;
+  // a user and a password before the host
+  const text = (JSON.stringify(value) ?? typeof value).replace(/\/\/.*@/, "//…@");
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 };
 
@@ -80,7 +81,7 @@ const at = (content: unknown, path: readonly PropertyKey[]): unknown =>
 const dotted = (path: readonly PropertyKey[]): string =>
   path.map((key, i) => (typeof key === "number" ? `[${key}]` : `${i === 0 ? "" : "."}${String(key)}`)).join("");
 
-const SECRET = /password|headers|token|key$|^state\.url$|remoteWriteUrl$/i;
+const SECRET = /password|headers|token|key$|^(state|prometheus)\.url$|remoteWriteUrl$/i;
 
 /** Pure: content of a file and environment to settings, or every problem in one line each. */
 export const checkConfig = (
@@ -107,7 +108,8 @@ export const checkConfig = (
       return `${field}: there is no such field; known here: ${known}`;
     }
     if (issue._tag === "Missing") return `${field}: is missing`;
-    const found = SECRET.test(field) ? "a value" : shown(at(merged, issue.path));
+    const value = at(merged, issue.path);
+    const found = value !== undefined && SECRET.test(field) ? "a value" : shown(value);
     return `${field}: ${found} found${from}, ${issue.message.replace(/^Expected/, "expected")}`;
   });
   return Either.left(problems);

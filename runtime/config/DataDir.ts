@@ -45,12 +45,19 @@ const makeDirectory = async (path: string): Promise<void> => {
   }
 };
 
-/** When a process started; null when it is gone. Field 22 of its stat, counted behind the name in brackets. */
+/** States of one that has ended and was not waited for yet: a zombie, or one whose entry is about to go. */
+const ENDED: readonly string[] = ["Z", "X", "x"];
+
+/**
+ * When a process started; null when it has ended. Fields 3 (state) and 22 of its stat, counted behind the name in brackets,
+ * see proc(5).
+ */
 const startOf = async (pid: number): Promise<string | null> => {
   try {
     const boot = await readFile("/proc/sys/kernel/random/boot_id", "utf8");
     const line = await readFile(`/proc/${pid}/stat`, "utf8");
-    return `${boot.slice(0, 8)}-${line.slice(line.lastIndexOf(")") + 2).split(" ")[19] ?? ""}`;
+    const fields = line.slice(line.lastIndexOf(")") + 2).split(" ");
+    return ENDED.includes(fields[0] ?? "") ? null : `${boot.slice(0, 8)}-${fields[19] ?? ""}`;
   } catch (cause) {
     if (errno(cause) === "ENOENT" || errno(cause) === "ESRCH") return null;
     throw cause;

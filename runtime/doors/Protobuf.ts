@@ -1,10 +1,11 @@
 /**
- * Protobuf's wire format, read in place: a cursor over one message's bytes. Pure. What cannot be read (cut off, a length
- * beyond the end, an unknown wire type) is a Malformed that says what and at which byte; nothing is allocated by a length
- * that the bytes claim. Source of the format: https://protobuf.dev/programming-guides/encoding/
+ * Protobuf's wire format, read in place: a cursor over one message's bytes that gives fields, numbers and spans of bytes
+ * without making objects. Pure. What cannot be read (cut off, a length beyond the end, an unknown wire type) is a Malformed
+ * that says what and at which byte; nothing is allocated by a length that the bytes claim. Source of the format:
+ * https://protobuf.dev/programming-guides/encoding/
  */
 export class Malformed extends Error {
-  constructor(what: string, at: number | null) {
+  constructor(what: string, at: number | null = null) {
     super(at === null ? what : `${what} at byte ${at}`);
     this.name = "Malformed";
   }
@@ -13,7 +14,10 @@ export class Malformed extends Error {
 export const VARINT = 0;
 export const FIXED64 = 1;
 export const BYTES = 2;
+const GROUP = 3;
+const GROUP_END = 4;
 export const FIXED32 = 5;
+const MAX_GROUPS = 16;
 
 const WORD = 2 ** 32;
 
@@ -26,6 +30,8 @@ export class Cursor {
   /** halves of the last 64-bit number, each an unsigned 32-bit number */
   low = 0;
   high = 0;
+  /** where the bytes of the last field that was passed begin; they end at `at` */
+  start = 0;
 
   constructor(bytes: Buffer) {
     this.bytes = bytes;
@@ -38,8 +44,9 @@ export class Cursor {
     let tag = first;
     if (first < 128 && this.at < end) this.at++;
     else {
+      const from = this.at;
       this.varint(end);
-      if (this.high !== 0) throw new Malformed("a field number out of range", this.at);
+      if (this.high !== 0) throw new Malformed("a field number out of range", from);
       tag = this.low;
     }
     this.type = tag & 7;
@@ -108,15 +115,51 @@ export class Cursor {
     return HALVES.getFloat64(0, true);
   }
 
+  /** Passes a length-delimited field: its bytes lie from `start` up to `at`. */
+  pass(end: number): void {
+    const to = this.span(end);
+    this.start = this.at;
+    this.at = to;
+  }
+
   /** Passes a field's content, whatever its type. */
   skip(end: number): void {
-    if (this.type === VARINT) this.varint(end);
-    else if (this.type === BYTES) this.at = this.span(end);
-    else if (this.type === FIXED64 || this.type === FIXED32) {
-      const length = this.type === FIXED64 ? 8 : 4;
-      if (this.at + length > end) throw new Malformed(`a ${length}-byte number that is cut off`, this.at);
-      this.at += length;
-    } else throw new Malformed(`wire type ${this.type}`, this.at - 1);
+    const { type } = this;
+    if (type === VARINT) this.varint(end);
+    else if (type === BYTES) this.pass(end);
+    else if (type === FIXED64) this.forward(8, end);
+    else if (type === FIXED32) this.forward(4, end);
+    else if (type === GROUP) this.skipGroup(end);
+    else throw new Malformed(`wire type ${type}`, this.at - 1);
+  }
+
+  /** True, and the field's bytes lie from `start` up to `at`; false when it has another type and was passed. */
+  isSpan(end: number): boolean {
+    if (this.type === BYTES) {
+      this.pass(end);
+      return true;
+    }
+    this.skip(end);
+    return false;
+  }
+
+  /** True, and the number is in `low` and `high`; false when it has another type and was passed. */
+  isVarint(end: number): boolean {
+    if (this.type === VARINT) {
+      this.varint(end);
+      return true;
+    }
+    this.skip(end);
+    return false;
+  }
+
+  isFixed64(end: number): boolean {
+    if (this.type === FIXED64) {
+      this.fixed64(end);
+      return true;
+    }
+    this.skip(end);
+    return false;
   }
 
   /** Refuses a field of another wire type than its message declares. */
@@ -126,6 +169,22 @@ export class Cursor {
 
   text(start: number, end: number): string {
     return this.bytes.toString("utf8", start, end);
+  }
+
+  private forward(length: number, end: number): void {
+    if (this.at + length > end) throw new Malformed(`a ${length}-byte number that is cut off`, this.at);
+    this.at += length;
+  }
+
+  private skipGroup(end: number): void {
+    for (let open = 1; open > 0; ) {
+      const from = this.at;
+      this.field(end);
+      if (this.type === GROUP) open++;
+      else if (this.type === GROUP_END) open--;
+      else this.skip(end);
+      if (open > MAX_GROUPS) throw new Malformed("groups that are nested too deeply", from);
+    }
   }
 }
 

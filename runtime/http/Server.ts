@@ -21,10 +21,11 @@ import type { DoorServer } from "../doors/serve.ts";
 import { checkDoor, checkHost, checkOrigin, SECURITY_HEADERS } from "./guard.ts";
 import type { Refused } from "./guard.ts";
 import { PageHub } from "./PageHub.ts";
+import { TelemetryGroupLive } from "./telemetryApi.ts";
+import type { Profiles } from "../telemetry/Profiles.ts";
 import { prometheusText } from "./prometheus.ts";
 import { answerPrometheus, PROMETHEUS_PREFIX } from "./prometheusApi.ts";
 import { sendText, servePage } from "./staticPage.ts";
-import { TelemetryGroupLive } from "./telemetry.ts";
 import { HealthPort } from "./Topics.ts";
 import type { CommandsPort, HistoryPort, QueryPort, Topics } from "./Topics.ts";
 
@@ -214,5 +215,15 @@ export const HttpServerLive = (
 ): Layer.Layer<
   HttpServer,
   ListenError,
-  AgentLink | PageHub | HealthPort | HistoryPort | QueryPort | CommandsPort | Topics | MetricsQuery | Logs | Traces
+  | AgentLink
+  | PageHub
+  | HealthPort
+  | HistoryPort
+  | QueryPort
+  | CommandsPort
+  | Topics
+  | MetricsQuery
+  | Profiles
+  | Logs
+  | Traces
 > => Layer.scoped(HttpServer, make(options)).pipe(Layer.provide(ApiLive));

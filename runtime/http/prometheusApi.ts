@@ -9,7 +9,14 @@ import { pipeline } from "node:stream/promises";
 import { Clock, Effect, Metric } from "effect";
 import type { Labels } from "../promql/labels.ts";
 import { duration } from "../promql/literals.ts";
-import type { InstantAnswer, ListRequest, MetricsQueryShape, SeriesValues } from "../promql/MetricsQuery.ts";
+import type {
+  Found,
+  InstantAnswer,
+  ListRequest,
+  Metadata,
+  MetricsQueryShape,
+  SeriesValues,
+} from "../promql/MetricsQuery.ts";
 import { valueText } from "../promql/numbers.ts";
 import { LIMITS, QueryError } from "../promql/QueryError.ts";
 
@@ -29,6 +36,7 @@ const STATUS: Readonly<Record<QueryError["kind"], number>> = {
   execution: 422,
   timeout: 503,
   unavailable: 503,
+  internal: 500,
 };
 
 type Pieces = Iterable<string>;
@@ -87,22 +95,36 @@ const seriesJson = function* ({ labels, times, values }: SeriesValues): Pieces {
   yield "]}";
 };
 
-const resultJson = function* (type: string, items: Iterable<Pieces>): Pieces {
+const notesJson = (name: "warnings" | "infos", all: readonly string[]): string =>
+  all.length === 0 ? "" : `,"${name}":${JSON.stringify(all)}`;
+
+/** What follows the data. */
+const endJson = ({ warnings, infos }: Found<unknown>): string =>
+  `${notesJson("warnings", warnings)}${notesJson("infos", infos)}}\n`;
+
+const resultJson = function* (type: string, items: Iterable<Pieces>, found: Found<unknown>): Pieces {
   yield `{"status":"success","data":{"resultType":"${type}","result":[`;
   yield* joined(items);
-  yield "]}}\n";
+  yield `]}${endJson(found)}`;
+};
+
+const listJson = function* <A>(found: Found<readonly A[]>, text: (item: A) => string): Pieces {
+  yield '{"status":"success","data":[';
+  yield* joined(mapIterable(found.value, (item) => [text(item)]));
+  yield `]${endJson(found)}`;
 };
 
 const mapIterable = function* <A, B>(items: Iterable<A>, change: (item: A) => B): Iterable<B> {
   for (const item of items) yield change(item);
 };
 
-const instantJson = (answer: InstantAnswer): Pieces => {
+const instantJson = (found: Found<InstantAnswer>): Pieces => {
+  const answer = found.value;
   switch (answer.type) {
     case "scalar":
     case "string": {
       const text = answer.type === "scalar" ? valueText(answer.value) : answer.text;
-      return resultJson(answer.type, [[`${answer.atMs / 1000}`], [JSON.stringify(text)]]);
+      return resultJson(answer.type, [[`${answer.atMs / 1000}`], [JSON.stringify(text)]], found);
     }
     case "vector":
       return resultJson(
@@ -110,13 +132,25 @@ const instantJson = (answer: InstantAnswer): Pieces => {
         mapIterable(answer.samples, ({ labels, value }) => [
           `{"metric":${labelsJson(labels)},"value":${pointJson(answer.atMs, value)}}`,
         ]),
+        found,
       );
     case "matrix":
-      return resultJson("matrix", mapIterable(answer.series, seriesJson));
+      return resultJson("matrix", mapIterable(answer.series, seriesJson), found);
   }
 };
 
-const dataJson = (data: string): Pieces => [`{"status":"success","data":${data}}\n`];
+/** A metric may be described in several ways, by whoever exposes it. */
+const metadataJson = function* (found: Found<readonly Metadata[]>): Pieces {
+  const byMetric = new Map<string, string[]>();
+  for (const { metric, type, help, unit } of found.value) {
+    const known = byMetric.get(metric) ?? [];
+    known.push(JSON.stringify({ type, help, unit }));
+    byMetric.set(metric, known);
+  }
+  yield '{"status":"success","data":{';
+  yield* joined(mapIterable(byMetric, ([metric, all]) => [`${JSON.stringify(metric)}:[${all.join(",")}]`]));
+  yield `}${endJson(found)}`;
+};
 
 /** Form and URL together, as Prometheus takes them. */
 const parametersOf = (request: IncomingMessage): Effect.Effect<URLSearchParams, QueryError> =>
@@ -165,36 +199,32 @@ const queryRange: Handler = (metrics, parameters) =>
     const text = yield* required("query", parameters.get("query"));
     if (step <= 0)
       return yield* bad('invalid parameter "step": zero or negative query resolution step widths are not accepted');
-    return resultJson("matrix", mapIterable(yield* metrics.range(text, start, end, step), seriesJson));
+    const found = yield* metrics.range(text, start, end, step);
+    return resultJson("matrix", mapIterable(found.value, seriesJson), found);
   });
 
 const series: Handler = (metrics, parameters) =>
   Effect.gen(function* () {
-    const found = yield* metrics.series(yield* listRequest(parameters));
-    return dataJson(`[${found.map(labelsJson).join(",")}]`);
+    return listJson(yield* metrics.series(yield* listRequest(parameters)), labelsJson);
   });
 
 const labels: Handler = (metrics, parameters) =>
   Effect.gen(function* () {
-    return dataJson(JSON.stringify(yield* metrics.labels(yield* listRequest(parameters))));
+    return listJson(yield* metrics.labels(yield* listRequest(parameters)), JSON.stringify);
   });
 
 const labelValues =
   (name: string): Handler =>
   (metrics, parameters) =>
     Effect.gen(function* () {
-      return dataJson(JSON.stringify(yield* metrics.labelValues(name, yield* listRequest(parameters))));
+      return listJson(yield* metrics.labelValues(name, yield* listRequest(parameters)), JSON.stringify);
     });
 
 const metadata: Handler = (metrics, parameters) =>
   Effect.gen(function* () {
     const limit = Number(parameters.get("limit") ?? 0);
     if (!Number.isInteger(limit)) return yield* bad('invalid parameter "limit": it must be a number');
-    const found = yield* metrics.metadata(parameters.get("metric"), limit);
-    const entries = found.map(
-      ({ metric, type, help, unit }) => `${JSON.stringify(metric)}:[${JSON.stringify({ type, help, unit })}]`,
-    );
-    return dataJson(`{${entries.join(",")}}`);
+    return metadataJson(yield* metrics.metadata(parameters.get("metric"), Math.max(0, limit)));
   });
 
 const BY_FORM: Readonly<Record<string, Handler>> = { query, query_range: queryRange, series, labels };

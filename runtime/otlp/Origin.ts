@@ -5,7 +5,7 @@
 import { LIMITS } from "./limits.ts";
 import { RowWriter, type Repairs } from "./RowWriter.ts";
 import { keyValue, Places, valueText, writeValue } from "./values.ts";
-import type { WireReader } from "./wire.ts";
+import type { Cursor } from "../doors/Protobuf.ts";
 
 const UNKNOWN_SERVICE = "unknown_service";
 /** Attributes that become columns, in the columns' order. */
@@ -23,12 +23,12 @@ export class Origin {
   }
 
   /** The Resource message from `start` up to `end`; an absent one is an empty one. */
-  resource(reader: WireReader, start: number, end: number): void {
+  resource(reader: Cursor, start: number, end: number): void {
     const { row, places } = this;
     places.count = 0;
     reader.at = start;
     while (reader.at < end) {
-      const field = reader.tag(end);
+      const field = reader.field(end);
       if (reader.isSpan(end) && field === 1) places.add(reader.start, reader.at, this.repairs);
     }
     const lifted = new Map<string, string>();
@@ -56,12 +56,12 @@ export class Origin {
   }
 
   /** The InstrumentationScope from `start` up to `end`, of which the name is kept. */
-  scope(reader: WireReader, start: number, end: number): void {
+  scope(reader: Cursor, start: number, end: number): void {
     let from = start;
     let to = start;
     reader.at = start;
     while (reader.at < end) {
-      const field = reader.tag(end);
+      const field = reader.field(end);
       if (!reader.isSpan(end) || field !== 1) continue;
       from = reader.start;
       to = reader.at;

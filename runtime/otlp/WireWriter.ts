@@ -2,7 +2,7 @@
  * Writes protobuf's wire format into one growing buffer. Pure but for its buffer. A message's length is written as four
  * bytes whatever its value (a varint may have leading zeros), so that nothing has to be moved when the message ends.
  */
-import { BYTES, FIXED32, FIXED64, VARINT } from "./wire.ts";
+import { BYTES, FIXED32, FIXED64, VARINT } from "../doors/Protobuf.ts";
 
 const LENGTH_BYTES = 4;
 const MASK_64 = 0xffffffffffffffffn;

@@ -8,14 +8,7 @@
 import type { DayRows } from "./DayRows.ts";
 import type { Origin } from "./Origin.ts";
 import type { Repairs } from "./RowWriter.ts";
-import { WireError, type WireReader } from "./wire.ts";
-
-export class Malformed extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "Malformed";
-  }
-}
+import { Malformed, type Cursor } from "../doors/Protobuf.ts";
 
 export interface EncodeOptions {
   /** written into every row */
@@ -49,13 +42,13 @@ export interface Names {
   readonly records: string;
 }
 
-export function* walk(reader: WireReader, origin: Origin, record: Record, names: Names): Generator<void, void> {
+export function* walk(reader: Cursor, origin: Origin, record: Record, names: Names): Generator<void, void> {
   const total = reader.bytes.length;
   const place = { resource: -1, scope: -1, record: -1 };
   let paused = 0;
   try {
     while (reader.at < total) {
-      const field = reader.tag(total);
+      const field = reader.field(total);
       if (!reader.isSpan(total) || field !== 1) continue;
       const [start, end] = [reader.start, reader.at];
       place.resource++;
@@ -63,7 +56,7 @@ export function* walk(reader: WireReader, origin: Origin, record: Record, names:
       findFirst(reader, start, end, (from, to) => origin.resource(reader, from, to));
       reader.at = start;
       while (reader.at < end) {
-        const inner = reader.tag(end);
+        const inner = reader.field(end);
         if (!reader.isSpan(end) || inner !== 2) continue;
         const [scopeStart, scopeEnd] = [reader.start, reader.at];
         place.scope++;
@@ -71,7 +64,7 @@ export function* walk(reader: WireReader, origin: Origin, record: Record, names:
         findFirst(reader, scopeStart, scopeEnd, (from, to) => origin.scope(reader, from, to));
         reader.at = scopeStart;
         while (reader.at < scopeEnd) {
-          const inScope = reader.tag(scopeEnd);
+          const inScope = reader.field(scopeEnd);
           if (!reader.isSpan(scopeEnd) || inScope !== 2) continue;
           const next = reader.at;
           place.record++;
@@ -87,23 +80,23 @@ export function* walk(reader: WireReader, origin: Origin, record: Record, names:
       reader.at = end;
     }
   } catch (error) {
-    if (!(error instanceof WireError)) throw error;
+    if (!(error instanceof Malformed)) throw error;
     const path = [
       ...(place.resource < 0 ? [] : [`${names.resources}[${place.resource}]`]),
       ...(place.scope < 0 ? [] : [`${names.scopes}[${place.scope}]`]),
       ...(place.record < 0 ? [] : [`${names.records}[${place.record}]`]),
     ].join(".");
-    throw new Malformed(`${error.message}${path === "" ? "" : `, in or after ${path}`}`);
+    throw path === "" ? error : new Malformed(`${error.message}, in or after ${path}`);
   }
 }
 
 /** Field 1 of the message, the last one when there are several, an empty one when there is none. */
-const findFirst = (reader: WireReader, start: number, end: number, found: (from: number, to: number) => void): void => {
+const findFirst = (reader: Cursor, start: number, end: number, found: (from: number, to: number) => void): void => {
   let from = start;
   let to = start;
   reader.at = start;
   while (reader.at < end) {
-    const field = reader.tag(end);
+    const field = reader.field(end);
     if (!reader.isSpan(end) || field !== 1) continue;
     from = reader.start;
     to = reader.at;

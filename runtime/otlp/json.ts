@@ -3,7 +3,7 @@
  * but for the parse itself, which is one step. Names are taken in lowerCamelCase and snake_case; unknown ones are passed
  * over. A value of a wrong type is Malformed with its path; nothing of the request counts then.
  */
-import { Malformed } from "./envelope.ts";
+import { Malformed } from "../doors/Protobuf.ts";
 import {
   resource,
   scope,
@@ -167,6 +167,9 @@ export function* protobufOf(body: Buffer, request: RequestDefinition): Generator
     return yield* write(parsed, request, place);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    throw new Malformed(`${place.join("")}${error.path || (place.length === 0 ? "the body" : "")}: ${error.message}`);
+    throw new Malformed(
+      `${place.join("")}${error.path || (place.length === 0 ? "the body" : "")}: ${error.message}`,
+      null,
+    );
   }
 }

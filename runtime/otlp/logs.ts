@@ -9,7 +9,7 @@ import { Origin } from "./Origin.ts";
 import { Pattern } from "./pattern.ts";
 import { noRepairs } from "./RowWriter.ts";
 import { Places, writePairs, writeValue } from "./values.ts";
-import { WireReader } from "./wire.ts";
+import { Cursor } from "../doors/Protobuf.ts";
 
 const NAMES = { resources: "resource_logs", scopes: "scope_logs", records: "log_records" };
 const MOST_SEVERITY = 24;
@@ -35,9 +35,9 @@ class LogEncoder {
   private readonly nowHigh: number;
   private readonly oldestMs: number;
   private readonly newestMs: number;
-  private readonly reader: WireReader;
+  private readonly reader: Cursor;
 
-  constructor(reader: WireReader, { batch, nowMs, oldestMs }: EncodeOptions) {
+  constructor(reader: Cursor, { batch, nowMs, oldestMs }: EncodeOptions) {
     this.reader = reader;
     this.rows = new DayRows(this.repairs, reader.bytes.length);
     this.batchLow = Number(batch & 0xffffffffn);
@@ -70,7 +70,7 @@ class LogEncoder {
     let idEnd = start;
     reader.at = start;
     while (reader.at < end) {
-      switch (reader.tag(end)) {
+      switch (reader.field(end)) {
         case 1:
           if (!reader.isFixed64(end)) break;
           low = reader.low;
@@ -153,7 +153,7 @@ class LogEncoder {
 
 /** In steps; see envelope.ts. */
 export function* encodeLogs(bytes: Buffer, options: EncodeOptions): Generator<void, Encoded> {
-  const reader = new WireReader(bytes);
+  const reader = new Cursor(bytes);
   const encoder = new LogEncoder(reader, options);
   yield* walk(reader, encoder.origin, encoder.record, NAMES);
   return encoded(encoder.rows, encoder.rejected, encoder.repairs, encoder.timeless);

@@ -10,7 +10,7 @@ import { Origin } from "./Origin.ts";
 import { Peer } from "./Peer.ts";
 import { noRepairs, type RowWriter } from "./RowWriter.ts";
 import { keyValue, Places, writePairs, writeValue } from "./values.ts";
-import { WireReader } from "./wire.ts";
+import { Cursor } from "../doors/Protobuf.ts";
 
 const NAMES = { resources: "resource_spans", scopes: "scope_spans", records: "spans" };
 const CLIENT = 3;
@@ -37,9 +37,9 @@ class SpanEncoder {
   private readonly batchHigh: number;
   private readonly oldestMs: number;
   private readonly newestMs: number;
-  private readonly reader: WireReader;
+  private readonly reader: Cursor;
 
-  constructor(reader: WireReader, { batch, nowMs, oldestMs }: EncodeOptions) {
+  constructor(reader: Cursor, { batch, nowMs, oldestMs }: EncodeOptions) {
     this.reader = reader;
     this.rows = new DayRows(this.repairs, reader.bytes.length);
     this.batchLow = Number(batch & 0xffffffffn);
@@ -72,7 +72,7 @@ class SpanEncoder {
     let endHigh = 0;
     reader.at = start;
     while (reader.at < end) {
-      switch (reader.tag(end)) {
+      switch (reader.field(end)) {
         case 1:
           if (!reader.isSpan(end)) break;
           trace = reader.start;
@@ -126,7 +126,7 @@ class SpanEncoder {
           const to = reader.at;
           reader.at = reader.start;
           while (reader.at < to) {
-            const field = reader.tag(to);
+            const field = reader.field(to);
             if (field === 2 && reader.isSpan(to)) {
               message = reader.start;
               messageEnd = reader.at;
@@ -205,7 +205,7 @@ class SpanEncoder {
         this.nested.count = 0;
         reader.at = events.starts[i] ?? 0;
         while (reader.at < end) {
-          const field = reader.tag(end);
+          const field = reader.field(end);
           if (field === 1 && reader.isFixed64(end)) {
             low = reader.low;
             high = reader.high;
@@ -237,7 +237,7 @@ class SpanEncoder {
         this.nested.count = 0;
         reader.at = links.starts[i] ?? 0;
         while (reader.at < end) {
-          const field = reader.tag(end);
+          const field = reader.field(end);
           if (!reader.isSpan(end)) continue;
           if (field === 4 && column === "attributes") this.nested.add(reader.start, reader.at, this.repairs);
           else if (field === wanted) {
@@ -258,7 +258,7 @@ class SpanEncoder {
 
 /** In steps; see envelope.ts. */
 export function* encodeSpans(bytes: Buffer, options: EncodeOptions): Generator<void, Encoded> {
-  const reader = new WireReader(bytes);
+  const reader = new Cursor(bytes);
   const encoder = new SpanEncoder(reader, options);
   yield* walk(reader, encoder.origin, encoder.span, NAMES);
   return encoded(encoder.rows, encoder.rejected, encoder.repairs, 0);

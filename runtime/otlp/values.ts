@@ -1,10 +1,10 @@
 /**
  * OpenTelemetry's AnyValue and KeyValue, from protobuf to text columns: a scalar as its plain text, bytes as base64, lists
- * and maps as JSON. Pure; a wrong message is a WireError. What is nested deeper or longer than the limits is cut.
+ * and maps as JSON. Pure; a wrong message is Malformed. What is nested deeper or longer than the limits is cut.
  */
 import { LIMITS } from "./limits.ts";
 import type { Repairs, RowWriter } from "./RowWriter.ts";
-import { BYTES, FIXED64, VARINT, WireReader } from "./wire.ts";
+import { BYTES, FIXED64, VARINT, Cursor } from "../doors/Protobuf.ts";
 
 /** Places of the repeated messages of one record, up to a limit; the others are only counted. */
 export class Places {
@@ -32,16 +32,16 @@ export const int64Text = (low: number, high: number): string => {
 };
 
 /** Which kind of value the message holds: the number of its last field; the field is left in the reader. */
-const last = (reader: WireReader, start: number, end: number): number => {
+const last = (reader: Cursor, start: number, end: number): number => {
   let kind = 0;
   let from = start;
   let to = start;
   reader.at = start;
   while (reader.at < end) {
-    const field = reader.tag(end);
+    const field = reader.field(end);
     const { type } = reader;
     if (type === BYTES) {
-      reader.span(end);
+      reader.pass(end);
       if (field === 1 || (field >= 5 && field <= 7)) {
         kind = field;
         from = reader.start;
@@ -60,24 +60,24 @@ const last = (reader: WireReader, start: number, end: number): number => {
   return kind;
 };
 
-const double = (reader: WireReader): number => {
+const double = (reader: Cursor): number => {
   HALVES.setUint32(0, reader.low, true);
   HALVES.setUint32(4, reader.high, true);
   return HALVES.getFloat64(0, true);
 };
 const HALVES = new DataView(new ArrayBuffer(8));
 
-const scalar = (reader: WireReader, kind: number): string => {
+const scalar = (reader: Cursor, kind: number): string => {
   if (kind === 2) return reader.low === 0 && reader.high === 0 ? "false" : "true";
   if (kind === 3) return int64Text(reader.low, reader.high);
   return String(double(reader));
 };
 
-const utf8 = (reader: WireReader, start: number, end: number): string =>
+const utf8 = (reader: Cursor, start: number, end: number): string =>
   reader.bytes.toString("utf8", start, Math.min(end, start + LIMITS.bodyBytes));
 
 /** A value inside a list or map, as JSON. */
-const json = (reader: WireReader, start: number, end: number, depth: number): string => {
+const json = (reader: Cursor, start: number, end: number, depth: number): string => {
   const kind = last(reader, start, end);
   const [from, to] = [reader.start, reader.at];
   if (kind === 0 || depth > LIMITS.depth) return "null";
@@ -89,7 +89,7 @@ const json = (reader: WireReader, start: number, end: number, depth: number): st
   let length = 0;
   reader.at = from;
   while (reader.at < to && length < LIMITS.bodyBytes) {
-    const field = reader.tag(to);
+    const field = reader.field(to);
     if (!reader.isSpan(to) || field !== 1) continue;
     const next = reader.at;
     const part =
@@ -101,14 +101,14 @@ const json = (reader: WireReader, start: number, end: number, depth: number): st
   return kind === 5 ? `[${parts.join(",")}]` : `{${parts.join(",")}}`;
 };
 
-const jsonPair = (reader: WireReader, start: number, end: number, depth: number): string => {
+const jsonPair = (reader: Cursor, start: number, end: number, depth: number): string => {
   const pair = keyValue(reader, start, end);
   const key = JSON.stringify(utf8(reader, pair.keyStart, pair.keyEnd));
   return `${key}:${json(reader, pair.valueStart, pair.valueEnd, depth)}`;
 };
 
 /** Writes the AnyValue from `start` up to `end` as text; an empty one is an empty text. */
-export const writeValue = (reader: WireReader, start: number, end: number, out: RowWriter, most: number): void => {
+export const writeValue = (reader: Cursor, start: number, end: number, out: RowWriter, most: number): void => {
   const kind = last(reader, start, end);
   if (kind === 1) out.text(reader.bytes, reader.start, reader.at, most);
   else if (kind === 0) out.byte(0);
@@ -119,7 +119,7 @@ export const writeValue = (reader: WireReader, start: number, end: number, out: 
 };
 
 /** The AnyValue as text, for the few that are looked at. */
-export const valueText = (reader: WireReader, start: number, end: number): string => {
+export const valueText = (reader: Cursor, start: number, end: number): string => {
   const kind = last(reader, start, end);
   if (kind === 1) return utf8(reader, reader.start, reader.at);
   return kind >= 2 && kind <= 4 ? scalar(reader, kind) : "";
@@ -135,11 +135,11 @@ interface Pair {
 const PAIR: Pair = { keyStart: 0, keyEnd: 0, valueStart: 0, valueEnd: 0 };
 
 /** Places of key and value; the result is overwritten by the next call. */
-export const keyValue = (reader: WireReader, start: number, end: number): Readonly<Pair> => {
+export const keyValue = (reader: Cursor, start: number, end: number): Readonly<Pair> => {
   PAIR.keyStart = PAIR.keyEnd = PAIR.valueStart = PAIR.valueEnd = start;
   reader.at = start;
   while (reader.at < end) {
-    const field = reader.tag(end);
+    const field = reader.field(end);
     if (!reader.isSpan(end)) continue;
     if (field === 1) {
       PAIR.keyStart = reader.start;
@@ -153,7 +153,7 @@ export const keyValue = (reader: WireReader, start: number, end: number): Readon
 };
 
 /** Writes the KeyValues at these places as a Map column. */
-export const writePairs = (reader: WireReader, places: Places, out: RowWriter): void => {
+export const writePairs = (reader: Cursor, places: Places, out: RowWriter): void => {
   out.length(places.count);
   for (let i = 0; i < places.count; i++) {
     const pair = keyValue(reader, places.starts[i] ?? 0, places.ends[i] ?? 0);

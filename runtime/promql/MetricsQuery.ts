@@ -7,7 +7,7 @@ import { Context, Effect, Layer } from "effect";
 import { Store } from "../store/Store.ts";
 import { METRIC_NAME } from "./ast.ts";
 import { evaluateQuery, evaluateSamples } from "./evaluate.ts";
-import { changed, gridOf, pointsOf, timesOf, type RawSeries } from "./grid.ts";
+import { changed, gridOf, pointsOf, timesOf, type Grid, type RawSeries } from "./grid.ts";
 import { labelsKey, NO_LABELS, type Labels } from "./labels.ts";
 import { parse, parseSelector } from "./parse.ts";
 import { LIMITS, overLimit, QueryError } from "./QueryError.ts";
@@ -42,20 +42,36 @@ export interface Metadata {
   readonly unit: string;
 }
 
+/** What was found, and what a person should know of it. */
+export interface Found<A> {
+  readonly value: A;
+  /** the answer may not be what was meant: a part is missing, a function was given what it is not for */
+  readonly warnings: readonly string[];
+  readonly infos: readonly string[];
+}
+
+/** Found, and nothing to say besides. */
+export const plain = <A>(value: A): Found<A> => ({ value, warnings: [], infos: [] });
+
+export type Answering<A> = Effect.Effect<Found<A>, QueryError>;
+
+export interface ElsewhereState {
+  readonly status: "starting" | "up" | "down";
+  /** for a person: which store it is, and why it cannot be asked */
+  readonly message: string;
+}
+
 export interface MetricsQueryShape {
-  readonly instant: (query: string, atMs: number) => Effect.Effect<InstantAnswer, QueryError>;
-  /** Series in the order of their labels. */
-  readonly range: (
-    query: string,
-    startMs: number,
-    endMs: number,
-    stepMs: number,
-  ) => Effect.Effect<readonly SeriesValues[], QueryError>;
-  readonly series: (request: ListRequest) => Effect.Effect<readonly Labels[], QueryError>;
-  readonly labels: (request: ListRequest) => Effect.Effect<readonly string[], QueryError>;
-  readonly labelValues: (label: string, request: ListRequest) => Effect.Effect<readonly string[], QueryError>;
-  /** `metric` null: all. */
-  readonly metadata: (metric: string | null, limit: number) => Effect.Effect<readonly Metadata[], QueryError>;
+  readonly instant: (query: string, atMs: number) => Answering<InstantAnswer>;
+  /** Series in the order of their labels; from elsewhere in the order of the answer. */
+  readonly range: (query: string, startMs: number, endMs: number, stepMs: number) => Answering<readonly SeriesValues[]>;
+  readonly series: (request: ListRequest) => Answering<readonly Labels[]>;
+  readonly labels: (request: ListRequest) => Answering<readonly string[]>;
+  readonly labelValues: (label: string, request: ListRequest) => Answering<readonly string[]>;
+  /** `metric` null: all; `limit` 0: as many as there may be. */
+  readonly metadata: (metric: string | null, limit: number) => Answering<readonly Metadata[]>;
+  /** The metrics store elsewhere as it was seen last; null: the own store is asked, whose state says the same. */
+  readonly elsewhere: () => ElsewhereState | null;
 }
 
 export class MetricsQuery extends Context.Tag("runtime/promql/MetricsQuery")<MetricsQuery, MetricsQueryShape>() {}
@@ -68,25 +84,39 @@ const parsed = <A>(read: () => A): Effect.Effect<A, QueryError> =>
     catch: (error) => (error instanceof QueryError ? error : bad(`parse error: ${String(error)}`)),
   });
 
-const inTime = Effect.timeoutFail({ duration: `${LIMITS.seconds} seconds`, onTimeout: () => overLimit("seconds") });
+export const inTime = Effect.timeoutFail({
+  duration: `${LIMITS.seconds} seconds`,
+  onTimeout: () => overLimit("seconds"),
+});
 
 /** As the store's times can be: years 1970 to 2105. */
 const EARLIEST_MS = 0;
 const LATEST_MS = 4_294_967_295_000;
-const checkTimes = (...times: readonly number[]): Effect.Effect<void, QueryError> =>
+export const checkTimes = (...times: readonly number[]): Effect.Effect<void, QueryError> =>
   times.every((time) => time >= EARLIEST_MS && time <= LATEST_MS)
     ? Effect.void
     : Effect.fail(bad("a time is outside the years 1970 to 2105"));
 
+/** What a range query may ask for, wherever it is answered. */
+export const checkedGrid = (startMs: number, endMs: number, stepMs: number): Effect.Effect<Grid, QueryError> =>
+  Effect.gen(function* () {
+    yield* checkTimes(startMs, endMs);
+    if (!(stepMs >= 1)) return yield* bad("the step must be at least a millisecond");
+    if (endMs < startMs) return yield* bad("the end must not be before the start");
+    const grid = gridOf(startMs, endMs, stepMs);
+    return grid.points > LIMITS.points ? yield* overLimit("points", grid.points) : grid;
+  });
+
 const selectorsOf = (request: ListRequest) =>
   parsed(() => request.selectors.map((selector) => parseSelector(selector)));
+
 export const make = Effect.gen(function* () {
   const store = yield* Store;
   const source = makeStoreSource(store);
   const turns = yield* Effect.makeSemaphore(LIMITS.queries);
   /** Waiting for a turn counts. */
-  const bounded = <A>(question: Effect.Effect<A, QueryError>): Effect.Effect<A, QueryError> =>
-    inTime(turns.withPermits(1)(question));
+  const bounded = <A>(question: Effect.Effect<A, QueryError>): Answering<A> =>
+    inTime(turns.withPermits(1)(question)).pipe(Effect.map(plain));
 
   /** At most `asked` rows; where nobody asked for less, more than there may be are refused rather than left out. */
   const list = <Row>(statement: Statement, asked: number | undefined): Effect.Effect<readonly Row[], QueryError> => {
@@ -123,11 +153,7 @@ export const make = Effect.gen(function* () {
 
   const range: MetricsQueryShape["range"] = (query, startMs, endMs, stepMs) =>
     Effect.gen(function* () {
-      yield* checkTimes(startMs, endMs);
-      if (!(stepMs >= 1)) return yield* bad("the step must be at least a millisecond");
-      if (endMs < startMs) return yield* bad("the end must not be before the start");
-      const grid = gridOf(startMs, endMs, stepMs);
-      if (grid.points > LIMITS.points) return yield* overLimit("points", grid.points);
+      const grid = yield* checkedGrid(startMs, endMs, stepMs);
       const expr = yield* parsed(() => parse(query));
       if (expr.kind === "range" || expr.kind === "subquery" || expr.kind === "text")
         return yield* bad("a range query needs a scalar or an instant vector");
@@ -178,7 +204,7 @@ export const make = Effect.gen(function* () {
       return rows.map(({ value }) => ({ metric: value, type: "unknown", help: "", unit: "" }));
     }).pipe(bounded);
 
-  return MetricsQuery.of({ instant, range, series, labels, labelValues, metadata });
+  return MetricsQuery.of({ instant, range, series, labels, labelValues, metadata, elsewhere: () => null });
 });
 
 export const layer: Layer.Layer<MetricsQuery, never, Store> = Layer.effect(MetricsQuery, make);

@@ -5,8 +5,8 @@
 import { Schema } from "effect";
 
 export class QueryError extends Schema.TaggedError<QueryError>()("QueryError", {
-  /** bad_data: the query itself · execution: this data does not allow it, or a bound · unavailable: no store */
-  kind: Schema.Literal("bad_data", "execution", "timeout", "unavailable"),
+  /** bad_data: the query itself · execution: this data does not allow it, or a bound · unavailable: no store · internal: its fault */
+  kind: Schema.Literal("bad_data", "execution", "timeout", "unavailable", "internal"),
   reason: Schema.String,
 }) {
   override get message(): string {
@@ -19,7 +19,7 @@ export const LIMITS = {
   points: 11_000,
   /** steps of one subquery */
   subqueryPoints: 50_000,
-  /** that one selector finds */
+  /** that one selector finds; elsewhere: of an answer */
   series: 20_000,
   /** samples and grid points of all selectors and subqueries of a query together, 8 or 16 bytes each */
   samples: 4_000_000,
@@ -27,6 +27,8 @@ export const LIMITS = {
   visits: 100_000_000,
   /** rows that the store may read for one selector */
   rows: 200_000_000,
+  /** of an answer of a metrics store elsewhere */
+  bytes: 32 * 1024 * 1024,
   /** including the wait for a turn */
   seconds: 30,
   /** under way at once; others wait */
@@ -45,6 +47,7 @@ const WORDS: Readonly<Record<LimitName, string>> = {
   samples: "samples of a query",
   visits: "samples in all windows of a query",
   rows: "rows that the store reads for a selector",
+  bytes: "bytes of an answer of the metrics store",
   seconds: "seconds of a query",
   queries: "queries at once",
   length: "characters of a query",

@@ -1,8 +1,7 @@
 /**
- * The samples of one call to disk, whatever protocol it came by. Owned by the server's layers. Writes to the samples lane
- * under a source of its own; the bytes of a call name its batches, so that a call that comes again because its answer was
- * late or lost is stored once, also by the next life of this server, as long as its journal has it. Fails with
- * Behind when the lane is full or slow: the same call may come again. Nothing to stop.
+ * The samples of one call to disk, whatever protocol it came by. Owned by the server's layers. The hash of a call's bytes
+ * names its batches, so that a call that comes again because its answer was late or lost is stored once, by whichever
+ * server. Fails with Behind when the lane is full or slow: the same call may come again. Nothing to stop.
  */
 import { createHash } from "node:crypto";
 import { Clock, Data, Effect } from "effect";
@@ -10,7 +9,6 @@ import { retentionDays, type Retention } from "../../schemas/tables.ts";
 import { Malformed } from "../doors/Protobuf.ts";
 import type { WriterShape } from "../store/Writer.ts";
 import { Columns, TooMany, type TimeBounds } from "./Columns.ts";
-import { MAX_REMEMBERED, newEpoch, noJournal, type Journal, type Named } from "./Journal.ts";
 
 export class Behind extends Data.TaggedError("Behind")<{ readonly message: string }> {}
 
@@ -33,7 +31,6 @@ export const AHEAD_MS = 3_600_000;
 const DAY_MS = 86_400_000;
 /** Below the ten seconds that OpenTelemetry's exporters wait by default, so that they hear why. */
 const DURABLE_WITHIN = "8 seconds";
-const MAX_SEQUENCE = 0xf0000000;
 
 const nextTurn = Effect.async<void>((resume) => {
   const turn = setImmediate(() => resume(Effect.void));
@@ -58,35 +55,7 @@ const inSteps = (work: Generator<void, void>): Effect.Effect<void, Unreadable> =
 export const makeSamplesIntake = (
   writer: Pick<WriterShape, "samples" | "ready">,
   retention: Retention = {},
-  journal: Journal = noJournal(),
 ): SamplesIntake => {
-  const remembered = new Map(journal.remembered);
-  let { epoch } = journal;
-  let next = 0;
-
-  const newName = (count: number): Named => {
-    if (next + count > MAX_SEQUENCE) {
-      epoch = newEpoch();
-      next = 0;
-    }
-    const named = { epoch, first: next, count };
-    next += count;
-    return named;
-  };
-
-  /** Noted before anything of the call can be on disk. */
-  const nameOf = (body: Uint8Array, count: number): Effect.Effect<Named> =>
-    Effect.suspend(() => {
-      const key = createHash("sha256").update(body).digest().toString("base64", 0, 16);
-      const known = remembered.get(key);
-      if (known !== undefined && known.count === count) return Effect.succeed(known);
-      const named = newName(count);
-      remembered.set(key, named);
-      const [oldest] = remembered.keys();
-      if (remembered.size > MAX_REMEMBERED && oldest !== undefined) remembered.delete(oldest);
-      return Effect.as(journal.add(key, named), named);
-    });
-
   const bounds = Effect.map(Clock.currentTimeMillis, (now): TimeBounds => {
     return { fromMs: now - retentionDays("samples", retention) * DAY_MS, toMs: now + AHEAD_MS };
   });
@@ -105,11 +74,10 @@ export const makeSamplesIntake = (
       Effect.gen(function* () {
         const chunks = columns.chunks();
         if (chunks.length === 0) return;
-        const { epoch: life, first } = yield* nameOf(body, chunks.length);
+        const agent = `call/${createHash("sha256").update(body).digest("base64")}`;
         yield* Effect.forEach(
           chunks,
-          (chunk, i) =>
-            writer.samples({ agent: journal.agent, epoch: life, sequence: first + i, connection: 1, ...chunk }),
+          (chunk, sequence) => writer.samples({ agent, epoch: 0, sequence, connection: null, ...chunk }),
           { concurrency: "unbounded", discard: true },
         ).pipe(
           Effect.timeoutFail({

@@ -6,7 +6,6 @@ import { Context, Effect, Layer } from "effect";
 import type { Retention } from "../../schemas/tables.ts";
 import { Writer } from "../store/Writer.ts";
 import { makeSamplesIntake, type SamplesIntake } from "./Intake.ts";
-import { openJournal } from "./Journal.ts";
 import { makeTakeMetrics, type TakeMetrics } from "./otlp/take.ts";
 import { SeriesCache } from "./SeriesCache.ts";
 
@@ -21,12 +20,11 @@ export class MetricsIntake extends Context.Tag("runtime/remote-write/MetricsInta
   MetricsIntakeShape
 >() {}
 
-/** `journal`: path of the file by which a later life of this server knows the calls of this one. */
-export const layer = (journal: string, retention: Retention = {}): Layer.Layer<MetricsIntake, never, Writer> =>
-  Layer.scoped(
+export const layer = (retention: Retention = {}): Layer.Layer<MetricsIntake, never, Writer> =>
+  Layer.effect(
     MetricsIntake,
     Effect.gen(function* () {
-      const samples = makeSamplesIntake(yield* Writer, retention, yield* openJournal(journal));
+      const samples = makeSamplesIntake(yield* Writer, retention);
       const cache = new SeriesCache();
       return MetricsIntake.of({ samples, cache, takeOtlp: makeTakeMetrics(samples, cache) });
     }),

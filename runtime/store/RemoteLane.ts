@@ -6,25 +6,20 @@
  * that it calls wrong are dropped with a count and a line in the log, and only they: the request is sent again in halves.
  * Stops by interruption: batches not completed are not acknowledged and come again from their senders.
  */
-import { Agent as HttpAgent, request as httpRequest } from "node:http";
-import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import { Data, Deferred, Effect, FiberId, Metric, Queue, Random, type Scope } from "effect";
 import { compress } from "snappy";
 import { ROW_BYTES, type StoreBatch } from "./batch.ts";
+import { makeMetricsEndpoint, type EndpointConfig, type MetricsEndpoint } from "./MetricsEndpoint.ts";
 import type { SamplesLane } from "./SamplesLane.ts";
 import { encodeRequest, type Rows } from "./writeRequest.ts";
 
-export interface RemoteConfig {
+export interface RemoteConfig extends EndpointConfig {
   readonly maxBytes: number;
-  readonly url: string;
-  /** added to each request, e.g. Authorization or X-Scope-OrgID */
-  readonly headers: Readonly<Record<string, string>>;
 }
 
 /** Connections, each with its own share of the series. */
 const SHARDS = 4;
 const ROWS_PER_REQUEST = 5_000;
-const TIMEOUT_MS = 30_000;
 const FIRST_MS = 200;
 const LAST_MS = 10_000;
 const MAX_RETRY_AFTER_MS = 60_000;
@@ -115,58 +110,27 @@ const halves = (parts: readonly Rows[]): readonly [Rows[], Rows[]] => {
   return [first, second];
 };
 
-/** Posts to the configured URL by one kept connection per shard. */
-const makePost = ({ url, headers }: RemoteConfig) => {
-  const target = new URL(url);
-  const isHttps = target.protocol === "https:";
-  const { username, password } = target;
-  const basic = Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`).toString("base64");
-  target.username = "";
-  target.password = "";
-  const agent = new (isHttps ? HttpsAgent : HttpAgent)({ keepAlive: true, maxSockets: SHARDS });
-  const post = (body: Buffer): Effect.Effect<void, NotTaken | Refused> =>
-    Effect.async<void, NotTaken | Refused>((resume) => {
-      const fail = (message: string, retryAfter = 0): void =>
-        resume(Effect.fail(new NotTaken({ message, retryAfterMs: retryAfter })));
-      const request = (isHttps ? httpsRequest : httpRequest)(
-        target,
-        {
-          method: "POST",
-          agent,
-          timeout: TIMEOUT_MS,
-          headers: {
-            "content-type": "application/x-protobuf",
-            "content-encoding": "snappy",
-            "x-prometheus-remote-write-version": "0.1.0",
-            "user-agent": "coroot",
-            "content-length": body.length,
-            ...(username === "" ? {} : { authorization: `Basic ${basic}` }),
-            ...headers,
-          },
-        },
-        (response) => {
-          let text = "";
-          response.setEncoding("utf8");
-          response.on("data", (part: string) => {
-            if (text.length < MAX_REASON) text += part.slice(0, MAX_REASON);
-          });
-          response.on("error", (error) => fail(error.message));
-          response.on("end", () => {
-            const status = response.statusCode ?? 0;
-            if (status >= 200 && status < 300) return resume(Effect.void);
-            const message = `${status} ${text.split("\n", 1)[0] ?? ""}`.trim();
-            if (WRONG_SAMPLES.includes(status)) return resume(Effect.fail(new Refused({ message })));
-            fail(message, retryAfterMs(response.headers["retry-after"]));
-          });
-        },
-      );
-      request.on("timeout", () => request.destroy(new Error(`no answer within ${TIMEOUT_MS} ms`)));
-      request.on("error", (error) => fail(error.message));
-      request.end(body);
-      return Effect.sync(() => request.destroy());
-    });
-  return { post, close: () => agent.destroy() };
+const HEADERS = {
+  "content-type": "application/x-protobuf",
+  "content-encoding": "snappy",
+  "x-prometheus-remote-write-version": "0.1.0",
 };
+
+const postTo =
+  ({ send }: MetricsEndpoint) =>
+  (body: Buffer): Effect.Effect<void, NotTaken | Refused> =>
+    send({ method: "POST", headers: HEADERS, body, maxBytes: MAX_REASON }).pipe(
+      Effect.mapError(({ message }) => new NotTaken({ message, retryAfterMs: 0 })),
+      Effect.flatMap(({ status, headers, body: text }) => {
+        if (status >= 200 && status < 300) return Effect.void;
+        const message = `${status} ${text.toString("utf8").split("\n", 1)[0] ?? ""}`.trim();
+        return Effect.fail(
+          WRONG_SAMPLES.includes(status)
+            ? new Refused({ message })
+            : new NotTaken({ message, retryAfterMs: retryAfterMs(headers["retry-after"]) }),
+        );
+      }),
+    );
 
 export const makeRemoteLane = (config: RemoteConfig): Effect.Effect<SamplesLane, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -175,8 +139,9 @@ export const makeRemoteLane = (config: RemoteConfig): Effect.Effect<SamplesLane,
     const room = yield* Effect.makeLatch(true);
     const counts = { bytes: 0, rows: 0, requests: 0, sent: 0, retries: 0, repeated: 0, dropped: 0 };
     let lastError = "";
-    const { post, close } = makePost(config);
-    yield* Effect.addFinalizer(() => Effect.sync(close));
+    const endpoint = makeMetricsEndpoint(config, SHARDS);
+    const post = postTo(endpoint);
+    yield* Effect.addFinalizer(() => Effect.sync(endpoint.close));
 
     const shards: Shard[] = [];
     for (let i = 0; i < SHARDS; i++) shards.push({ queue: [], wake: yield* Queue.sliding<void>(1) });

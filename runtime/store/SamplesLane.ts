@@ -1,9 +1,10 @@
 /**
  * The store lane's writer: merges the batches of many agents into at most one insert a second and completes each batch
  * when its rows are on disk. Owned by Writer. Bounded in bytes: when full, `write` waits and `ready` turns false, so that
- * sessions withhold credit; nothing taken is ever dropped. A failed insert is repeated after asking the store what it
- * has, with the same token, so every batch is stored once. Stops by interruption: batches not completed are not
- * acknowledged and come again from the agents.
+ * sessions withhold credit; nothing taken is ever dropped. After a failure the store is asked what it has and gets the
+ * rest with the same token, which meets an insert that is still under way; then it is asked again, and what its token
+ * hid goes with another one. So every batch is stored once, also by a store that was replaced or lost its memory of
+ * tokens. Stops by interruption: batches not completed are not acknowledged and come again from the agents.
  */
 import { Clock, Deferred, Effect, FiberId, Queue, type Scope } from "effect";
 import { retentionDays, type Retention } from "../../schemas/tables.ts";
@@ -19,7 +20,7 @@ import {
   type StoreBatch,
 } from "./batch.ts";
 import { fingerprintText } from "./fingerprint.ts";
-import { dayKey, presentDays, reservedSequences } from "./presence.ts";
+import { dayKey, insertMissing, presentDays, reservedSequences, type DayPart, knownCalls } from "./presence.ts";
 import { untilStored } from "./retry.ts";
 import { columnsOf } from "./rows.ts";
 import type { StoreError, StoreShape } from "./Store.ts";
@@ -63,9 +64,10 @@ const MAX_KNOWN_SERIES = 500_000;
 const MAX_SOURCES = 20_000;
 const REFRESH_SERIES_MS = 6 * 3_600_000;
 
+/** One life of an agent, or one call. */
 interface Source {
   readonly id: bigint;
-  connection: number;
+  connection: number | null;
   /** the store was asked since the last new connection */
   asked: boolean;
   /** batches up to this one may be in the store */
@@ -83,6 +85,11 @@ interface Entry {
 
 const jsonLines = (rows: readonly object[]): Buffer => Buffer.from(rows.map((row) => JSON.stringify(row)).join("\n"));
 
+const partsOf = (group: readonly Entry[]): readonly DayPart[] =>
+  group.flatMap(({ batch }) =>
+    [...batch.days].map(([day, rows]) => ({ key: dayKey(batch.source, batch.sequence, day), rows })),
+  );
+
 /** Forgets the oldest of a map that grew beyond its bound; what is forgotten is only asked or written again. */
 const trim = (map: Map<string, unknown>, most: number): void => {
   for (const key of map.keys()) {
@@ -90,6 +97,9 @@ const trim = (map: Map<string, unknown>, most: number): void => {
     map.delete(key);
   }
 };
+
+const idsOf = (sources: readonly Source[]): readonly bigint[] => sources.map(({ id }) => id);
+const batchesOf = (group: readonly Entry[]): readonly EncodedBatch[] => group.map(({ batch }) => batch);
 
 const takeGroup = (queue: Entry[]): readonly Entry[] => {
   let rows = 0;
@@ -125,6 +135,7 @@ export const makeSamplesLane = (
     const queue: Entry[] = [];
     const pending = new Map<string, Entry>();
     const sources = new Map<string, Source>();
+    const calls = new Map<string, Source>();
     const seriesSeen = new Map<string, number>();
     const wake = yield* Queue.sliding<void>(1);
     const room = yield* Effect.makeLatch(true);
@@ -133,7 +144,8 @@ export const makeSamplesLane = (
 
     const sourceFor = ({ agent, epoch, connection }: StoreBatch): Source => {
       const key = `${agent}\u0000${epoch}`;
-      const known = sources.get(key);
+      const kept = connection === null ? calls : sources;
+      const known = kept.get(key);
       if (known !== undefined && known.connection === connection) return known;
       const source: Source = known ?? {
         id: sourceOf(agent, epoch),
@@ -144,9 +156,9 @@ export const makeSamplesLane = (
       };
       source.connection = connection;
       source.asked = false;
-      sources.delete(key);
-      sources.set(key, source);
-      trim(sources, MAX_SOURCES);
+      kept.delete(key);
+      kept.set(key, source);
+      trim(kept, MAX_SOURCES);
       return source;
     };
 
@@ -167,36 +179,54 @@ export const makeSamplesLane = (
       return entry;
     };
 
+    const ask = (unknown: readonly Source[], highest: ReadonlyMap<bigint, number>): void => {
+      for (const source of unknown) {
+        source.reserved = highest.get(source.id) ?? -1;
+        source.ceiling = Math.max(source.ceiling, source.reserved);
+        source.asked = true;
+      }
+    };
+
     const askSources = (group: readonly Entry[]) =>
       Effect.gen(function* () {
         const unknown = [...new Set(group.map(({ source }) => source).filter(({ asked }) => !asked))];
-        if (unknown.length === 0) return;
-        const reserved = yield* reservedSequences(
-          store,
-          unknown.map(({ id }) => id),
-        );
-        for (const source of unknown) {
-          source.reserved = reserved.get(source.id) ?? -1;
-          source.ceiling = Math.max(source.ceiling, source.reserved);
-          source.asked = true;
-        }
+        const agents = unknown.filter(({ connection }) => connection !== null);
+        const once = unknown.filter(({ connection }) => connection === null);
+        if (agents.length > 0) ask(agents, yield* reservedSequences(store, idsOf(agents)));
+        if (once.length === 0) return;
+        const known = yield* knownCalls(store, idsOf(once));
+        ask(once, new Map([...known].map((id) => [id, MAX_SEQUENCE])));
+      });
+
+    const note = (table: "sources" | "calls", rows: readonly object[], token: string) =>
+      Effect.gen(function* () {
+        if (rows.length === 0) return;
+        const bytes = jsonLines(rows);
+        yield* store.insert(table, { format: "JSONEachRow", columns: columnsOf(table), bytes }, `${token}-${table}`);
+        counts.inserts++;
       });
 
     const reserve = (group: readonly Entry[], token: string, now: number) =>
       Effect.gen(function* () {
         const higher = new Map<Source, number>();
-        for (const { source, batch } of group)
-          if (batch.sequence > source.reserved)
-            higher.set(source, Math.max(higher.get(source) ?? 0, Math.min(MAX_SEQUENCE, batch.sequence + RESERVE)));
-        if (higher.size === 0) return;
+        for (const { source, batch } of group) {
+          if (batch.sequence <= source.reserved) continue;
+          const most = source.connection === null ? MAX_SEQUENCE : Math.min(MAX_SEQUENCE, batch.sequence + RESERVE);
+          higher.set(source, Math.max(higher.get(source) ?? 0, most));
+        }
         const at = Math.floor(now / 1000);
-        const rows = [...higher].map(([{ id }, reserved]) => ({ source: String(id), reserved, at }));
-        yield* store.insert(
+        const agents = [...higher].filter(([{ connection }]) => connection !== null);
+        const once = [...higher].filter(([{ connection }]) => connection === null);
+        yield* note(
           "sources",
-          { format: "JSONEachRow", columns: columnsOf("sources"), bytes: jsonLines(rows) },
-          `${token}-sources`,
+          agents.map(([{ id }, reserved]) => ({ source: String(id), reserved, at })),
+          token,
         );
-        counts.inserts++;
+        yield* note(
+          "calls",
+          once.map(([{ id }]) => ({ source: String(id), at })),
+          token,
+        );
         for (const [source, reserved] of higher) source.reserved = reserved;
       });
 
@@ -216,31 +246,32 @@ export const makeSamplesLane = (
         trim(seriesSeen, MAX_KNOWN_SERIES);
       });
 
-    const commit = (group: readonly Entry[], token: string, again: boolean): Effect.Effect<void, StoreError> =>
+    const insertSamples = (token: string) => (parts: readonly DayPart[]) => {
+      const bytes = Buffer.concat(parts.map(({ rows }) => rows));
+      return store.insert("samples", { format: "RowBinary", columns: SAMPLE_COLUMNS, bytes }, token).pipe(
+        Effect.tap(() =>
+          Effect.sync(() => {
+            counts.inserts++;
+            counts.insertedRows += bytes.length / ROW_BYTES;
+          }),
+        ),
+      );
+    };
+
+    const commit = (group: readonly Entry[], token: string, attempt: number): Effect.Effect<void, StoreError> =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis;
         yield* askSources(group);
-        const doubtful = again ? group : group.filter(({ source, batch }) => batch.sequence <= source.ceiling);
-        const present = yield* presentDays(
-          store,
-          doubtful.map(({ batch }) => batch),
-        );
-        yield* reserve(group, token, now);
-        yield* describe(group, token, now);
-        const parts = group.flatMap(({ batch }) =>
-          [...batch.days].flatMap(([day, rows]) =>
-            present.has(dayKey(batch.source, batch.sequence, day)) ? [] : [rows],
-          ),
-        );
+        const doubtful = attempt > 0 ? group : group.filter(({ source, batch }) => batch.sequence <= source.ceiling);
+        const there = yield* presentDays(store, batchesOf(doubtful));
+        yield* reserve(group, `${token}-${attempt}`, now);
+        yield* describe(group, `${token}-${attempt}`, now);
         counts.repeated += group.filter(({ batch }) =>
-          [...batch.days.keys()].some((day) => present.has(dayKey(batch.source, batch.sequence, day))),
+          [...batch.days.keys()].some((day) => there.has(dayKey(batch.source, batch.sequence, day))),
         ).length;
-        if (parts.length > 0) {
-          const bytes = Buffer.concat(parts);
-          yield* store.insert("samples", { format: "RowBinary", columns: SAMPLE_COLUMNS, bytes }, token);
-          counts.inserts++;
-          counts.insertedRows += bytes.length / ROW_BYTES;
-        }
+        const sent = yield* insertMissing(partsOf(group), Effect.succeed(there), insertSamples(token));
+        if (attempt > 0 && sent.length > 0)
+          yield* insertMissing(sent, presentDays(store, batchesOf(group)), insertSamples(`${token}-${attempt}`));
         for (const { source, batch } of group) source.ceiling = Math.max(source.ceiling, batch.sequence);
       });
 
@@ -261,6 +292,9 @@ export const makeSamplesLane = (
         if (lastError !== error.message)
           yield* Effect.logWarning("samples are not stored yet", { reason: error.message });
         lastError = error.message;
+        // it may be another store afterwards, which was told of none of them
+        seriesSeen.clear();
+        for (const kept of [sources, calls]) for (const source of kept.values()) source.asked = false;
         return "again" as const;
       });
 
@@ -273,7 +307,7 @@ export const makeSamplesLane = (
         const group = takeGroup(queue);
         if (group.length === 0) return lastStart;
         const token = groupToken(group.map(({ batch }) => batch));
-        yield* untilStored(store, (attempt) => commit(group, token, attempt > 0), failed);
+        yield* untilStored(store, (attempt) => commit(group, token, attempt), failed);
         lastError = "";
         yield* release(group);
         return start;

@@ -8,6 +8,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { createInterface } from "node:readline";
 import { ClickHouseLogLevel, createClient } from "@clickhouse/client";
 import { Clock, Context, Deferred, Effect, Layer, Random, Schema, type Scope, SubscriptionRef } from "effect";
+import { shownUrl } from "./MetricsEndpoint.ts";
 
 export type StoreStatus = "starting" | "up" | "down";
 
@@ -230,7 +231,11 @@ const watchExternal = (endpoint: StoreEndpoint, ref: StateRef): Effect.Effect<ne
       failures = ping.success ? 0 : failures + 1;
       if (ping.success) yield* set(ref, { status: "up", message: "", endpoint });
       else if (failures >= PINGS_TO_DOWN)
-        yield* set(ref, { status: "down", message: `${endpoint.url}: ${ping.error.message}`, endpoint: null });
+        yield* set(ref, {
+          status: "down",
+          message: `${shownUrl(endpoint.url)}: ${ping.error.message}`,
+          endpoint: null,
+        });
     });
     return yield* Effect.forever(Effect.zipRight(look, Effect.sleep("5 seconds")));
   });

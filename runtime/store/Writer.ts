@@ -7,7 +7,8 @@
 import { Context, Effect, Layer } from "effect";
 import type { DerivedRow, DerivedTable, Retention } from "../../schemas/tables.ts";
 import type { StoreBatch } from "./batch.ts";
-import { makeRemoteLane, type RemoteConfig } from "./RemoteLane.ts";
+import type { EndpointConfig } from "./MetricsEndpoint.ts";
+import { makeRemoteLane } from "./RemoteLane.ts";
 import { makeRowsLane, newLife, type RowsStats } from "./RowsLane.ts";
 import { makeSamplesLane, type SamplesStats } from "./SamplesLane.ts";
 import { Store } from "./Store.ts";
@@ -50,7 +51,7 @@ export interface WriterConfig {
   readonly telemetryBytes?: number;
   readonly retention?: Retention;
   /** where samples are kept instead of the own tables */
-  readonly remote?: Pick<RemoteConfig, "url" | "headers">;
+  readonly remote?: EndpointConfig;
 }
 
 const MIB = 1024 * 1024;

@@ -19,8 +19,8 @@ export interface StoreBatch {
   readonly agent: string;
   readonly epoch: number;
   readonly sequence: number;
-  /** differs for every connection of the agent; after a new one, batches may be re-sends */
-  readonly connection: number;
+  /** differs for every connection of the agent; after a new one, batches may be re-sends. Null: the source is one call */
+  readonly connection: number | null;
   readonly series: readonly Series[];
   /** per sample: place in `series` */
   readonly index: Uint32Array;

@@ -1,12 +1,31 @@
 /**
  * What the store already has of a set of batches: the question that makes a re-send or a failed insert harmless. Owned by
- * the samples lane. Two questions: the highest sequence that may have been inserted for a source (cheap, from the
- * sources' reservations), and which (batch, day) pairs are there (a look into the samples, bounded by their time range;
- * parts outside of it are not read).
+ * the lanes that acknowledge. The samples lane asks what may have been inserted (cheap: sources and calls are
+ * noted ahead), and then which (batch, day) pairs are there (a look into the samples, bounded by their time range; parts
+ * outside of it are not read).
  */
 import { Effect } from "effect";
 import { batchKey, type EncodedBatch } from "./batch.ts";
 import type { StoreError, StoreShape } from "./Store.ts";
+
+/** Rows of one batch and day: an insert writes them whole or not at all. */
+export interface DayPart {
+  readonly key: string;
+  readonly rows: Buffer;
+}
+
+/** Inserts those parts that the store lacks; gives them. */
+export const insertMissing = (
+  parts: readonly DayPart[],
+  present: Effect.Effect<ReadonlySet<string>, StoreError>,
+  insert: (missing: readonly DayPart[]) => Effect.Effect<void, StoreError>,
+): Effect.Effect<readonly DayPart[], StoreError> =>
+  Effect.gen(function* () {
+    const there = yield* present;
+    const missing = parts.filter(({ key }) => !there.has(key));
+    if (missing.length > 0) yield* insert(missing);
+    return missing;
+  });
 
 export const dayKey = (source: bigint, sequence: number, day: number): string => `${batchKey(source, sequence)}:${day}`;
 
@@ -23,7 +42,20 @@ export const reservedSequences = (
     )
     .pipe(Effect.map((rows) => new Map(rows.map((row) => [BigInt(row.id), row.highest]))));
 
-/** Which of the batches' days are in the store. An insert writes a day whole or not at all. */
+/** Which of these calls may have been stored. */
+export const knownCalls = (
+  store: StoreShape,
+  calls: readonly bigint[],
+): Effect.Effect<ReadonlySet<bigint>, StoreError> =>
+  store
+    .query<{
+      id: string;
+    }>(`SELECT DISTINCT toString(source) AS id FROM ${store.database}.calls WHERE source IN ({calls:Array(UInt64)})`, {
+      calls,
+    })
+    .pipe(Effect.map((rows) => new Set(rows.map(({ id }) => BigInt(id)))));
+
+/** Which of the batches' days are in the store. */
 export const presentDays = (
   store: StoreShape,
   batches: readonly EncodedBatch[],

@@ -1,5 +1,5 @@
 /**
- * A store that is away: what happens meanwhile is decided in the usual time and alerted, and once the store is back it has
+ * A store that is away, and a metrics store elsewhere that was never there: what happens meanwhile is decided in the usual time and alerted, and once the store is back it has
  * all of it, to the request.
  */
 import { spawn, type ChildProcess } from "node:child_process";
@@ -81,12 +81,13 @@ describeWith(["chdb"], "a store that is away", () => {
     });
     receiver.listen(0, "127.0.0.1");
     await once(receiver, "listening");
-    const port = await freePort();
+    const [port, nobody] = [await freePort(), await freePort()];
     base = `http://127.0.0.1:${port}`;
     const config = {
       server: { port },
       data: join(folder, "data"),
       clickhouse: { url: `http://127.0.0.1:${way.port}`, password },
+      prometheus: { url: `http://ann:secret@127.0.0.1:${nobody}`, remoteWriteUrl: `http://127.0.0.1:${nobody}/write` },
       slo: { holdSeconds: 5 },
       alerts: { webhooks: [{ name: "hook", url: `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/` }] },
     };
@@ -120,6 +121,13 @@ describeWith(["chdb"], "a store that is away", () => {
       await until("a store that is missed", 30_000, async () =>
         (await overview()).store.state === "up" ? undefined : true,
       );
+      const { parts } = await get<{ parts: Record<string, { state: string; message: string }> }>("/health");
+      expect(parts["metrics"]).toEqual({
+        state: "degraded",
+        message: expect.stringMatching(/^the metrics store at http:\/\/127.0.0.1:\d+ does not answer: /) as string,
+      });
+      expect((await overview()).notices.join()).toContain("Metrics cannot be read: the metrics store at");
+      expect((await fetch(`${base}/api/v1/query?query=up`)).status).toBe(503);
       agent.failing.add(0);
       const began = performance.now();
       await until("the incident", 30_000, incident);

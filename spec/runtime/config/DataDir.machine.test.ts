@@ -1,6 +1,6 @@
 /** The data directory and the agent's key, with real processes and a real file system. */
 import { spawn } from "node:child_process";
-import { chmodSync, existsSync, mkdtempSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { once } from "node:events";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -45,6 +45,28 @@ describe("data directory", () => {
     expect(readdirSync(path)).toHaveLength(1);
     await Effect.runPromise(Effect.scoped(openDataDir(path)));
     expect(readdirSync(path)).toEqual([]);
+  });
+
+  it("is taken over from a server that was killed and that nobody has waited for", async () => {
+    const path = fresh();
+    const holder = [process.execPath, "--import", "tsx", join(import.meta.dirname, "holder.ts"), path];
+    // its parent becomes a program that never waits for a child
+    const parent = spawn("sh", ["-c", '"$@" & exec sleep 60', "sh", ...holder], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    try {
+      await once(parent.stdout, "data");
+      const pid = Number(/^server\.(\d+)\./.exec(readdirSync(path)[0] ?? "")?.[1]);
+      expect(await refused(path)).toContain(`held by pid ${pid}`);
+      process.kill(pid, "SIGKILL");
+      await expect.poll(() => readFileSync(`/proc/${pid}/stat`, "utf8")).toMatch(/\) Z /);
+      await Effect.runPromise(Effect.scoped(openDataDir(path)));
+      expect(readdirSync(path)).toEqual([]);
+    } finally {
+      const gone = once(parent, "exit");
+      parent.kill("SIGKILL");
+      await gone;
+    }
   });
 
   it("is taken over when the pid of a dead server was given to another program", async () => {

@@ -21,9 +21,10 @@ import {
 import type { PartHealth } from "../../../runtime/http/Topics.ts";
 import { AgentHandler } from "../../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../../runtime/ingest/AgentLink.ts";
-import { MetricsQuery, type MetricsQueryShape } from "../../../runtime/promql/MetricsQuery.ts";
+import { MetricsQuery, plain, type MetricsQueryShape } from "../../../runtime/promql/MetricsQuery.ts";
 import { TelemetryError } from "../../../runtime/telemetry/ask.ts";
 import { Logs, type LogsShape } from "../../../runtime/telemetry/Logs.ts";
+import { Profiles, ProfilesError, type ProfilesShape } from "../../../runtime/telemetry/Profiles.ts";
 import { Traces, type TracesShape } from "../../../runtime/telemetry/Traces.ts";
 import type { SliPointRow } from "../../../schemas/tables.ts";
 import type { PageMessage, PageRequest } from "../../../schemas/wire/page.ts";
@@ -39,6 +40,7 @@ export interface World {
   readonly told: string[];
   health: Record<string, PartHealth>;
   metrics: MetricsQueryShape;
+  profiles: ProfilesShape;
   history: (from: number, to: number) => Effect.Effect<readonly SliPointRow[], HistoryError>;
   query: QueryPort["query"];
   logs: LogsShape;
@@ -85,6 +87,7 @@ export const serverLayer = (world: World, changed: PubSub.PubSub<void>, port: nu
     Layer.succeed(QueryPort, { query: (sql, params, rows) => world.query(sql, params, rows) }),
     Layer.succeed(CommandsPort, CommandsPort.of(world.commands)),
     Layer.succeed(MetricsQuery, MetricsQuery.of(world.metrics)),
+    Layer.succeed(Profiles, Profiles.of(world.profiles)),
     Layer.succeed(Logs, Logs.of(world.logs)),
     Layer.succeed(Traces, Traces.of(world.traces)),
     Layer.succeed(HealthPort, { parts: Effect.sync(() => world.health) }),
@@ -130,12 +133,18 @@ export const makeWorld = (): World => {
 };
 
 const noMetrics: MetricsQueryShape = {
-  instant: (_, atMs) => Effect.succeed({ type: "vector", atMs, samples: [] }),
-  range: () => Effect.succeed([]),
-  series: () => Effect.succeed([]),
-  labels: () => Effect.succeed([]),
-  labelValues: () => Effect.succeed([]),
-  metadata: () => Effect.succeed([]),
+  instant: (_, atMs) => Effect.succeed(plain({ type: "vector", atMs, samples: [] })),
+  range: () => Effect.succeed(plain([])),
+  series: () => Effect.succeed(plain([])),
+  labels: () => Effect.succeed(plain([])),
+  labelValues: () => Effect.succeed(plain([])),
+  metadata: () => Effect.succeed(plain([])),
+  elsewhere: () => null,
+};
+
+const noProfiles: ProfilesShape = {
+  types: () => Effect.succeed([]),
+  flame: () => Effect.fail(new ProfilesError({ kind: "unavailable", message: "there are no profiles" })),
 };
 
 const noStore = Effect.fail(new TelemetryError({ kind: "unavailable", reason: "the store is starting" }));
@@ -155,6 +164,7 @@ const noTraces: TracesShape = {
 };
 
 const plainWorld = () => ({
+  profiles: noProfiles,
   logs: noLogs,
   traces: noTraces,
   metrics: noMetrics,

@@ -2,7 +2,7 @@
 import { request } from "node:http";
 import { Effect } from "effect";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { MetricsQueryShape } from "../../../runtime/promql/MetricsQuery.ts";
+import { plain, type MetricsQueryShape } from "../../../runtime/promql/MetricsQuery.ts";
 import { QueryError } from "../../../runtime/promql/QueryError.ts";
 import { until } from "../ingest/agent.ts";
 import { makeWorld, startServer, type ServerUnderTest, type World } from "./page.ts";
@@ -23,25 +23,31 @@ const metrics: MetricsQueryShape = {
     if (query === "down") return Effect.fail(new QueryError({ kind: "unavailable", reason: "the store is down" }));
     if (query === "broken") return Effect.die(new Error("broken"));
     if (query === "never") return Effect.never.pipe(Effect.onInterrupt(() => Effect.sync(() => void interrupted++)));
-    if (query === "1") return Effect.succeed({ type: "scalar", atMs, value: 1 });
-    if (query === "text") return Effect.succeed({ type: "string", atMs, text: 'a"b' });
+    if (query === "1") return Effect.succeed(plain({ type: "scalar", atMs, value: 1 }));
+    if (query === "text") return Effect.succeed(plain({ type: "string", atMs, text: 'a"b' }));
     if (query === "matrix") {
       const [times, values] = [new Float64Array([1_000, 2_500]), new Float64Array([1, 2])];
-      return Effect.succeed({ type: "matrix", series: [{ labels, times, values }] });
+      return Effect.succeed(plain({ type: "matrix", series: [{ labels, times, values }] }));
     }
     const values = [1.5, Number.NaN, Infinity, -Infinity, 1e21, 1e-7, -0];
-    return Effect.succeed({ type: "vector", atMs, samples: values.map((value) => ({ labels, value })) });
+    return Effect.succeed(plain({ type: "vector", atMs, samples: values.map((value) => ({ labels, value })) }));
   },
   range: (query, startMs, endMs, stepMs) => {
     asked.push(["range", query, startMs, endMs, stepMs]);
     const count = query === "many" ? 10_001 : 2;
     const times = Float64Array.from({ length: count }, (_, i) => startMs + i * stepMs);
-    return Effect.succeed([{ labels, times, values: times.map((time) => time / 2) }]);
+    return Effect.succeed(plain([{ labels, times, values: times.map((time) => time / 2) }]));
   },
-  series: (one) => Effect.sync(() => (asked.push(["series", one]), [labels])),
-  labels: (one) => Effect.sync(() => (asked.push(["labels", one]), ["__name__", "job"])),
-  labelValues: (name, one) => Effect.sync(() => (asked.push([name, one]), ["a", 'b"'])),
-  metadata: (metric) => Effect.succeed([{ metric: metric ?? "up", type: "unknown", help: "", unit: "" }]),
+  series: (one) => Effect.sync(() => (asked.push(["series", one]), plain([labels]))),
+  labels: (one) => Effect.sync(() => (asked.push(["labels", one]), plain(["__name__", "job"]))),
+  labelValues: (name, one) => Effect.sync(() => (asked.push([name, one]), plain(["a", 'b"']))),
+  metadata: (metric) =>
+    Effect.succeed({
+      value: ["a", "b"].map((help) => ({ metric: metric ?? "up", type: "unknown", help, unit: "" })),
+      warnings: ["a part is missing"],
+      infos: ["b"],
+    }),
+  elsewhere: () => null,
 };
 
 let under: ServerUnderTest;
@@ -145,8 +151,13 @@ describe("the Prometheus API", () => {
     expect((await ask("label/job/values")).json).toMatchObject({ data: ["a", 'b"'] });
     expect((await ask("label/a%2Fb/values")).status).toBe(200);
     expect(asked.at(-1)).toMatchObject(["a/b", { selectors: [] }]);
-    expect((await ask("metadata")).json).toMatchObject({ data: { up: [{ type: "unknown", help: "", unit: "" }] } });
-    expect((await ask("metadata?metric=x")).json).toMatchObject({ data: { x: [{}] } });
+    expect((await ask("metadata")).json).toEqual({
+      status: "success",
+      data: { up: ["a", "b"].map((help) => ({ type: "unknown", help, unit: "" })) },
+      warnings: ["a part is missing"],
+      infos: ["b"],
+    });
+    expect((await ask("metadata?metric=x")).json).toMatchObject({ data: { x: [{}, {}] } });
   });
 
   it("says what is wrong in Prometheus' form", async () => {

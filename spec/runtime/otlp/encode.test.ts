@@ -2,7 +2,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { dayOf } from "../../../runtime/otlp/DayRows.ts";
-import { Malformed, type Encoded } from "../../../runtime/otlp/envelope.ts";
+import { Malformed } from "../../../runtime/doors/Protobuf.ts";
+import type { Encoded } from "../../../runtime/otlp/envelope.ts";
 import { protobufOf } from "../../../runtime/otlp/json.ts";
 import { LIMITS } from "../../../runtime/otlp/limits.ts";
 import { encodeLogs } from "../../../runtime/otlp/logs.ts";
@@ -199,7 +200,7 @@ describe("a request", () => {
   it("that is cut off is malformed, with what and where", () => {
     const bytes = encodeTraces({ resourceSpans: [{ scopeSpans: [{ spans: [span(), span()] }] }] });
     expect(() => spansOf(bytes.subarray(0, bytes.length - 5))).toThrow(
-      new Malformed("a length that goes beyond the end at byte 1"),
+      new Malformed("a length that goes beyond the end", 1),
     );
     const inner = Buffer.from(bytes);
     // the length of the second span's trace id

@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { TooLarge } from "../../../runtime/otlp/DayRows.ts";
-import { Malformed } from "../../../runtime/otlp/envelope.ts";
+import { Malformed } from "../../../runtime/doors/Protobuf.ts";
 import { protobufOf } from "../../../runtime/otlp/json.ts";
 import { encodeLogs } from "../../../runtime/otlp/logs.ts";
 import { LOGS, TRACES } from "../../../runtime/otlp/messages.ts";

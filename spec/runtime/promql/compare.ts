@@ -76,7 +76,9 @@ export interface Bed {
   readonly dataset: Dataset;
   readonly prometheus: Prometheus;
   readonly metrics: MetricsQuery.MetricsQueryShape;
-  readonly ask: <A, E>(question: (metrics: MetricsQuery.MetricsQueryShape) => Effect.Effect<A, E>) => Promise<A>;
+  readonly ask: <A, E>(
+    question: (metrics: MetricsQuery.MetricsQueryShape) => Effect.Effect<MetricsQuery.Found<A>, E>,
+  ) => Promise<A>;
   /** their answer and ours, over time */
   readonly range: (query: string) => Promise<readonly [Answered, Answered]>;
   /** and at a moment */
@@ -104,7 +106,7 @@ export const openBed = async (): Promise<Bed> => {
     await remoteWrite(prometheus.url, dataset.series);
     await runtime.runPromise(Effect.zipRight(whenUp, writeToStore(dataset)));
     const metrics = await runtime.runPromise(MetricsQuery.make);
-    const ask: Bed["ask"] = (question) => runtime.runPromise(question(metrics));
+    const ask: Bed["ask"] = (question) => runtime.runPromise(Effect.map(question(metrics), ({ value }) => value));
     const ours = <A>(question: Effect.Effect<A, Error>, points: (answer: A) => Answered): Promise<Answered> =>
       runtime.runPromise(
         question.pipe(
@@ -123,10 +125,8 @@ export const openBed = async (): Promise<Bed> => {
       close,
       storePid: (await runtime.runPromise(processState)).pid,
       own: (query) =>
-        ask(({ range }) =>
-          range(query, start, end, STEP_MS).pipe(
-            Effect.map((series) => series.reduce((sum, { times }) => sum + times.length, 0)),
-          ),
+        ask(({ range }) => range(query, start, end, STEP_MS)).then((series) =>
+          series.reduce((sum, { times }) => sum + times.length, 0),
         ),
       range: (query) => {
         const params = new URLSearchParams({
@@ -137,7 +137,7 @@ export const openBed = async (): Promise<Bed> => {
         });
         return Promise.all([
           askPrometheus(prometheus.url, `query_range?${params.toString()}`),
-          ours(metrics.range(query, start, end, STEP_MS), (series) => ({
+          ours(metrics.range(query, start, end, STEP_MS), ({ value: series }) => ({
             points: new Map(
               series.map(({ labels, times, values }) => [
                 labelled(labels),
@@ -151,7 +151,7 @@ export const openBed = async (): Promise<Bed> => {
       instant: (query) =>
         Promise.all([
           askPrometheus(prometheus.url, `query?${new URLSearchParams({ query, time: String(end / 1000) }).toString()}`),
-          ours(metrics.instant(query, end), (answer): Answered => {
+          ours(metrics.instant(query, end), ({ value: answer }): Answered => {
             if (answer.type === "scalar")
               return { points: new Map([["scalar", new Map([[answer.atMs, answer.value]])]]), order: [] };
             if (answer.type === "string")

@@ -59,7 +59,7 @@ describeWith(["chdb"], "metrics in the store", () => {
     return `${kind}: ${reason}`;
   };
   const found = async (query: string): Promise<readonly (readonly [string, number])[]> => {
-    const answer = await runtime.runPromise(metrics.instant(query, end));
+    const { value: answer } = await runtime.runPromise(metrics.instant(query, end));
     if (answer.type !== "vector") throw new Error("no vector");
     return answer.samples.map(({ labels, value }) => [labels.get("text") ?? "", value]);
   };
@@ -98,8 +98,8 @@ describeWith(["chdb"], "metrics in the store", () => {
       const values = await runtime.runPromise(
         metrics.labelValues(`odd ${i} '\\`, { selectors: [`{text=${quoted(text)}}`], startMs: 0, endMs: end }),
       );
-      expect(values).toEqual([text]);
-      expect(await runtime.runPromise(metrics.metadata(text, 10))).toEqual([]);
+      expect(values).toEqual(MetricsQuery.plain([text]));
+      expect(await runtime.runPromise(metrics.metadata(text, 10))).toEqual(MetricsQuery.plain([]));
     }
     expect(await found('texts{text!~".*[^a-z].*"}')).toEqual([]);
     const tables = await runtime.runPromise(
@@ -113,7 +113,9 @@ describeWith(["chdb"], "metrics in the store", () => {
   });
 
   itWith(["chdb"], "keep a label whatever it is called", async () => {
-    const answer = await runtime.runPromise(metrics.series({ selectors: ["proto"], startMs: 0, endMs: end }));
+    const { value: answer } = await runtime.runPromise(
+      metrics.series({ selectors: ["proto"], startMs: 0, endMs: end }),
+    );
     expect(answer.map((labels) => [...labels].sort())).toEqual([
       [
         ["__name__", "proto"],
@@ -144,7 +146,7 @@ describeWith(["chdb"], "metrics in the store", () => {
       "timestamp(edge_total)",
     ];
     for (const query of queries) {
-      const found = await runtime.runPromise(metrics.range(query, start - 10_000, start + 420_000, 10_000));
+      const { value: found } = await runtime.runPromise(metrics.range(query, start - 10_000, start + 420_000, 10_000));
       const times = Array.from({ length: 44 }, (_, i) => start - 10_000 + i * 10_000);
       const ours = Object.fromEntries(
         found.map((one) => [
@@ -189,7 +191,9 @@ describeWith(["chdb"], "metrics in the store", () => {
     const all = { selectors: ["many"], startMs: 0, endMs: end };
     expect(await failure(metrics.series(all))).toMatch(/20000 series/);
     expect(await failure(metrics.labelValues("i", all))).toMatch(/20000 series/);
-    expect(await runtime.runPromise(metrics.labelValues("i", { ...all, limit: 3 }))).toEqual(["0", "1", "10"]);
+    expect(await runtime.runPromise(metrics.labelValues("i", { ...all, limit: 3 }))).toEqual(
+      MetricsQuery.plain(["0", "1", "10"]),
+    );
     expect(await found('count(many{i=~"1.*"})')).toEqual([["", 11_111]]);
   });
 

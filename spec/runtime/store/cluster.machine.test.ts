@@ -221,7 +221,7 @@ describeWith(["chdb"], "the tables on a cluster", () => {
     );
     expect(answer.rows).toEqual([{ whole: 100, local: 100 }]);
     expect(answer.total).toEqual([5]);
-    expect(answer.instant).toMatchObject({ type: "vector", samples: [{ value: 4 }] });
+    expect(answer.instant.value).toMatchObject({ type: "vector", samples: [{ value: 4 }] });
     expect(answer.days.map(({ table }) => table)).toEqual(["sli_minutes", "samples"]);
     expect(answer.used).toBeGreaterThan(0);
     const [oldest] = answer.days;

@@ -2,7 +2,9 @@ import { Effect, Exit, Fiber } from "effect";
 import { afterEach, expect } from "vitest";
 import { describeWith, itWith } from "../../capabilities.ts";
 import { fingerprint, fingerprintText } from "../../../runtime/store/fingerprint.ts";
-import { Store } from "../../../runtime/store/Store.ts";
+import { ROW_BYTES } from "../../../runtime/store/batch.ts";
+import { makeSamplesLane } from "../../../runtime/store/SamplesLane.ts";
+import { Store, StoreError, type StoreShape } from "../../../runtime/store/Store.ts";
 import { Writer } from "../../../runtime/store/Writer.ts";
 import {
   freshFolder,
@@ -12,6 +14,7 @@ import {
   removeFolder,
   startRaw,
   stateWhere,
+  stockClient,
   until,
   whenUp,
 } from "./harness.ts";
@@ -252,5 +255,78 @@ describeWith(["chdb"], "the writer stores every acknowledged batch once", () => 
     const next = open(data).runtime;
     const count = Effect.flatMap(Store, ({ query }) => query("SELECT count() AS n FROM coroot.events"));
     expect(await next.runPromise(Effect.zipRight(whenUp, count))).toEqual([{ n: 2 }]);
+  });
+
+  const lost = new StoreError({ operation: "insert", code: null, reason: "the answer was lost" });
+  const day = (ms: number) => Math.floor(ms / 86_400_000) * 86_400_000;
+
+  /** What the store has after a lane wrote three batches, whose inserts go as `insert` says. */
+  const written = (insert: (store: StoreShape, tries: number) => StoreShape["insert"]) =>
+    Effect.gen(function* () {
+      yield* whenUp;
+      const store = yield* Store;
+      let tries = 0;
+      const faulty: StoreShape = {
+        ...store,
+        insert: (table, body, token) =>
+          table === "samples" ? insert(store, tries++)(table, body, token) : store.insert(table, body, token),
+      };
+      const lane = yield* makeSamplesLane(faulty, { maxBytes: 10_000_000 });
+      // around midnight, so that a batch has two days
+      const batches = [0, 1, 2].map((sequence) =>
+        makeBatch("a", sequence, 100, day(Date.now()) - 50 - 1_000 * sequence),
+      );
+      yield* Effect.forEach(batches, lane.write, { concurrency: "unbounded" });
+      expect(lane.stats()).toMatchObject({ retries: 1, queuedBytes: 0 });
+      const series = yield* store.query<{ n: number }>("SELECT uniqExact(fp) AS n FROM coroot.series");
+      return { tries, series: series[0]?.n, ...(yield* stored) };
+    }).pipe(Effect.scoped);
+  const once = { series: 4, batches: 3, rows: 300, least: 100, most: 100, distinct: 300 };
+
+  itWith(["chdb"], "by a store that forgot the tokens of what it has", async () => {
+    const { runtime } = open();
+    const found = await runtime.runPromise(
+      written((store, tries) => (table, body, token) => {
+        const forgetful = store.insert(table, body, `${token}${tries}`);
+        return tries === 0 ? Effect.zipRight(forgetful, Effect.fail(lost)) : forgetful;
+      }),
+    );
+    expect(found).toEqual({ ...once, tries: 1 });
+  });
+
+  itWith(["chdb"], "by a store that knows a token and has not the rows", async () => {
+    const { runtime } = open();
+    const found = await runtime.runPromise(
+      written((store, tries) => (table, body, token) => {
+        if (tries > 0) return store.insert(table, body, token);
+        // the same rows of another batch and time, so that only the token is the same
+        const bytes = Buffer.concat(body.bytes instanceof Uint8Array ? [body.bytes] : body.bytes);
+        for (let at = 0; at < bytes.length; at += ROW_BYTES) bytes.writeUInt32LE(77, at + 32);
+        return Effect.zipRight(store.insert(table, { ...body, bytes }, token), Effect.fail(lost));
+      }),
+    );
+    expect(found).toMatchObject({ batches: 4, rows: 600, tries: 3 });
+  });
+
+  itWith(["chdb"], "by a store that was replaced after it failed, with the series of all samples", async () => {
+    const { runtime } = open();
+    const client = await runtime.runPromise(
+      Effect.zipRight(
+        whenUp,
+        Effect.promise(() => stockClient(runtime)),
+      ),
+    );
+    const replaced = Effect.promise(async () => {
+      for (const table of ["samples", "series", "sources"])
+        await client.command({ query: `TRUNCATE TABLE coroot.${table}` });
+    });
+    const found = await runtime.runPromise(
+      written((store, tries) => (table, body, token) => {
+        const done = store.insert(table, body, token);
+        return tries === 0 ? done.pipe(Effect.zipRight(replaced), Effect.zipRight(Effect.fail(lost))) : done;
+      }),
+    );
+    await client.close();
+    expect(found).toMatchObject(once);
   });
 });

@@ -34,11 +34,7 @@ const server = Layer.unwrapEffect(
   Effect.map(MetricsIntake, ({ takeOtlp }) => grpcLayer({ host: "127.0.0.1", port: 0, key: KEY, metrics: takeOtlp })),
 );
 const runtime = ManagedRuntime.make(
-  server.pipe(
-    Layer.provide(intakeLayer()),
-    Layer.provide(metricsIntakeLayer(join(folder, "journal"))),
-    Layer.provide(writer),
-  ),
+  server.pipe(Layer.provide(intakeLayer()), Layer.provide(metricsIntakeLayer()), Layer.provide(writer)),
 );
 let client: grpc.Client;
 
