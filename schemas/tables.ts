@@ -317,12 +317,16 @@ export const TABLES = {
       text("severity_text"),
       text("event"),
       long("body"),
+      // hash of what is the same in all lines of one template (runtime/otlp/pattern.ts); 0: no words
+      { name: "pattern", type: "UInt64", codec: "ZSTD(1)" },
       pairs("attributes"),
     ],
     indexes: [
       traceIndex,
       batchIndex,
-      { name: "by_word", expression: "body", type: "tokenbf_v1(32768, 3, 0)", granularity: 1 },
+      // of the text in small letters, since that is how it is searched
+      { name: "by_small_word", expression: "lower(body)", type: "tokenbf_v1(32768, 3, 0)", granularity: 1 },
+      { name: "by_pattern", expression: "pattern", type: "bloom_filter(0.01)", granularity: 1 },
     ],
     engine: "MergeTree",
     orderBy: "(service, severity, ts)",
@@ -330,6 +334,27 @@ export const TABLES = {
     ttlFrom: "toDateTime(ts)",
     ttlDays: 7,
     shardBy: "batch",
+  },
+  // Lines by template and minute, so that patterns are counted without reading the lines.
+  log_patterns: {
+    name: "log_patterns",
+    columns: [
+      text("service"),
+      { name: "severity", type: "UInt8", codec: "ZSTD(1)" },
+      { name: "pattern", type: "UInt64", codec: "ZSTD(1)" },
+      minute,
+      { name: "lines", type: "SimpleAggregateFunction(sum, UInt64)", codec: "T64, ZSTD(1)" },
+      { name: "first", type: "SimpleAggregateFunction(min, DateTime64(3, 'UTC'))", codec: "ZSTD(1)" },
+      { name: "last", type: "SimpleAggregateFunction(max, DateTime64(3, 'UTC'))", codec: "ZSTD(1)" },
+      // one of the lines, cut
+      { name: "sample", type: "SimpleAggregateFunction(any, String)", codec: "ZSTD(1)" },
+    ],
+    engine: "AggregatingMergeTree",
+    orderBy: "(service, severity, pattern, minute)",
+    day: "minute",
+    ttlFrom: "minute",
+    ttlDays: 7,
+    shardBy: null,
   },
   spans: {
     name: "spans",
@@ -490,6 +515,22 @@ const BUCKET = "toUInt8(if(duration > 1000, least(107, floor(log2(duration / 100
 
 /** Created after the tables, in this order. */
 export const VIEWS: readonly ViewDefinition[] = [
+  {
+    name: "logs_to_patterns",
+    from: "logs",
+    to: "log_patterns",
+    select: {
+      service: "service",
+      severity: "severity",
+      pattern: "pattern",
+      minute: "toStartOfMinute(ts)",
+      lines: "count()",
+      first: "toDateTime64(min(ts), 3, 'UTC')",
+      last: "toDateTime64(max(ts), 3, 'UTC')",
+      sample: "substringUTF8(any(body), 1, 500)",
+    },
+    groupBy: "service, severity, pattern, minute",
+  },
   {
     name: "spans_to_trace_index",
     from: "spans",

@@ -59,6 +59,8 @@ import { Store, layer as storeLayer } from "../../runtime/store/Store.ts";
 import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts";
 import { layer as profilesLayer } from "../../runtime/telemetry/Profiles.ts";
 import { Writer, layer as writerLayer } from "../../runtime/store/Writer.ts";
+import { layer as logsLayer } from "../../runtime/telemetry/Logs.ts";
+import { layer as tracesLayer } from "../../runtime/telemetry/Traces.ts";
 import type { ServiceId } from "../../schemas/service.ts";
 import { STACKS_LONGER_DAYS, type Retention, type SliPointRow } from "../../schemas/tables.ts";
 import type { Overview } from "../../schemas/wire/page.ts";
@@ -103,6 +105,7 @@ const retention = ({ keep }: Settings): Retention => ({
   series: keep.metricsDays + 1,
   sli_points: keep.metricsDays,
   logs: keep.logsDays,
+  log_patterns: keep.logsDays,
   spans: keep.tracesDays,
   trace_index: keep.tracesDays,
   profile_samples: keep.profilesDays,
@@ -138,9 +141,15 @@ const stores = (settings: Settings) => {
   const { remoteWriteUrl, headers } = settings.prometheus;
   const remote = remoteWriteUrl === undefined ? {} : { remote: { url: remoteWriteUrl, headers } };
   const writer = writerLayer({ retention: days, ...remote });
-  return Layer.mergeAll(writer, historyLayer, metricsQuery(settings), profilesLayer, guard).pipe(
-    Layer.provideMerge(store),
-  );
+  return Layer.mergeAll(
+    writer,
+    historyLayer,
+    metricsQuery(settings),
+    profilesLayer,
+    logsLayer,
+    tracesLayer,
+    guard,
+  ).pipe(Layer.provideMerge(store));
 };
 
 /** What others send: the intakes, and the way to them by gRPC. */

@@ -14,6 +14,8 @@ import { Context, Data, Effect, FiberSet, Layer, Metric } from "effect";
 import { Api } from "../../schemas/api.ts";
 import { AgentLink } from "../ingest/AgentLink.ts";
 import { MetricsQuery } from "../promql/MetricsQuery.ts";
+import type { Logs } from "../telemetry/Logs.ts";
+import type { Traces } from "../telemetry/Traces.ts";
 import { AdminGroupLive, IncidentGroupLive, QueryGroupLive, ReadGroupLive } from "./Api.ts";
 import type { DoorServer } from "../doors/serve.ts";
 import { checkDoor, checkHost, checkOrigin, SECURITY_HEADERS } from "./guard.ts";
@@ -213,5 +215,15 @@ export const HttpServerLive = (
 ): Layer.Layer<
   HttpServer,
   ListenError,
-  AgentLink | PageHub | HealthPort | HistoryPort | QueryPort | CommandsPort | Topics | MetricsQuery | Profiles
+  | AgentLink
+  | PageHub
+  | HealthPort
+  | HistoryPort
+  | QueryPort
+  | CommandsPort
+  | Topics
+  | MetricsQuery
+  | Profiles
+  | Logs
+  | Traces
 > => Layer.scoped(HttpServer, make(options)).pipe(Layer.provide(ApiLive));

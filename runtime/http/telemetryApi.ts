@@ -5,6 +5,8 @@
 import { HttpApiBuilder } from "@effect/platform";
 import { Effect } from "effect";
 import { Api, BadRequest, MAX_FLAME_MS, Unavailable } from "../../schemas/api.ts";
+import { logFacets, logHistogram, logPatterns, searchLogs } from "./logsApi.ts";
+import { listTraces, oneTrace, spanEdges, traceAttributes, traceErrors, traceHeatMap } from "./tracesApi.ts";
 import { Profiles, type FlameRequest, type ProfilesError, type TimeRange } from "../telemetry/Profiles.ts";
 
 const answered = <A>(question: Effect.Effect<A, ProfilesError>): Effect.Effect<A, BadRequest | Unavailable> =>
@@ -44,6 +46,16 @@ const baseOf = (
 
 export const TelemetryGroupLive = HttpApiBuilder.group(Api, "telemetry", (handlers) =>
   handlers
+    .handle("logs", ({ urlParams }) => searchLogs(urlParams))
+    .handle("logFacets", ({ urlParams }) => logFacets(urlParams))
+    .handle("logHistogram", ({ urlParams }) => logHistogram(urlParams))
+    .handle("logPatterns", ({ urlParams }) => logPatterns(urlParams))
+    .handle("traces", ({ urlParams }) => listTraces(urlParams))
+    .handle("trace", ({ path }) => oneTrace(path.id))
+    .handle("traceHeatmap", ({ urlParams }) => traceHeatMap(urlParams))
+    .handle("traceErrors", ({ urlParams }) => traceErrors(urlParams))
+    .handle("traceAttributes", ({ urlParams }) => traceAttributes(urlParams))
+    .handle("spanEdges", ({ urlParams }) => spanEdges(urlParams))
     .handle("profileTypes", ({ urlParams }) =>
       Effect.gen(function* () {
         const service = yield* named("service", urlParams.service);
