@@ -4,6 +4,19 @@
  */
 import { HttpApi, HttpApiEndpoint, HttpApiGroup, HttpApiSchema } from "@effect/platform";
 import { Context, Schema } from "effect";
+import type {
+  AttributeComparison,
+  ErrorCauses,
+  HeatMap,
+  LogFacets,
+  LogHistogram,
+  LogLine,
+  LogPatterns,
+  Page,
+  SpanEdge,
+  SpanRow,
+  Trace,
+} from "./telemetry.ts";
 
 /** What a caller must be allowed to do; checked once access control is built, stated from the first route on. */
 export type PermissionName =
@@ -16,6 +29,7 @@ export type PermissionName =
   | "console:read"
   | "console:admin"
   | "history:read"
+  | "telemetry:read"
   | "store:query";
 export class Permission extends Context.Tag("schemas/api/Permission")<Permission, PermissionName>() {}
 
@@ -195,6 +209,208 @@ export class QueryGroup extends HttpApiGroup.make("query").add(
     .annotate(Permission, "store:query"),
 ) {}
 
+/** At most this much time in one flame graph. */
+export const MAX_FLAME_MS = 31 * 86_400_000;
+
+const ProfileKind = Schema.Literal("rate", "average", "sum");
+
+/** A type of profile that a service has, and what its values mean. */
+export const ProfileTypeAnswer = Schema.Struct({
+  /** "cpu:nanoseconds" or, with its source, "go:heap_inuse_space:bytes" */
+  type: Schema.String,
+  /** rate: CPU, in cores · average: of the moments that profiles show · sum: of all profiles */
+  kind: ProfileKind,
+  /** of the values as they are answered */
+  unit: Schema.String,
+  /** milliseconds since the epoch */
+  lastSeen: Schema.Number,
+});
+export type ProfileTypeAnswer = typeof ProfileTypeAnswer.Type;
+
+/** Long arrays, checked as a whole. */
+const columnOf = <T>(type: "number" | "string") =>
+  Schema.declare(
+    (value: unknown): value is readonly T[] => Array.isArray(value) && typeof (value[0] ?? "") !== "object",
+    {
+      identifier: `${type}s`,
+    },
+  );
+const numbers = columnOf<number>("number");
+const texts = columnOf<string>("string");
+
+const profiled = {
+  from: Schema.Number,
+  to: Schema.Number,
+  /** how many profiles began in the range, and how long they lasted together */
+  profiles: Schema.Number,
+  seconds: Schema.Number,
+  /** per node: of itself, and with its children */
+  self: numbers,
+  total: numbers,
+};
+
+/**
+ * A flame graph as columns: nodes in the order of a walk from the root, so that the parent of a node is the last one before
+ * it with a smaller depth. Rates and averages are those of one profiled instance.
+ */
+export const FlameAnswer = Schema.Struct({
+  service: Schema.String,
+  type: Schema.String,
+  kind: ProfileKind,
+  unit: Schema.String,
+  ...profiled,
+  /** functions by number, and the files that they are in; 0 is the root, 1 stands for nodes that were merged */
+  names: texts,
+  files: texts,
+  /** per node: 0 for the root; and its function */
+  depth: numbers,
+  frame: numbers,
+  /** the same nodes in the range that it is compared with */
+  base: Schema.NullOr(Schema.Struct(profiled)),
+  /** nodes that were too small to be told apart */
+  merged: Schema.Number,
+  /** stacks that the store does not have any more */
+  unknown: Schema.Number,
+});
+export type FlameAnswer = typeof FlameAnswer.Type;
+
+/** Rows that the server made itself, of which there may be thousands: their shape is a type, not checked one by one. */
+const answer = <A extends object>() =>
+  Schema.declare((value): value is A => typeof value === "object" && value !== null);
+
+/** Texts, as they come: runtime/http/parameters.ts reads them, and says of a wrong one what it expected. */
+const text = Schema.optional(Schema.String);
+const severalTexts = Schema.optional(Schema.Array(Schema.String));
+
+/** Milliseconds since the epoch, `to` exclusive; left out: the last hour. */
+const range = { from: text, to: text };
+/** `service`: any of them. `attr`, all of them: key=value or key!=value, of the record or its resource. */
+const whose = { ...range, service: severalTexts, attr: severalTexts };
+
+const logFilter = {
+  ...whose,
+  // the least: trace, debug, info, warning, error, fatal
+  severity: text,
+  // words, "phrases", -without
+  q: text,
+  traceId: text,
+  // number of a pattern
+  pattern: text,
+};
+
+const spanFilter = {
+  ...whose,
+  name: text,
+  // internal, server, client, producer, consumer
+  kind: text,
+  // unset, ok, error
+  status: text,
+  // at least, and less than so many milliseconds
+  minMs: text,
+  maxMs: text,
+  // true: only spans without a parent, one for each trace
+  roots: text,
+};
+
+/** `limit` rows, and those behind where the page before ended, as its `next` says. */
+const paging = { limit: text, cursor: text };
+
+const question = <const Name extends string, A extends object>(
+  name: Name,
+  path: `/${string}`,
+  success: Schema.Schema<A>,
+) =>
+  HttpApiEndpoint.get(name, path)
+    .addSuccess(success)
+    .addError(BadRequest)
+    .addError(Unavailable)
+    .annotate(Permission, "telemetry:read");
+
+/** What others sent, as it is kept. The rows of logs and traces are described in telemetry.ts. */
+export class TelemetryGroup extends HttpApiGroup.make("telemetry")
+  .add(question("logs", "/logs", answer<Page<LogLine>>()).setUrlParams(Schema.Struct({ ...logFilter, ...paging })))
+  .add(question("logFacets", "/logs/facets", answer<LogFacets>()).setUrlParams(Schema.Struct(logFilter)))
+  .add(
+    question("logHistogram", "/logs/histogram", answer<LogHistogram>()).setUrlParams(
+      Schema.Struct({ ...logFilter, steps: text }),
+    ),
+  )
+  .add(
+    question("logPatterns", "/logs/patterns", answer<LogPatterns>()).setUrlParams(
+      Schema.Struct({ ...logFilter, steps: text, limit: text }),
+    ),
+  )
+  .add(
+    question("traces", "/traces", answer<Page<SpanRow>>()).setUrlParams(
+      // order: newest or slowest
+      Schema.Struct({ ...spanFilter, ...paging, order: text }),
+    ),
+  )
+  .add(
+    HttpApiEndpoint.get("trace")`/traces/${id}`
+      .addSuccess(answer<Trace>())
+      .addError(BadRequest)
+      .addError(NotFound)
+      .addError(Unavailable)
+      .annotate(Permission, "telemetry:read"),
+  )
+  .add(
+    question("traceHeatmap", "/traces/heatmap", answer<HeatMap>()).setUrlParams(
+      Schema.Struct({ ...spanFilter, steps: text }),
+    ),
+  )
+  .add(
+    question("traceErrors", "/traces/errors", answer<ErrorCauses>()).setUrlParams(
+      Schema.Struct({ ...spanFilter, limit: text }),
+    ),
+  )
+  .add(
+    question("traceAttributes", "/traces/attributes", answer<AttributeComparison>()).setUrlParams(
+      Schema.Struct({
+        ...spanFilter,
+        // which of the spans are set against the others
+        selectedFrom: text,
+        selectedTo: text,
+        selectedMinMs: text,
+        selectedMaxMs: text,
+        selectedStatus: text,
+      }),
+    ),
+  )
+  .add(
+    question("spanEdges", "/span-edges", answer<{ readonly edges: readonly SpanEdge[] }>()).setUrlParams(
+      Schema.Struct({ ...range, service: severalTexts }),
+    ),
+  )
+  .add(
+    HttpApiEndpoint.get("profileTypes", "/profiles/types")
+      .setUrlParams(Schema.Struct({ service: Schema.String }))
+      .addSuccess(Schema.Struct({ service: Schema.String, types: Schema.Array(ProfileTypeAnswer) }))
+      .addError(BadRequest)
+      .addError(Unavailable)
+      .annotate(Permission, "telemetry:read"),
+  )
+  .add(
+    HttpApiEndpoint.get("flame", "/profiles/flame")
+      // milliseconds since the epoch; base_from and base_to: the range that it is compared with
+      .setUrlParams(
+        Schema.Struct({
+          service: Schema.String,
+          type: Schema.String,
+          from: Schema.NumberFromString,
+          to: Schema.NumberFromString,
+          base_from: Schema.optional(Schema.NumberFromString),
+          base_to: Schema.optional(Schema.NumberFromString),
+          pod: Schema.optional(Schema.String),
+          host: Schema.optional(Schema.String),
+        }),
+      )
+      .addSuccess(FlameAnswer)
+      .addError(BadRequest)
+      .addError(Unavailable)
+      .annotate(Permission, "telemetry:read"),
+  ) {}
+
 /** Actor paths, as they go to the audit log: as long as a topic's name may be. */
 const actorPath = Schema.String.pipe(Schema.minLength(1), Schema.maxLength(2048));
 
@@ -246,5 +462,6 @@ export class Api extends HttpApi.make("coroot")
   .add(ReadGroup)
   .add(IncidentGroup)
   .add(QueryGroup)
+  .add(TelemetryGroup)
   .add(AdminGroup)
   .prefix("/api") {}

@@ -135,6 +135,7 @@ const Keep = Schema.Struct({
   metricsDays: field(whole(1, 3_650), 7),
   logsDays: field(whole(1, 3_650), 7),
   tracesDays: field(whole(1, 3_650), 7),
+  profilesDays: field(whole(1, 3_650), 7),
   incidentsDays: field(whole(1, 3_650), 90),
   /** minutes of judgement, from which error budgets are rebuilt */
   minutesDays: field(whole(35, 3_650), 35),

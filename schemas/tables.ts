@@ -317,12 +317,16 @@ export const TABLES = {
       text("severity_text"),
       text("event"),
       long("body"),
+      // hash of what is the same in all lines of one template (runtime/otlp/pattern.ts); 0: no words
+      { name: "pattern", type: "UInt64", codec: "ZSTD(1)" },
       pairs("attributes"),
     ],
     indexes: [
       traceIndex,
       batchIndex,
-      { name: "by_word", expression: "body", type: "tokenbf_v1(32768, 3, 0)", granularity: 1 },
+      // of the text in small letters, since that is how it is searched
+      { name: "by_small_word", expression: "lower(body)", type: "tokenbf_v1(32768, 3, 0)", granularity: 1 },
+      { name: "by_pattern", expression: "pattern", type: "bloom_filter(0.01)", granularity: 1 },
     ],
     engine: "MergeTree",
     orderBy: "(service, severity, ts)",
@@ -330,6 +334,27 @@ export const TABLES = {
     ttlFrom: "toDateTime(ts)",
     ttlDays: 7,
     shardBy: "batch",
+  },
+  // Lines by template and minute, so that patterns are counted without reading the lines.
+  log_patterns: {
+    name: "log_patterns",
+    columns: [
+      text("service"),
+      { name: "severity", type: "UInt8", codec: "ZSTD(1)" },
+      { name: "pattern", type: "UInt64", codec: "ZSTD(1)" },
+      minute,
+      { name: "lines", type: "SimpleAggregateFunction(sum, UInt64)", codec: "T64, ZSTD(1)" },
+      { name: "first", type: "SimpleAggregateFunction(min, DateTime64(3, 'UTC'))", codec: "ZSTD(1)" },
+      { name: "last", type: "SimpleAggregateFunction(max, DateTime64(3, 'UTC'))", codec: "ZSTD(1)" },
+      // one of the lines, cut
+      { name: "sample", type: "SimpleAggregateFunction(any, String)", codec: "ZSTD(1)" },
+    ],
+    engine: "AggregatingMergeTree",
+    orderBy: "(service, severity, pattern, minute)",
+    day: "minute",
+    ttlFrom: "minute",
+    ttlDays: 7,
+    shardBy: null,
   },
   spans: {
     name: "spans",
@@ -364,6 +389,69 @@ export const TABLES = {
     ttlFrom: "toDateTime(ts)",
     ttlDays: 7,
     shardBy: "batch",
+  },
+  // Stacks once for each service and hash (runtime/profiles/Stacks.ts), a frame as "function<tab>file:line". Written again
+  // once a day while samples name them, so that they outlive these: their retention is two days longer.
+  profile_stacks: {
+    name: "profile_stacks",
+    columns: [
+      text("service"),
+      { name: "hash", type: "UInt64", codec: "ZSTD(1)" },
+      // root first
+      { name: "stack", type: "Array(LowCardinality(String))", codec: "ZSTD(1)" },
+      { name: "last_seen", type: "DateTime('UTC')", codec: "DoubleDelta, ZSTD(1)" },
+    ],
+    engine: "ReplacingMergeTree(last_seen)",
+    orderBy: "(service, hash)",
+    day: null,
+    ttlFrom: "last_seen",
+    ttlDays: 9,
+    shardBy: "cityHash64(service, hash)",
+  },
+  // runtime/profiles writes its rows in the order of their columns. Within a profile by stack, so that what follows looks alike.
+  profile_samples: {
+    name: "profile_samples",
+    columns: [
+      // when the profile began
+      nanos("ts"),
+      // nanoseconds that it lasted; 0: it is of one moment
+      { name: "duration", type: "UInt64", codec: "T64, ZSTD(1)" },
+      batch,
+      { name: "stack", type: "UInt64", codec: "ZSTD(1)" },
+      // in the unit that the type ends with
+      { name: "value", type: "Int64", codec: "T64, ZSTD(1)" },
+      text("service"),
+      // as "cpu:nanoseconds" or, with its source, "go:heap_inuse_space:bytes"
+      text("type"),
+      text("namespace"),
+      text("pod"),
+      text("host"),
+      pairs("resource"),
+      // labels that the profiled program gave to this stack's samples
+      pairs("attributes"),
+    ],
+    indexes: [batchIndex],
+    engine: "MergeTree",
+    orderBy: "(service, type, ts, stack)",
+    day: "ts",
+    ttlFrom: "toDateTime(ts)",
+    ttlDays: 7,
+    shardBy: "batch",
+  },
+  // Which types a service has, and when each was last seen.
+  profile_types: {
+    name: "profile_types",
+    columns: [
+      text("service"),
+      text("type"),
+      { name: "last_seen", type: "SimpleAggregateFunction(max, DateTime('UTC'))" },
+    ],
+    engine: "AggregatingMergeTree",
+    orderBy: "(service, type)",
+    day: null,
+    ttlFrom: "last_seen",
+    ttlDays: 7,
+    shardBy: null,
   },
   // From when to when a trace's spans last, so that a trace is read within these bounds. One row per trace and day.
   trace_index: {
@@ -451,6 +539,22 @@ const BUCKET = "toUInt8(if(duration > 1000, least(107, floor(log2(duration / 100
 /** Created after the tables, in this order. */
 export const VIEWS: readonly ViewDefinition[] = [
   {
+    name: "logs_to_patterns",
+    from: "logs",
+    to: "log_patterns",
+    select: {
+      service: "service",
+      severity: "severity",
+      pattern: "pattern",
+      minute: "toStartOfMinute(ts)",
+      lines: "count()",
+      first: "toDateTime64(min(ts), 3, 'UTC')",
+      last: "toDateTime64(max(ts), 3, 'UTC')",
+      sample: "substringUTF8(any(body), 1, 500)",
+    },
+    groupBy: "service, severity, pattern, minute",
+  },
+  {
     name: "spans_to_trace_index",
     from: "spans",
     to: "trace_index",
@@ -511,10 +615,17 @@ export const VIEWS: readonly ViewDefinition[] = [
     where: "service = 'KubernetesEvents'",
     groupBy: "ts, namespace, kind, name, reason, type, message",
   },
+  {
+    name: "profiles_to_types",
+    from: "profile_samples",
+    to: "profile_types",
+    select: { service: "service", type: "type", last_seen: "max(toDateTime(ts))" },
+    groupBy: "service, type",
+  },
 ];
 
-/** Tables of what others send by OpenTelemetry: never lost once acknowledged. */
-export type TelemetryTable = "logs" | "spans";
+/** Tables of what others send: never lost once acknowledged. */
+export type TelemetryTable = "logs" | "spans" | "profile_samples";
 /** Tables whose rows the server makes itself; they may be lost under pressure, with a count. */
 export type DerivedTable = "incidents" | "events" | "sli_minutes" | "edge_minutes" | "sli_points" | "map_edges";
 
@@ -591,6 +702,9 @@ export interface DerivedRow {
   readonly edge_minutes: EdgeMinuteRow;
   readonly sli_points: SliPointRow;
 }
+
+/** By how much stacks outlive the samples that name them: they are written again once a day, and clocks differ. */
+export const STACKS_LONGER_DAYS = 2;
 
 /** Days that a table's rows are kept, where they differ from the table's own. */
 export type Retention = { readonly [T in TableName]?: number };

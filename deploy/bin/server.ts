@@ -22,6 +22,7 @@ import { loadConfig, type Settings } from "../../runtime/config/Config.ts";
 import { openDataDir } from "../../runtime/config/DataDir.ts";
 import { metricsDoor } from "../../runtime/remote-write/door.ts";
 import { MetricsWatch } from "../../runtime/remote-write/MetricsWatch.ts";
+import { TurnScheduler } from "../../runtime/actor/TurnScheduler.ts";
 import { makeDoorServer } from "../../runtime/doors/serve.ts";
 import { PageHubLive } from "../../runtime/http/PageHub.ts";
 import { HttpServer, HttpServerLive } from "../../runtime/http/Server.ts";
@@ -43,6 +44,7 @@ import { otlpDoors } from "../../runtime/otlp/doors.ts";
 import { Intake, layer as intakeLayer } from "../../runtime/otlp/Intake.ts";
 import { AgentHandler } from "../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../runtime/ingest/AgentLink.ts";
+import { layer as profilesDoorLayer, ProfilesDoor } from "../../runtime/profiles/door.ts";
 import {
   MetricsQuery,
   layer as metricsQueryLayer,
@@ -56,9 +58,12 @@ import { History, layer as historyLayer, type HistoryShape } from "../../runtime
 import { readQuery } from "../../runtime/store/ReadQuery.ts";
 import { Store, layer as storeLayer } from "../../runtime/store/Store.ts";
 import { layer as storeProcessLayer } from "../../runtime/store/StoreProcess.ts";
+import { layer as profilesLayer } from "../../runtime/telemetry/Profiles.ts";
 import { Writer, layer as writerLayer } from "../../runtime/store/Writer.ts";
+import { layer as logsLayer } from "../../runtime/telemetry/Logs.ts";
+import { layer as tracesLayer } from "../../runtime/telemetry/Traces.ts";
 import type { ServiceId } from "../../schemas/service.ts";
-import type { Retention, SliPointRow } from "../../schemas/tables.ts";
+import { STACKS_LONGER_DAYS, type Retention, type SliPointRow } from "../../schemas/tables.ts";
 import type { AgentView, Overview } from "../../schemas/wire/page.ts";
 import { distDir } from "./dist.ts";
 import { agentHandler, boardChanges, wirePorts } from "./ports.ts";
@@ -102,8 +107,12 @@ const retention = ({ keep }: Settings): Retention => ({
   series: keep.metricsDays + 1,
   sli_points: keep.metricsDays,
   logs: keep.logsDays,
+  log_patterns: keep.logsDays,
   spans: keep.tracesDays,
   trace_index: keep.tracesDays,
+  profile_samples: keep.profilesDays,
+  profile_types: keep.profilesDays,
+  profile_stacks: keep.profilesDays + STACKS_LONGER_DAYS,
   incidents: keep.incidentsDays,
   events: keep.incidentsDays,
   k8s_events: keep.incidentsDays,
@@ -135,7 +144,15 @@ const stores = (settings: Settings) => {
   const { remoteWriteUrl, headers } = settings.prometheus;
   const remote = remoteWriteUrl === undefined ? {} : { remote: { url: remoteWriteUrl, headers } };
   const writer = writerLayer({ retention: days, ...remote });
-  return Layer.mergeAll(writer, historyLayer, metricsQuery(settings), guard).pipe(Layer.provideMerge(store));
+  return Layer.mergeAll(
+    writer,
+    historyLayer,
+    metricsQuery(settings),
+    profilesLayer,
+    logsLayer,
+    tracesLayer,
+    guard,
+  ).pipe(Layer.provideMerge(store));
 };
 
 /** Stock agents' metrics go to the actors as well. */
@@ -150,7 +167,8 @@ const watch = (settings: Settings) =>
 /** What others send: the intakes, and the way to them by gRPC. */
 const otlp = (settings: Settings, key: string) => {
   const metrics = metricsIntakeLayer(retention(settings)).pipe(Layer.provide(watch(settings)));
-  const intakes = Layer.merge(intakeLayer(retention(settings)), metrics);
+  const profiles = profilesDoorLayer(retention(settings));
+  const intakes = Layer.mergeAll(intakeLayer(retention(settings)), metrics, profiles);
   const { grpcPort: port } = settings.otlp;
   if (port === 0) return intakes;
   const { host } = settings.server;
@@ -447,8 +465,9 @@ const replicaNotices = (settings: Settings, { claims, peers }: ClusterShape): st
 const doors = (settings: Settings, key: string) =>
   Effect.gen(function* () {
     const { samples, cache, watch: watched } = yield* MetricsIntake;
+    const metrics = metricsDoor(samples, cache, watched);
     const config = agentConfigDoor(yield* ActorSystem, settings);
-    return makeDoorServer({ doors: [metricsDoor(samples, cache, watched), ...otlpDoors(yield* Intake), config], key });
+    return makeDoorServer({ doors: [metrics, ...otlpDoors(yield* Intake), yield* ProfilesDoor, config], key });
   });
 
 /** The peers may come once this server listens. */
@@ -497,4 +516,4 @@ export const runServer = (options: ServerOptions) =>
     );
     const served = listening(settings).pipe(Layer.provide(http), Layer.provide(page), Layer.provide(edges));
     yield* Layer.launch(served).pipe(Logger.withMinimumLogLevel(LOG_LEVELS[settings.log]));
-  });
+  }).pipe(Effect.withScheduler(new TurnScheduler()));

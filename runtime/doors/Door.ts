@@ -35,8 +35,11 @@ export type Encoding = "identity" | "gzip" | "deflate" | "zstd" | "snappy";
 export interface Door {
   readonly path: string;
   readonly method: "GET" | "POST";
-  readonly contentTypes: readonly string[];
+  /** "any": the protocol names none, and its senders give what they like or nothing */
+  readonly contentTypes: readonly string[] | "any";
   readonly encodings: readonly Encoding[];
+  /** the protocol's own bytes may be gzip, whatever the headers say: they are decoded too, within the same limits */
+  readonly gzipped?: boolean;
   /** of the body, decoded */
   readonly maxBytes: number;
   readonly handle: (call: Call) => Effect.Effect<Answer, DoorRefusal>;

@@ -5,7 +5,7 @@
  * https://protobuf.dev/programming-guides/encoding/
  */
 export class Malformed extends Error {
-  constructor(what: string, at: number | null) {
+  constructor(what: string, at: number | null = null) {
     super(at === null ? what : `${what} at byte ${at}`);
     this.name = "Malformed";
   }

@@ -6,6 +6,7 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { Effect, Metric } from "effect";
+import { BULK } from "../actor/TurnScheduler.ts";
 import { sameKey } from "../config/sameKey.ts";
 import { Budget, type Lease } from "./Budget.ts";
 import { decodeBody, RETRY_AFTER_S, tooLarge, tooMuch } from "./decode.ts";
@@ -98,6 +99,9 @@ const ENCODINGS: ReadonlyMap<string, Encoding> = new Map([
   ["snappy", "snappy"],
 ]);
 
+/** RFC 1952's magic number. */
+const isGzip = (body: Buffer): boolean => body[0] === 0x1f && body[1] === 0x8b;
+
 /** The body as it came, and never more than `most` bytes of it. */
 const readBody = (request: IncomingMessage, most: number, lease: Lease): Effect.Effect<Buffer, DoorRefusal> =>
   Effect.async<Buffer, DoorRefusal>((resume) => {
@@ -124,7 +128,7 @@ const bodyFor = (door: Door, request: IncomingMessage, lease: Lease): Effect.Eff
   Effect.gen(function* () {
     if (door.method === "GET") return Buffer.alloc(0);
     const contentType = contentTypeOf(request);
-    if (!door.contentTypes.includes(contentType)) {
+    if (door.contentTypes !== "any" && !door.contentTypes.includes(contentType)) {
       const what = contentType === "" ? "a call without content type" : JSON.stringify(contentType.slice(0, 100));
       const message = `${what} is not taken here; expected ${door.contentTypes.join(" or ")}`;
       return yield* new DoorRefusal({ status: 415, message });
@@ -138,7 +142,9 @@ const bodyFor = (door: Door, request: IncomingMessage, lease: Lease): Effect.Eff
     const claimed = Number(request.headers["content-length"] ?? 0);
     if (claimed > door.maxBytes) return yield* tooLarge(door.maxBytes);
     const body = yield* readBody(request, door.maxBytes, lease);
-    return yield* decodeBody(encoding, body, { most: door.maxBytes, lease });
+    const limits = { most: door.maxBytes, lease };
+    const decoded = yield* decodeBody(encoding, body, limits);
+    return door.gzipped === true && isGzip(decoded) ? yield* decodeBody("gzip", decoded, limits) : decoded;
   });
 
 export const makeDoorServer = (options: DoorServerOptions): DoorServer => {
@@ -203,6 +209,6 @@ export const makeDoorServer = (options: DoorServerOptions): DoorServer => {
       Effect.map(answerOf(path, request), (answer) => {
         request.resume();
         send(response, answer);
-      }),
+      }).pipe(Effect.withSchedulingPriority(BULK)),
   };
 };

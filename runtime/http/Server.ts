@@ -14,11 +14,15 @@ import { Context, Data, Effect, FiberSet, Layer, Metric } from "effect";
 import { Api } from "../../schemas/api.ts";
 import { AgentLink } from "../ingest/AgentLink.ts";
 import { MetricsQuery } from "../promql/MetricsQuery.ts";
+import type { Logs } from "../telemetry/Logs.ts";
+import type { Traces } from "../telemetry/Traces.ts";
 import { AdminGroupLive, IncidentGroupLive, QueryGroupLive, ReadGroupLive } from "./Api.ts";
 import type { DoorServer } from "../doors/serve.ts";
 import { checkDoor, checkHost, checkOrigin, SECURITY_HEADERS } from "./guard.ts";
 import type { Refused } from "./guard.ts";
 import { PageHub } from "./PageHub.ts";
+import { TelemetryGroupLive } from "./telemetryApi.ts";
+import type { Profiles } from "../telemetry/Profiles.ts";
 import { prometheusText } from "./prometheus.ts";
 import { answerPrometheus, PROMETHEUS_PREFIX } from "./prometheusApi.ts";
 import { sendText, servePage } from "./staticPage.ts";
@@ -102,7 +106,9 @@ const pathOf = (request: IncomingMessage): string => {
 };
 
 const ApiLive = Layer.mergeAll(
-  HttpApiBuilder.api(Api).pipe(Layer.provide([ReadGroupLive, IncidentGroupLive, QueryGroupLive, AdminGroupLive])),
+  HttpApiBuilder.api(Api).pipe(
+    Layer.provide([ReadGroupLive, IncidentGroupLive, QueryGroupLive, TelemetryGroupLive, AdminGroupLive]),
+  ),
   HttpApiBuilder.Router.Live,
   HttpApiBuilder.Middleware.layer,
   NodeHttpServer.layerContext,
@@ -209,5 +215,15 @@ export const HttpServerLive = (
 ): Layer.Layer<
   HttpServer,
   ListenError,
-  AgentLink | PageHub | HealthPort | HistoryPort | QueryPort | CommandsPort | Topics | MetricsQuery
+  | AgentLink
+  | PageHub
+  | HealthPort
+  | HistoryPort
+  | QueryPort
+  | CommandsPort
+  | Topics
+  | MetricsQuery
+  | Profiles
+  | Logs
+  | Traces
 > => Layer.scoped(HttpServer, make(options)).pipe(Layer.provide(ApiLive));

@@ -6,8 +6,10 @@ import { LIMITS } from "./limits.ts";
 import { RowWriter, type Repairs } from "./RowWriter.ts";
 
 export class TooLarge extends Error {
-  constructor() {
-    super(`the request's rows take more than ${LIMITS.rowsBytes} bytes in the store: send fewer records at once`);
+  constructor(
+    message = `the request's rows take more than ${LIMITS.rowsBytes} bytes in the store: send fewer records at once`,
+  ) {
+    super(message);
     this.name = "TooLarge";
   }
 }

@@ -7,8 +7,9 @@
 import { createHash, randomBytes } from "node:crypto";
 import { Clock, Context, Data, Effect, Layer, Metric } from "effect";
 import { retentionDays, type Retention, type TelemetryTable } from "../../schemas/tables.ts";
-import type { TelemetryBehind, TelemetryRefused } from "../store/TelemetryLane.ts";
-import { Writer } from "../store/Writer.ts";
+import type { TelemetryBatch, TelemetryBehind, TelemetryRefused } from "../store/TelemetryLane.ts";
+import { inSteps } from "../steps.ts";
+import { Writer, type WriterShape } from "../store/Writer.ts";
 import { TooLarge } from "./DayRows.ts";
 import { Malformed } from "../doors/Protobuf.ts";
 import type { Encoded, EncodeOptions } from "./envelope.ts";
@@ -46,7 +47,7 @@ const DURABLE_WITHIN = "8 seconds";
 const DAY_MS = 86_400_000;
 
 interface SignalDefinition {
-  readonly table: TelemetryTable;
+  readonly table: Exclude<TelemetryTable, "profile_samples">;
   readonly json: RequestDefinition;
   readonly encode: (bytes: Buffer, options: EncodeOptions) => Generator<void, Encoded>;
 }
@@ -65,27 +66,22 @@ const repairedTotal = counter("coroot_otlp_repaired_total", "texts whose invalid
 const leftOutTotal = counter("coroot_otlp_left_out_total", "attributes, events and links beyond the limits");
 
 /** The request's own name: the same bytes are the same batch. */
-const batchOf = (body: Buffer): bigint => createHash("sha256").update(body).digest().readBigUInt64LE(0);
+export const batchOf = (...parts: readonly (Buffer | string)[]): bigint => {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part);
+  return hash.digest().readBigUInt64LE(0);
+};
+/** A name for records that tell no time: they may well be the same in two requests, so their bytes name nothing. */
+export const newBatch = (): bigint => randomBytes(8).readBigUInt64LE(0);
 
-const refusal = (error: unknown): ExportRefused => {
+const refusal = (error: unknown): ExportRefused | null => {
   if (error instanceof Malformed) return new ExportRefused({ reason: "malformed", message: error.message });
   if (error instanceof TooLarge) return new ExportRefused({ reason: "too large", message: error.message });
-  throw error;
+  return null;
 };
 
-const nextTurn = Effect.async<void>((resume) => {
-  setImmediate(() => resume(Effect.void));
-});
-
-/** Runs work that is cut into steps, and lets others have the thread between two of them. */
-const inSteps = <A>(work: Generator<void, A>): Effect.Effect<A, ExportRefused> => {
-  const step: Effect.Effect<A, ExportRefused> = Effect.suspend(() =>
-    Effect.flatMap(Effect.try({ try: () => work.next(), catch: refusal }), (result) =>
-      result.done === true ? Effect.succeed(result.value) : Effect.zipRight(nextTurn, step),
-    ),
-  );
-  return step;
-};
+/** Runs the decoding of a request. */
+export const decoded = <A>(work: () => Generator<void, A>): Effect.Effect<A, ExportRefused> => inSteps(work, refusal);
 
 const outcomeOf = ({ rejected }: Encoded): Outcome => {
   const reasons = [...rejected].map(([reason, count]) => `${count} with ${reason}`);
@@ -95,6 +91,20 @@ const outcomeOf = ({ rejected }: Encoded): Outcome => {
 
 const notWritten = (error: TelemetryBehind | TelemetryRefused): ExportRefused =>
   new ExportRefused({ reason: error._tag === "TelemetryBehind" ? "behind" : "refused", message: error.message });
+
+/** Completes when the rows are on disk. */
+export const writeInTime = (
+  writer: Pick<WriterShape, "telemetry">,
+  batch: TelemetryBatch,
+): Effect.Effect<void, ExportRefused> =>
+  writer.telemetry(batch).pipe(
+    Effect.mapError(notWritten),
+    Effect.timeoutFail({
+      duration: DURABLE_WITHIN,
+      onTimeout: () =>
+        new ExportRefused({ reason: "late", message: `the store did not take it within ${DURABLE_WITHIN}` }),
+    }),
+  );
 
 const count = (signal: Signal, { repairs, rows }: Encoded, { rejected }: Outcome) =>
   Effect.all(
@@ -115,26 +125,17 @@ export const make = (retention: Retention = {}) =>
     const take: IntakeShape["take"] = (signal, body, encoding) =>
       Effect.gen(function* () {
         const { table, json, encode } = SIGNALS[signal];
-        const bytes = encoding === "json" ? yield* inSteps(protobufOf(body, json)) : body;
+        const bytes = encoding === "json" ? yield* decoded(() => protobufOf(body, json)) : body;
         const nowMs = yield* Clock.currentTimeMillis;
         const oldestMs = nowMs - retentionDays(table, retention) * DAY_MS;
         let id = batchOf(body);
-        let encoded = yield* inSteps(encode(bytes, { batch: id, nowMs, oldestMs }));
+        let encoded = yield* decoded(() => encode(bytes, { batch: id, nowMs, oldestMs }));
         if (encoded.timeless > 0) {
-          // records that tell no time may well be the same in two requests, so these bytes name nothing
-          id = randomBytes(8).readBigUInt64LE(0);
-          encoded = yield* inSteps(encode(bytes, { batch: id, nowMs, oldestMs }));
+          id = newBatch();
+          encoded = yield* decoded(() => encode(bytes, { batch: id, nowMs, oldestMs }));
         }
         const { days, rows, fromMs, toMs } = encoded;
-        if (rows > 0)
-          yield* writer.telemetry({ table, id, days, rows, fromMs, toMs }).pipe(
-            Effect.mapError(notWritten),
-            Effect.timeoutFail({
-              duration: DURABLE_WITHIN,
-              onTimeout: () =>
-                new ExportRefused({ reason: "late", message: `the store did not take it within ${DURABLE_WITHIN}` }),
-            }),
-          );
+        if (rows > 0) yield* writeInTime(writer, { table, id, days, rows, fromMs, toMs });
         const outcome = outcomeOf(encoded);
         yield* count(signal, encoded, outcome);
         return outcome;

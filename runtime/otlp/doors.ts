@@ -30,7 +30,8 @@ const CODES: Readonly<Record<DoorRefusal["status"], number>> = {
   503: CODE.unavailable,
 };
 
-const toDoor = ({ reason, message }: ExportRefused): DoorRefusal => {
+/** The answer of a door to what its intake could not take. */
+export const toDoor = ({ reason, message }: ExportRefused): DoorRefusal => {
   const status = REFUSALS[reason];
   return new DoorRefusal({
     status,

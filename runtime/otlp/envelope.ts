@@ -86,7 +86,7 @@ export function* walk(reader: Cursor, origin: Origin, record: Record, names: Nam
       ...(place.scope < 0 ? [] : [`${names.scopes}[${place.scope}]`]),
       ...(place.record < 0 ? [] : [`${names.records}[${place.record}]`]),
     ].join(".");
-    throw path === "" ? error : new Malformed(`${error.message}, in or after ${path}`, null);
+    throw path === "" ? error : new Malformed(`${error.message}, in or after ${path}`);
   }
 }
 

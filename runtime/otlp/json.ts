@@ -160,7 +160,7 @@ export function* protobufOf(body: Buffer, request: RequestDefinition): Generator
   try {
     parsed = JSON.parse(body.toString("utf8"));
   } catch (error) {
-    throw new Malformed(`the body is no JSON: ${error instanceof Error ? error.message : String(error)}`, null);
+    throw new Malformed(`the body is no JSON: ${error instanceof Error ? error.message : String(error)}`);
   }
   const place: string[] = [];
   try {

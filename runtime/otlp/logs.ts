@@ -6,12 +6,20 @@ import { DayRows, msOf } from "./DayRows.ts";
 import { encoded, Rejections, walk, type Encoded, type EncodeOptions } from "./envelope.ts";
 import { AHEAD_MS, LIMITS } from "./limits.ts";
 import { Origin } from "./Origin.ts";
+import { Pattern } from "./pattern.ts";
 import { noRepairs } from "./RowWriter.ts";
 import { Places, writePairs, writeValue } from "./values.ts";
 import { Cursor } from "../doors/Protobuf.ts";
 
 const NAMES = { resources: "resource_logs", scopes: "scope_logs", records: "log_records" };
 const MOST_SEVERITY = 24;
+
+/** Where a string's bytes begin whose length is written at `at`. */
+const afterLength = (bytes: Buffer, at: number): number => {
+  let from = at;
+  while ((bytes[from] ?? 0) > 0x7f) from++;
+  return from + 1;
+};
 
 class LogEncoder {
   readonly repairs = noRepairs();
@@ -20,6 +28,7 @@ class LogEncoder {
   readonly origin = new Origin(this.repairs);
   timeless = 0;
   private readonly attributes = new Places(LIMITS.attributes);
+  private readonly pattern = new Pattern();
   private readonly batchLow: number;
   private readonly batchHigh: number;
   private readonly nowLow: number;
@@ -132,7 +141,11 @@ class LogEncoder {
     this.origin.copyInto(out);
     out.text(bytes, severityText, severityTextEnd, LIMITS.nameBytes);
     out.text(bytes, event, eventEnd, LIMITS.nameBytes);
+    const bodyAt = out.at;
     writeValue(reader, body, bodyEnd, out, LIMITS.bodyBytes);
+    const { pattern } = this;
+    pattern.of(out.bytes, afterLength(out.bytes, bodyAt), out.at);
+    out.u64(pattern.low, pattern.high);
     writePairs(reader, attributes, out);
     this.rows.end(out);
   };

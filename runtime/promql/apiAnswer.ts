@@ -26,7 +26,8 @@ type ReadData<A> = (json: JsonReader, pace: Pace) => Work<A>;
 const NULL = 0x6e;
 /** Points between two looks at the pace. */
 const STRIDE = 4_096;
-/** What one text costs, in values. */
+/** What reading one point and one text costs, in values that are computed with. */
+const POINT_COST = 5;
 const TEXT_COST = 20;
 
 const texts = function* (json: JsonReader, pace: Pace): Work<string[]> {
@@ -115,7 +116,7 @@ export const readResult: ReadData<ApiResult> = function* (json, pace) {
         for (let another = json.enter(OPEN_ARRAY); another; another = json.next(OPEN_ARRAY)) {
           readPoint(json, points);
           if (total + points.count > LIMITS.samples) throw overLimit("samples");
-          if (points.count % STRIDE === 0) yield* pace.spend(STRIDE);
+          if (points.count % STRIDE === 0) yield* pace.spend(POINT_COST * STRIDE);
         }
         hasValues = true;
       } else {
@@ -123,7 +124,7 @@ export const readResult: ReadData<ApiResult> = function* (json, pace) {
         json.skip();
       }
     }
-    yield* pace.spend(TEXT_COST * labels.size + (points.count % STRIDE));
+    yield* pace.spend(TEXT_COST * labels.size + POINT_COST * (points.count % STRIDE));
     total += points.count;
     if (hasValues && series.push({ labels, ...points.drain() }) > LIMITS.series) throw overLimit("series");
   };

@@ -1,5 +1,5 @@
 /**
- * Writer of what others send by OpenTelemetry: merges requests into at most one insert per table and second, each table
+ * Writer of what others send (OpenTelemetry, profiles): merges requests into at most one insert per table and second, each table
  * on its own fiber, and completes each write when its rows are on disk. Owned by Writer. Bounded in bytes: when full, a
  * write fails as behind, so that its sender comes again; nothing taken is ever dropped. The store is asked for a batch
  * before its first insert (it may be a re-send, also after another server took it); a failed insert is repeated with the
@@ -24,6 +24,16 @@ export interface TelemetryBatch {
   readonly rows: number;
   readonly fromMs: number;
   readonly toMs: number;
+  /** what the rows refer to: on disk before them. May be stored twice, so its table makes one of equal rows. */
+  readonly before?: Before;
+}
+
+export interface Before {
+  readonly table: "profile_stacks";
+  /** in RowBinary, columns as the table has them */
+  readonly rows: Buffer;
+  /** called each time that the rows are on disk */
+  readonly stored: () => void;
 }
 
 /** The lane is full: nothing of the batch was taken. */
@@ -76,7 +86,7 @@ const ENTRY_BYTES = 512;
 const REFUSED_AFTER = 4;
 /** Batches that are known to be stored, so that a re-send is answered at once. */
 const MAX_KNOWN = 100_000;
-const TABLES: readonly TelemetryTable[] = ["spans", "logs"];
+const TABLES: readonly TelemetryTable[] = ["spans", "logs", "profile_samples"];
 
 interface Entry {
   readonly batch: TelemetryBatch;
@@ -174,6 +184,26 @@ export const makeTelemetryLane = (
         .pipe(Effect.tap(() => Effect.sync(() => counts.inserts++)));
     };
 
+    /** Again before each attempt: between two of them the store may have lost what it had. */
+    const insertBefore = (group: readonly Entry[], { parts, token }: Block, attempt: number) =>
+      Effect.gen(function* () {
+        const keys = new Set(parts.map(({ key }) => key));
+        const all = group.flatMap(({ batch }) =>
+          batch.before !== undefined && [...batch.days.keys()].some((day) => keys.has(partKey(batch.id, day)))
+            ? [batch.before]
+            : [],
+        );
+        const [first] = all;
+        if (first === undefined) return;
+        const body = {
+          format: "RowBinary",
+          columns: columnsOf(first.table),
+          bytes: all.map(({ rows }) => rows),
+        } as const;
+        yield* store.insert(first.table, body, `${token}-before-${attempt}`);
+        for (const { stored } of all) stored();
+      });
+
     const committing = (table: TelemetryTable, group: readonly Entry[]) => {
       let block: Block | null = null;
       let tried = false;
@@ -188,6 +218,7 @@ export const makeTelemetryLane = (
           }
           const again = tried;
           tried = true;
+          yield* insertBefore(group, block, attempt);
           yield* insert(table, block);
           // the token alone is not believed: a store that died may have kept it without the rows
           if (again)
@@ -293,6 +324,7 @@ export const makeTelemetryLane = (
           if (waiting !== undefined) return Deferred.await(waiting.done);
           let bytes = ENTRY_BYTES;
           for (const rows of batch.days.values()) bytes += rows.length;
+          bytes += batch.before?.rows.length ?? 0;
           // an empty lane takes one batch of any size, or that one would never be taken
           if (counts.bytes > 0 && counts.bytes + bytes > config.maxBytes) {
             counts.behind++;

@@ -50,7 +50,9 @@ export const knownCalls = (
   store
     .query<{
       id: string;
-    }>(`SELECT DISTINCT toString(source) AS id FROM ${store.database}.calls WHERE source IN ({calls:Array(UInt64)})`, { calls })
+    }>(`SELECT DISTINCT toString(source) AS id FROM ${store.database}.calls WHERE source IN ({calls:Array(UInt64)})`, {
+      calls,
+    })
     .pipe(Effect.map((rows) => new Set(rows.map(({ id }) => BigInt(id)))));
 
 /** Which of the batches' days are in the store. */

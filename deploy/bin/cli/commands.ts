@@ -225,6 +225,44 @@ const queryCommand: Command = {
   run: async (values) => (await import("./query.ts")).query(values),
 };
 
+const logsCommand: Command = {
+  name: "logs",
+  summary: "show log lines: by words, service, severity, attributes, trace or pattern",
+  operands: "['words \"a phrase\" -without']",
+  about: [
+    "Words are found whole, phrases and words with other characters than letters and digits anywhere, * stands for any text.",
+    "Capitals do not matter. The newest lines are shown, the last one last.",
+  ],
+  flags: {
+    ...askFlags,
+    service: text("NAME[,NAME…]", "only lines of these services"),
+    severity: text("LEVEL", "at least trace, debug, info, warning, error or fatal"),
+    attr: text("KEY=VALUE[,KEY!=VALUE…]", "attributes of the line or its resource, such as k8s.pod.name=cart-0"),
+    since: text("TIME", "from when on: a duration such as 30m, or a time (default 1h)"),
+    until: text("TIME", "up to when (default: now)"),
+    trace: text("ID", "only lines of this trace"),
+    pattern: text("NUMBER", "only lines of this pattern"),
+    limit: whole("N", "at most so many lines (default 100) or patterns (default 50)"),
+    patterns: toggle("lines that differ only in numbers, ids and the like as one, with how many there are"),
+  },
+  examples: [
+    "coroot logs --service cart --severity error",
+    "coroot logs 'timeout \"connection refused\" -healthz' --since 6h",
+    "coroot logs --patterns --severity warning --since 1d",
+    "coroot logs --attr http.response.status_code=500,deployment.environment!=test --json",
+  ],
+  run: async (values) => (await import("./logs.ts")).logs(values),
+};
+
+const traceCommand: Command = {
+  name: "trace",
+  summary: "show one trace as a waterfall: who called whom, when, and where the time went",
+  operands: "<id>",
+  flags: askFlags,
+  examples: ["coroot trace 0af7651916cd43dd8448eb211c80319c", "coroot trace 0af7651916cd43dd8448eb211c80319c --json"],
+  run: async (values) => (await import("./trace.ts")).trace(values),
+};
+
 const versionCommand: Command = {
   name: "version",
   summary: "print the version",
@@ -251,5 +289,7 @@ export const commands: readonly Command[] = [
   silenceCommand,
   actorCommand,
   queryCommand,
+  logsCommand,
+  traceCommand,
   versionCommand,
 ];

@@ -9,7 +9,7 @@ import type { MetricHead, Translator } from "./Translator.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
 
-const wrong = (what: string): Malformed => new Malformed(what, null);
+const wrong = (what: string): Malformed => new Malformed(what);
 
 const fieldsOf = (value: unknown, what: string): Fields => {
   if (value === undefined || value === null) return {};

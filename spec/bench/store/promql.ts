@@ -1,13 +1,12 @@
 /** store.promql: the oracle's queries, asked of Debian's Prometheus and of the own store; and what ours cost. */
-import { readFileSync } from "node:fs";
 import { capability } from "../../machine.ts";
 import { difference, openBed, type Bed } from "../../runtime/promql/compare.ts";
 import { DEVIATIONS, QUERIES } from "../../runtime/promql/queries.ts";
+import { cpuMs } from "../path/launch.ts";
 import type { Figure, MeasureContext, Measured } from "../figure.ts";
 
 const LEAST_QUERIES = 300;
 const MOST_LISTED = 5;
-const TICKS_PER_SECOND = 100;
 
 const needs = (): string | null => {
   for (const name of ["chdb", "prometheus"] as const) {
@@ -17,13 +16,7 @@ const needs = (): string | null => {
   return null;
 };
 
-/** CPU time of another process so far, in ms. */
-const cpuOf = (pid: number | null): number => {
-  if (pid === null) return Number.NaN;
-  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return ((Number(fields[11]) + Number(fields[12])) * 1000) / TICKS_PER_SECOND;
-};
+const cpuOf = (pid: number | null): number => (pid === null ? Number.NaN : cpuMs(pid));
 
 const different = async (bed: Bed, query: string): Promise<string | null> =>
   difference(...(await bed.range(query))) ?? difference(...(await bed.instant(query)));

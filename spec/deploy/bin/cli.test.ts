@@ -19,6 +19,8 @@ const commands = [
   "silence",
   "actor",
   "query",
+  "logs",
+  "trace",
   "version",
 ];
 
@@ -76,6 +78,12 @@ describe("a mistake", () => {
     [["actor", "trace", "x"], 'actor trace takes the number of a trace, not "x"', "see: coroot actor --help"],
     [["query", "SELECT", "1"], "query takes one text", "put it in quotes: coroot query 'SELECT 1'"],
     [["query", "SELECT {a:String}", "--param", "a"], '--param takes NAME=VALUE, not "a"', "see: coroot query --help"],
+    [
+      ["logs", "--since", "soon"],
+      "--since takes a duration such as 30m, 6h or 2d, or a time",
+      "see: coroot logs --help",
+    ],
+    [["trace"], "trace takes the id of one trace", "see: coroot trace --help"],
     [["demo", "--fault", "fire"], 'unknown fault "fire"; faults are ', "see: coroot demo --help"],
   ];
   it.each(mistakes)("%j is one clear line with a hint, and exit code 2", (args, message, hint) => {
@@ -102,11 +110,11 @@ describe("a mistake", () => {
 });
 
 describe("asking a server that is not there", () => {
-  it.each(["incidents", "services", "agents", "actor", "query"])(
+  it.each(["incidents", "services", "agents", "actor", "query", "logs", "trace 0af7651916cd43dd"])(
     "%s: says where it asked and how to start one",
     async (command) => {
       const port = await freePort();
-      const { code, out, err } = coroot(command, "--server", `http://127.0.0.1:${port}`);
+      const { code, out, err } = coroot(...command.split(" "), "--server", `http://127.0.0.1:${port}`);
       expect({ code, out }).toEqual({ code: 1, out: "" });
       expect(err).toContain(`no server answers at http://127.0.0.1:${port} (ECONNREFUSED)`);
       expect(err).toContain("npm start");

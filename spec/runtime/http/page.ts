@@ -22,6 +22,10 @@ import type { PartHealth } from "../../../runtime/http/Topics.ts";
 import { AgentHandler } from "../../../runtime/ingest/AgentHandler.ts";
 import { AgentLink, AgentLinkLive } from "../../../runtime/ingest/AgentLink.ts";
 import { MetricsQuery, plain, type MetricsQueryShape } from "../../../runtime/promql/MetricsQuery.ts";
+import { TelemetryError } from "../../../runtime/telemetry/ask.ts";
+import { Logs, type LogsShape } from "../../../runtime/telemetry/Logs.ts";
+import { Profiles, ProfilesError, type ProfilesShape } from "../../../runtime/telemetry/Profiles.ts";
+import { Traces, type TracesShape } from "../../../runtime/telemetry/Traces.ts";
 import type { SliPointRow } from "../../../schemas/tables.ts";
 import type { PageMessage, PageRequest } from "../../../schemas/wire/page.ts";
 import { KEY } from "../ingest/agent.ts";
@@ -36,8 +40,11 @@ export interface World {
   readonly told: string[];
   health: Record<string, PartHealth>;
   metrics: MetricsQueryShape;
+  profiles: ProfilesShape;
   history: (from: number, to: number) => Effect.Effect<readonly SliPointRow[], HistoryError>;
   query: QueryPort["query"];
+  logs: LogsShape;
+  traces: TracesShape;
 }
 
 export interface ServerUnderTest {
@@ -80,6 +87,9 @@ export const serverLayer = (world: World, changed: PubSub.PubSub<void>, port: nu
     Layer.succeed(QueryPort, { query: (sql, params, rows) => world.query(sql, params, rows) }),
     Layer.succeed(CommandsPort, CommandsPort.of(world.commands)),
     Layer.succeed(MetricsQuery, MetricsQuery.of(world.metrics)),
+    Layer.succeed(Profiles, Profiles.of(world.profiles)),
+    Layer.succeed(Logs, Logs.of(world.logs)),
+    Layer.succeed(Traces, Traces.of(world.traces)),
     Layer.succeed(HealthPort, { parts: Effect.sync(() => world.health) }),
     WatchersLive,
   );
@@ -132,7 +142,31 @@ const noMetrics: MetricsQueryShape = {
   elsewhere: () => null,
 };
 
+const noProfiles: ProfilesShape = {
+  types: () => Effect.succeed([]),
+  flame: () => Effect.fail(new ProfilesError({ kind: "unavailable", message: "there are no profiles" })),
+};
+
+const noStore = Effect.fail(new TelemetryError({ kind: "unavailable", reason: "the store is starting" }));
+const noLogs: LogsShape = {
+  search: () => noStore,
+  facets: () => noStore,
+  histogram: () => noStore,
+  patterns: () => noStore,
+};
+const noTraces: TracesShape = {
+  list: () => noStore,
+  trace: () => noStore,
+  heatMap: () => noStore,
+  errors: () => noStore,
+  compare: () => noStore,
+  edges: () => noStore,
+};
+
 const plainWorld = () => ({
+  profiles: noProfiles,
+  logs: noLogs,
+  traces: noTraces,
   metrics: noMetrics,
   topics: new Map([["overview", new Map<string, unknown>([["overview", { services: 0 }]])]]),
   reads: [] as string[],

@@ -1,5 +1,6 @@
 /** Random OpenTelemetry messages, and what the rows must be according to them as protobufjs reads them. */
 import fc from "fast-check";
+import { Pattern } from "../../../runtime/otlp/pattern.ts";
 
 export const NOW_MS = 1_790_000_000_000;
 export const OLDEST_MS = NOW_MS - 7 * 86_400_000;
@@ -214,9 +215,18 @@ const spanRow = (one: Fields) => {
   };
 };
 
+/** Of a whole body: the rules are those of pattern.test.ts, here it is whether the right bytes are read. */
+export const patternOf = (body: string): bigint => {
+  const pattern = new Pattern();
+  const bytes = Buffer.from(body);
+  pattern.of(bytes, 0, bytes.length);
+  return (BigInt(pattern.high) << 32n) | BigInt(pattern.low);
+};
+
 const logRow = (one: Fields) => {
   const time = BigInt(String(one["timeUnixNano"] ?? "0"));
   const severity = Number(one["severityNumber"] ?? 0);
+  const body = asText(one["body"] as Value | undefined);
   return {
     ts: time === 0n ? BigInt(String(one["observedTimeUnixNano"] ?? "0")) : time,
     severity: severity > 24 ? 0 : severity,
@@ -224,7 +234,8 @@ const logRow = (one: Fields) => {
     span_id: hex(one["spanId"], 8),
     severity_text: one["severityText"] ?? "",
     event: one["eventName"] ?? "",
-    body: asText(one["body"] as Value | undefined),
+    body,
+    pattern: patternOf(body),
     attributes: pairsOf(one["attributes"]),
   };
 };

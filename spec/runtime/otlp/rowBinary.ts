@@ -1,5 +1,5 @@
 /** Reads RowBinary back by the types of a table's columns: numbers of 64 bits as bigint, fixed strings as hex, maps as pairs. */
-import { TABLES, type TelemetryTable } from "../../../schemas/tables.ts";
+import { TABLES, type TableName } from "../../../schemas/tables.ts";
 
 export type Row = Readonly<Record<string, unknown>>;
 
@@ -35,6 +35,8 @@ const read = (cursor: Cursor, type: string): unknown => {
   }
   if (type === "UInt8") return cursor.take(1).readUInt8();
   if (type === "UInt64") return cursor.take(8).readBigUInt64LE();
+  if (type === "Int64") return cursor.take(8).readBigInt64LE();
+  if (type === "DateTime('UTC')") return cursor.take(4).readUInt32LE();
   if (type.startsWith("DateTime64")) return cursor.take(8).readBigInt64LE();
   if (type.startsWith("Enum8")) return cursor.take(1).readInt8();
   if (type.startsWith("FixedString")) return cursor.take(Number(inner(type))).toString("hex");
@@ -44,7 +46,7 @@ const read = (cursor: Cursor, type: string): unknown => {
   throw new Error(`no reader for ${type}`);
 };
 
-export const readRows = (table: TelemetryTable, bytes: Buffer): Row[] => {
+export const readRows = (table: TableName, bytes: Buffer): Row[] => {
   const cursor = new Cursor(bytes);
   const rows: Row[] = [];
   while (cursor.at < bytes.length)
