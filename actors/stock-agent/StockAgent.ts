@@ -92,7 +92,7 @@ export const stockAgent: Behavior<StockState, StockMessage, StockArgument> = {
     switch (message.type) {
       case "samples": {
         state.lastAt = now;
-        const effects = state.node.take(message.samples).flatMap((body) => told(state, body, now));
+        const effects = state.node.take(message.samples, message.goesOn).flatMap((body) => told(state, body, now));
         state.offsetMs = state.node.scrapeAt - now;
         return [state, [...effects, ...asking(state, now)]];
       }

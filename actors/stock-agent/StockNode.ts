@@ -164,22 +164,28 @@ export class StockNode {
     return { series: this.#series.size, instances, edges: this.#edges };
   }
 
-  /** Takes what is new in a call, oldest first, and gives the windows that it closes on the way. */
-  take({ series, starts, times, values }: Watched): DecodedObserve[] {
+  /**
+   * Takes what is new in a call, oldest first, and gives the windows that it closes on the way. `goesOn`: these are of the
+   * same call as the ones before.
+   */
+  take({ series, starts, times, values }: Watched, goesOn = false): DecodedObserve[] {
     const closed: DecodedObserve[] = [];
     const rows = Math.min(times.length, LIMITS.samples);
     if (times.length > rows) this.lose(`samples beyond ${LIMITS.samples} in a call`, times.length - rows);
     const seriesOf = new Uint32Array(rows);
     for (let s = 0; s < series.length; s++) seriesOf.fill(s, starts[s] ?? 0, starts[s + 1] ?? 0);
-    let brought = 0;
-    for (const row of inTime(times, rows)) {
+    let brought = goesOn ? 1 : 0;
+    const order = inTime(times, rows);
+    // Several scrapes in one call: their series may be spread over more of them.
+    if (rows > 0 && times[order[0] ?? 0] !== times[order[rows - 1] ?? 0]) this.#whole = false;
+    for (const row of order) {
       const moment = times[row] ?? 0;
       const one = series[seriesOf[row] ?? 0];
       if (one === undefined) continue;
       if (moment > this.scrapeAt) {
         if (this.isOpen) closed.push(...this.close());
         this.#open(moment);
-        brought = 0;
+        if (!goesOn) brought = 0;
       }
       if (!this.#sample(one, moment, values[row] ?? Number.NaN)) continue;
       // A call that comes again brings nothing; another one with the same time says that scrapes come in parts.

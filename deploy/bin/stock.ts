@@ -6,7 +6,7 @@ import type { Grouping } from "../../actors/topology/grouping.ts";
 import type { Message } from "../../runtime/actor/Behavior.ts";
 import { sessionPath } from "../../actors/agent-session/messages.ts";
 import { instrumentation, isDatabase, type Database } from "../../actors/stock-agent/instrumentation.ts";
-import type { Samples } from "../../actors/stock-agent/messages.ts";
+import { partsOf } from "../../actors/stock-agent/messages.ts";
 import { KUBE_AGENT, watcherOf } from "../../actors/stock-agent/metrics.ts";
 import type { StockArgument } from "../../actors/stock-agent/StockAgent.ts";
 import type { KubeArgument } from "../../actors/stock-agent/StockKube.ts";
@@ -53,10 +53,9 @@ export const stockWatch = (
     watcherOf,
     tell: (agent, samples) => {
       const path = sessionPath(agent);
-      const count = samples.times.length;
-      if (!start(path, agent)) return TOO_MANY.unsafeUpdate(count, []);
-      const message: Samples = { type: "samples", samples };
-      (system.tell(path, message) ? samplesTotal : SHED).unsafeUpdate(count, []);
+      if (!start(path, agent)) return TOO_MANY.unsafeUpdate(samples.times.length, []);
+      for (const message of partsOf(samples))
+        (system.tell(path, message) ? samplesTotal : SHED).unsafeUpdate(message.samples.times.length, []);
     },
   };
 };

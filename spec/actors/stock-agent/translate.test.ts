@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { Durations } from "../../../actors/stock-agent/durations.ts";
 import { addressOf, identityOf, ownerByKube, ownerByName } from "../../../actors/stock-agent/identity.ts";
 import { instrumentation, type Login } from "../../../actors/stock-agent/instrumentation.ts";
+import { partsOf } from "../../../actors/stock-agent/messages.ts";
 import { requestMetric, statusOf, watcherOf } from "../../../actors/stock-agent/metrics.ts";
 import { GAP_MS, LIMITS, StockNode as Translator } from "../../../actors/stock-agent/StockNode.ts";
 import type { Watched } from "../../../runtime/remote-write/Columns.ts";
@@ -266,6 +267,20 @@ describe("a node's scrapes", () => {
     take(scrape(START + GAP_MS + 30_000));
     close();
     expect(requestsOf(windows)).toBe(20);
+  });
+
+  it("of a large node, in many parts, still say at once that a container is gone", () => {
+    const { source, node, windows, scrape } = bed();
+    for (let c = 0; c < 300; c++) source.container(`/docker/c${c}`, []);
+    for (let i = 0; i < 3; i++) {
+      if (i === 2) source.remove("/docker/c7");
+      const parts = partsOf(scrape(START + i * 15_000));
+      expect(parts.length).toBeGreaterThan(2);
+      for (const { samples, goesOn } of parts) windows.push(...node.take(samples, goesOn));
+      windows.push(...node.close());
+    }
+    expect(windows.map(({ gone }) => gone.length)).toEqual([0, 0, 1]);
+    expect(windows.map(({ usage }) => usage.rows)).toEqual([300, 300, 299]);
   });
 
   it("say what they could not take, and stay within their bounds", () => {
