@@ -116,6 +116,7 @@ export const stockAgent: Behavior<StockState, StockMessage, StockArgument> = {
     agent: view(state, state.lastAt),
     ...state.node.figures,
     scrapeAt: state.node.scrapeAt,
+    samplesAgain: state.node.again,
     session: agentSession.inspect(state.session),
   }),
 };

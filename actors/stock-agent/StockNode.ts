@@ -129,6 +129,8 @@ export class StockNode {
   kernel = "";
   version = "";
   readonly losses = new Map<string, number>();
+  /** samples that were not newer than what is known: calls that came again */
+  again = 0;
   /** of the scrape that is open or was closed last, by the node's clock; 0 before the first */
   scrapeAt = 0;
   /** something of the scrape has not been told yet */
@@ -281,7 +283,7 @@ export class StockNode {
       known = this.#define(series, at);
       this.#series.set(key, known);
     } else if (at <= known.at) {
-      this.lose("samples that came again or late");
+      this.again++;
       return false;
     }
     const { at: before, value: last, of } = known;

@@ -121,6 +121,7 @@ export const KUBE_METRICS: ReadonlySet<string> = new Set([
 
 export const KUBE_AGENT = "stock:kube";
 const NODES = "stock:";
+export const isStock = (agent: string): boolean => agent.startsWith(NODES);
 const NODE_METRICS: ReadonlySet<string> = new Set(["node_info", "node_agent_info", "ip_to_fqdn"]);
 const PLAIN_ID = /^[A-Za-z0-9_.-]{1,128}$/;
 

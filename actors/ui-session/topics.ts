@@ -9,6 +9,7 @@ import type { Incident } from "../../schemas/incident.ts";
 import { parseServiceId, serviceName, type ServiceId } from "../../schemas/service.ts";
 import type { AgentView, IncidentCard, MapEdge, Overview, ServiceCard, Traffic } from "../../schemas/wire/page.ts";
 import { servicePath } from "../service/messages.ts";
+import { isStock } from "../stock-agent/metrics.ts";
 
 const ASK_MS = 1_000;
 
@@ -214,7 +215,11 @@ const OPTIONAL_FEATURES: ReadonlySet<string> = new Set(["docker"]);
 const notices = (agents: readonly AgentView[], store: Overview["store"], age: number): string[] => {
   const out: string[] = [];
   if (agents.length === 0 && age > STARTING_MS) out.push("No agent is connected: nothing is observed.");
+  const connected = agents.filter(({ state }) => state === "connected");
+  const ours = new Set(connected.filter(({ id }) => !isStock(id)).map(({ node }) => node));
   for (const agent of agents) {
+    if (isStock(agent.id) && connected.includes(agent) && ours.has(agent.node))
+      out.push(`${agent.node} is watched by a stock Coroot agent and by one of ours: what they see counts twice.`);
     if (agent.state === "disconnected") out.push(`Agent ${agent.node} is disconnected.`);
     if (agent.conflicts > 0) out.push(`Two agents claim the id of ${agent.node}.`);
     const off = agent.capabilities.filter(({ feature, state }) => state === "off" && !OPTIONAL_FEATURES.has(feature));

@@ -6,7 +6,14 @@ import { make, type ActorSystemShape } from "../../../runtime/actor/ActorSystem.
 import type { Behavior, Message } from "../../../runtime/actor/Behavior.ts";
 import { makeInsides } from "../../../runtime/cluster/Insides.ts";
 import { manualClock } from "../ManualClock.ts";
-import type { ActorMessageView, ActorView, DeadLetterView, Overview, TraceHop } from "../../../schemas/wire/page.ts";
+import type {
+  ActorMessageView,
+  ActorView,
+  AgentView,
+  DeadLetterView,
+  Overview,
+  TraceHop,
+} from "../../../schemas/wire/page.ts";
 
 interface Job extends Message {
   readonly type: "job" | "pass" | "die" | "tick";
@@ -168,6 +175,40 @@ describe("topic overview", () => {
         expect(yield* notices).toContain("b keeps failing: Error: broken");
         yield* advance(11 * 60_000);
         expect(yield* notices).not.toContain("keeps failing");
+      }),
+    ),
+  );
+
+  it(
+    "says that a node is watched by agents of both kinds",
+    inWorld(({ system }) =>
+      Effect.gen(function* () {
+        const agent = (id: string, node: string): AgentView => ({
+          id,
+          node,
+          cluster: "test",
+          version: "1",
+          kernel: "",
+          state: "connected",
+          connectedAt: 0,
+          lastFrameAt: 0,
+          clockOffsetMs: 0,
+          window: 0,
+          framesPerSecond: 0,
+          bytesPerSecond: 0,
+          instances: 0,
+          edges: 0,
+          capabilities: [],
+          losses: {},
+          conflicts: 0,
+        });
+        const notices = (agents: readonly AgentView[]) =>
+          Effect.map(
+            readTopic(system, { ...sourcesOf(system), agents: Effect.succeed(agents) }, "overview"),
+            (entries) => (entries as { readonly overview: Overview }).overview.notices.join("\n"),
+          );
+        expect(yield* notices([agent("stock:1", "n1"), agent("a", "n2")])).not.toContain("counts twice");
+        expect(yield* notices([agent("stock:1", "n1"), agent("a", "n1")])).toContain("n1 is watched by a stock Coroot");
       }),
     ),
   );
