@@ -40,7 +40,8 @@ type StockMessage =
 interface StockState {
   readonly path: string;
   readonly cluster: string;
-  readonly epoch: number;
+  /** the node's time of the first scrape that was told: whoever takes over later begins later, by whatever server's clock */
+  epoch: number;
   readonly node: StockNode;
   session: SessionState;
   connected: boolean;
@@ -74,7 +75,7 @@ export const stockAgent: Behavior<StockState, StockMessage, StockArgument> = {
       {
         path,
         cluster: argument.cluster,
-        epoch: now,
+        epoch: 0,
         node: new StockNode(argument.agent),
         session,
         connected: false,
@@ -138,13 +139,14 @@ const inSession = (state: StockState, message: SessionMessage, now: number): Act
 
 const told = (state: StockState, body: DecodedObserve, now: number): ActorEffect[] => {
   const effects: ActorEffect[] = [];
+  const scrapeAt = body.monoMs;
+  if (state.epoch === 0) state.epoch = scrapeAt;
   if (!state.connected) {
     const { epoch, cluster, node } = state;
     effects.push(...inSession(state, { type: "connected", epoch, cluster, node: node.node }, now));
     state.connected = true;
     state.connectedAt = now;
   }
-  const scrapeAt = body.monoMs;
   if (scrapeAt > now + AHEAD_MS) state.node.lose("scrapes whose clock is ahead");
   else if (scrapeAt < now - LATE_MS) state.node.lose("scrapes that came late");
   state.scrapes++;

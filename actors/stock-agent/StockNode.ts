@@ -46,6 +46,8 @@ const USUAL_SPAN_S = 15;
 /** Series and edges that are not told of for so long are forgotten. */
 const FORGOTTEN_AFTER_MS = 10 * 60_000;
 const PRUNE_EVERY_MS = 60_000;
+/** As many may pass before a node that does not tell its name is called by its id. */
+const UNNAMED_SCRAPES = 2;
 const U32 = 0xffffffff;
 /** Events of one kind that one window tells singly. */
 const MOST_EVENTS = 16;
@@ -140,6 +142,9 @@ export class StockNode {
   /** each scrape came in one call so far: what is not in it is gone */
   #whole = true;
   #calls = 0;
+  /** services are named after it, so the first windows wait for it */
+  #named = false;
+  #unnamed = 0;
   #prunedAt = 0;
   /** until then series were refused: one that is new may have counted for long */
   #refusedAt = Number.NEGATIVE_INFINITY;
@@ -203,6 +208,7 @@ export class StockNode {
     // Two scrapes within a second are one window.
     if (window <= this.#closedWindow) return [];
     this.isOpen = false;
+    if (!this.#named && this.#unnamed++ < UNNAMED_SCRAPES) return [];
     this.#closedWindow = window;
     this.#identify();
     const body = this.#body(window);
@@ -231,11 +237,12 @@ export class StockNode {
     if (again) this.#asked.clear();
     const pods: string[] = [];
     const destinations: { address: string; port: number }[] = [];
+    const inKubernetes = [...this.#containers.values()].some(({ pod }) => pod !== null);
     const isNew = (key: string): boolean => !this.#asked.has(key) && this.#asked.add(key).size > 0;
     for (const { pod, edges } of this.#containers.values()) {
       if (pod !== null && !this.#owners.has(pod) && isNew(pod)) pods.push(pod);
       for (const { dialled, peer, port } of edges.values())
-        if (dialled && isNew(`${peer}|${port}`)) destinations.push({ address: peer, port });
+        if (dialled && inKubernetes && isNew(`${peer}|${port}`)) destinations.push({ address: peer, port });
     }
     return { pods, destinations };
   }
@@ -320,6 +327,7 @@ export class StockNode {
     if (name === "node_info") {
       return of("gauge", () => {
         this.node = labels["hostname"] || this.node;
+        this.#named = true;
         this.kernel = labels["kernel_version"] ?? "";
       });
     }
@@ -333,7 +341,7 @@ export class StockNode {
     return () => {
       const known = this.#names.get(ip);
       if (known?.name === fqdn) return;
-      if (known === undefined && this.#names.size >= LIMITS.names) return this.lose(`names beyond ${LIMITS.names}`);
+      makeRoom(this.#names);
       this.#names.set(ip, { name: fqdn, told: false });
     };
   }
@@ -514,7 +522,7 @@ export class StockNode {
   /** Where connections to an address went when they did: so those that fail now are known by it. */
   #translated(dialled: string, actual: string): void {
     if (addressOf(dialled) === null || this.#nat.get(dialled)?.actual === actual) return;
-    if (this.#nat.size >= LIMITS.names && !this.#nat.has(dialled)) return this.lose("translations beyond bounds");
+    makeRoom(this.#nat);
     this.#nat.set(dialled, { actual, told: false });
   }
 
@@ -711,6 +719,12 @@ export class StockNode {
     for (const pod of this.#owners.keys()) if (!pods.has(pod)) this.#owners.delete(pod);
   }
 }
+
+/** The oldest entry gives way. */
+const makeRoom = (entries: Map<string, unknown>): void => {
+  const [oldest] = entries.keys();
+  if (entries.size >= LIMITS.names && oldest !== undefined) entries.delete(oldest);
+};
 
 /** Rows by their time; those of one time as they came. */
 const inTime = (times: Float64Array, rows: number): Uint32Array => {

@@ -283,6 +283,26 @@ describe("a node's scrapes", () => {
     expect(windows.map(({ usage }) => usage.rows)).toEqual([300, 300, 299]);
   });
 
+  it("that come in parts wait for the node's name, and go by its id when it does not come", () => {
+    const { source, node, take, scrape } = bed();
+    source.container(AT, []);
+    const isName = (name: string): boolean => name === "node_info";
+    const [named, nameless] = [true, false].map((name) => only(scrape(START), (one) => isName(one) === name));
+    take(nameless ?? scrape(START));
+    expect(node.close()).toEqual([]);
+    take(named ?? scrape(START));
+    take(only(scrape(START + 15_000), (one) => !isName(one)));
+    expect(node.close()[0]?.instances).toMatchObject([{ namespace: "n1", name: "front" }]);
+    const other = bed();
+    other.source.container(AT, []);
+    const windows = [0, 1, 2].flatMap((i) => {
+      other.take(only(other.scrape(START + i * 15_000), (one) => !isName(one)));
+      return other.node.close();
+    });
+    expect(windows).toHaveLength(1);
+    expect(windows[0]?.instances).toMatchObject([{ namespace: "stock:aa" }]);
+  });
+
   it("say what they could not take, and stay within their bounds", () => {
     const { source, node, take, scrape, close } = bed();
     source.container(AT, []);
@@ -319,20 +339,31 @@ describe("a node's scrapes", () => {
   });
 });
 
+/** The samples of some names. */
+const only = (whole: Watched, wanted: (name: string) => boolean): Watched => {
+  const some = whole.series.flatMap(({ name }, i) => (wanted(name) ? [i] : []));
+  return partOf(whole, some);
+};
+
 /** The same samples in several calls. */
 const torn = (whole: Watched, parts: number, shuffle: boolean): Watched[] => {
   const places = whole.series.map((_, i) => i);
   if (shuffle) places.reverse();
   return Array.from({ length: parts }, (_, part) => {
     const some = places.filter((i) => i % parts === part);
-    const rows = some.map((i) => whole.starts[i] ?? 0);
-    return {
-      series: some.flatMap((i) => whole.series[i] ?? []),
-      starts: Uint32Array.from({ length: some.length + 1 }, (_row, i) => i),
-      times: Float64Array.from(rows, (row) => whole.times[row] ?? 0),
-      values: Float64Array.from(rows, (row) => whole.values[row] ?? 0),
-    };
+    return partOf(whole, some);
   });
+};
+
+/** Series by their places, one sample each. */
+const partOf = (whole: Watched, some: readonly number[]): Watched => {
+  const rows = some.map((i) => whole.starts[i] ?? 0);
+  return {
+    series: some.flatMap((i) => whole.series[i] ?? []),
+    starts: Uint32Array.from({ length: some.length + 1 }, (_row, i) => i),
+    times: Float64Array.from(rows, (row) => whole.times[row] ?? 0),
+    values: Float64Array.from(rows, (row) => whole.values[row] ?? 0),
+  };
 };
 
 describe("what a cluster agent is told to collect from", () => {
