@@ -221,13 +221,13 @@ describeWith(["chdb"], "the telemetry lane", () => {
           const client = yield* Effect.promise(() => stockClient(runtime));
           for (const view of ["spans_to_trace_index", "spans_to_edges"])
             yield* Effect.promise(() => client.command({ query: `DROP VIEW coroot.${view}` }));
-          yield* Effect.promise(() => client.command({ query: "ALTER TABLE coroot.logs DROP INDEX by_word" }));
+          yield* Effect.promise(() => client.command({ query: "ALTER TABLE coroot.logs DROP INDEX by_small_word" }));
           yield* store.insert("spans", body, "one");
           yield* store.migrate;
           const [indexes] = yield* store.query(
             "SELECT arraySort(groupArray(name)) AS names FROM system.data_skipping_indices WHERE table = 'logs'",
           );
-          expect(indexes).toEqual({ names: ["by_batch", "by_trace", "by_word"] });
+          expect(indexes).toEqual({ names: ["by_batch", "by_trace", "by_small_word"] });
           expect((yield* disagreements).map(({ what }) => what)).toEqual(["traces", "edges"]);
           for (let i = 0; i < 2; i++) yield* store.insert("spans", body, "one");
           yield* Effect.promise(() => client.close());
