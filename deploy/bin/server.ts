@@ -21,6 +21,7 @@ import { OwnedState } from "../../runtime/cluster/state/OwnedState.ts";
 import { loadConfig, type Settings } from "../../runtime/config/Config.ts";
 import { openDataDir } from "../../runtime/config/DataDir.ts";
 import { metricsDoor } from "../../runtime/remote-write/door.ts";
+import { TurnScheduler } from "../../runtime/actor/TurnScheduler.ts";
 import { makeDoorServer } from "../../runtime/doors/serve.ts";
 import { PageHubLive } from "../../runtime/http/PageHub.ts";
 import { HttpServer, HttpServerLive } from "../../runtime/http/Server.ts";
@@ -496,4 +497,4 @@ export const runServer = (options: ServerOptions) =>
     );
     const served = listening(settings).pipe(Layer.provide(http), Layer.provide(page), Layer.provide(edges));
     yield* Layer.launch(served).pipe(Logger.withMinimumLogLevel(LOG_LEVELS[settings.log]));
-  });
+  }).pipe(Effect.withScheduler(new TurnScheduler()));

@@ -3,11 +3,12 @@
  * supervised (Supervision.ts), time by one metronome.
  *
  * An actor has a fiber only while its mailbox has messages (a few hundred bytes idle instead of 8.7 KB): who is told
- * something goes on the run queue, and the dispatcher starts the fibers of those on it, each for at most 64 messages.
+ * something goes on the run queue, and the dispatcher starts the fibers of those on it, each for at most 64 messages or
+ * about a millisecond.
  * `tell` never blocks: a full mailbox merges, drops or refuses, counted. A `step` that throws costs its actor the state
  * since the last snapshot and nobody else anything; the message that did it is never told again.
  */
-import { Effect, Metric, Runtime, type Clock, type Fiber } from "effect";
+import { Effect, FiberRef, Metric, Runtime, type Clock, type Fiber } from "effect";
 import { Asks, type Answer } from "./Asks.ts";
 import type { ActorEffect, ActorPath, Message, Reply, Undelivered } from "./Behavior.ts";
 import { Board } from "./Board.ts";
@@ -20,12 +21,16 @@ import { makeRoom } from "./overflow.ts";
 import { Receipts } from "./Receipts.ts";
 import { decide } from "./Supervision.ts";
 import { Timers } from "./Timers.ts";
+import { BULK } from "./TurnScheduler.ts";
 import { Watch } from "./Watch.ts";
 
 export const METRONOME_MS = 100;
 const BEATS_PER_TICK = 10;
 const MESSAGES_PER_TURN = 64;
-const FIBERS_PER_TURN = 128;
+/** A turn ends with the message during which so much has passed: others wait for as many turns as there are actors. */
+const TURN_MS = 1;
+/** Actors that run before others than actors have their turn. */
+const FIBERS_PER_TURN = 32;
 /** An actor that is told to stop has this long to handle what waits. */
 export const DRAIN_MS = 5_000;
 
@@ -37,6 +42,8 @@ const escalationsTotal = Metric.counter("actor_escalations_total", { incremental
 const count = (metric: Metric.Metric.Counter<number>): void => {
   metric.unsafeUpdate(1, []);
 };
+
+type Fork = <A>(effect: Effect.Effect<A>, options?: Runtime.RunForkOptions) => Fiber.RuntimeFiber<A>;
 
 export class Kernel {
   readonly board: Board;
@@ -53,7 +60,9 @@ export class Kernel {
   readonly #failing = new Set<Cell>();
   readonly #working = new Set<Fiber.RuntimeFiber<void>>();
   readonly #clock: Clock.Clock;
-  readonly #fork: <A>(effect: Effect.Effect<A>, options?: Runtime.RunForkOptions) => Fiber.RuntimeFiber<A>;
+  readonly #fork: Fork;
+  /** for what actors do: it comes in bulk */
+  readonly #forkTurn: Fork;
   #ready: Cell[] = [];
   #dispatching = false;
   #closing = false;
@@ -63,6 +72,7 @@ export class Kernel {
   constructor(clock: Clock.Clock, runtime: Runtime.Runtime<never>, seed: number) {
     this.#clock = clock;
     this.#fork = Runtime.runFork(runtime);
+    this.#forkTurn = Runtime.runFork(Runtime.setFiberRef(runtime, FiberRef.currentSchedulingPriority, BULK));
     this.asks = new Asks(this.#timers);
     this.watch = new Watch(this.cells, () => this.now());
     this.board = new Board((board) => this.#shown(board));
@@ -179,23 +189,25 @@ export class Kernel {
     this.#ready.push(cell);
     if (this.#dispatching) return;
     this.#dispatching = true;
-    this.#fork(this.#dispatch, { immediate: false });
+    this.#forkTurn(this.#dispatch, { immediate: false });
   }
 
   readonly #dispatch: Effect.Effect<void> = Effect.suspend(() => {
     const turn = this.#ready;
     this.#ready = turn.length > FIBERS_PER_TURN ? turn.splice(FIBERS_PER_TURN) : [];
-    for (const cell of turn) this.#fork(Effect.sync(() => this.#turn(cell)));
+    for (const cell of turn) this.#forkTurn(Effect.sync(() => this.#turn(cell)));
     if (this.#ready.length > 0) return Effect.zipRight(Effect.yieldNow(), this.#dispatch);
     this.#dispatching = false;
     return Effect.void;
   });
 
   #turn(cell: Cell): void {
+    const until = performance.now() + TURN_MS;
     for (let i = 0; i < MESSAGES_PER_TURN && this.#mayRun(cell); i++) {
       const envelope = cell.mailbox.shift();
       if (envelope === undefined) break;
       this.#handle(cell, envelope);
+      if (performance.now() >= until) break;
     }
     if (cell.mailbox.length > 0 && this.#mayRun(cell)) {
       this.#ready.push(cell);

@@ -6,6 +6,7 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { Effect, Metric } from "effect";
+import { BULK } from "../actor/TurnScheduler.ts";
 import { sameKey } from "../config/sameKey.ts";
 import { Budget, type Lease } from "./Budget.ts";
 import { decodeBody, RETRY_AFTER_S, tooLarge, tooMuch } from "./decode.ts";
@@ -208,6 +209,6 @@ export const makeDoorServer = (options: DoorServerOptions): DoorServer => {
       Effect.map(answerOf(path, request), (answer) => {
         request.resume();
         send(response, answer);
-      }),
+      }).pipe(Effect.withSchedulingPriority(BULK)),
   };
 };

@@ -11,6 +11,7 @@ import { checkHello, checkObserve, checkStore, decodeFrame, encodeFrame } from "
 import { FRAME, FrameError, MAX_FRAME_BYTES, MAX_HELLO_BYTES, PROTOCOL, readHeader } from "../../schemas/wire/frame.ts";
 import type { FrameKind } from "../../schemas/wire/frame.ts";
 import type { AckBody, CreditBody, GoawayBody, HelloBody, Lane, ServerHelloBody } from "../../schemas/wire/link.ts";
+import { BULK } from "../actor/TurnScheduler.ts";
 import { sameKey } from "../config/sameKey.ts";
 import type { AgentHandler, AgentPeer } from "./AgentHandler.ts";
 import { countLoss } from "./AgentRegistry.ts";
@@ -319,7 +320,10 @@ export const runSession = (
                   end: stop,
                   setStoreReady,
                 });
-                reason = yield* frames(record, peer, clock).pipe(Effect.ensuring(Effect.sync(forget)));
+                reason = yield* frames(record, peer, clock).pipe(
+                  Effect.withSchedulingPriority(BULK),
+                  Effect.ensuring(Effect.sync(forget)),
+                );
               }),
             (_, exit) =>
               handler.disconnected(

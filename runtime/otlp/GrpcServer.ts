@@ -6,6 +6,7 @@
  */
 import * as grpc from "@grpc/grpc-js";
 import { Context, Data, Deferred, Effect, FiberSet, Layer, Schedule, type Scope } from "effect";
+import { BULK } from "../actor/TurnScheduler.ts";
 import { sameKey } from "../config/sameKey.ts";
 import { CODE, isRetryable, statusMessage, successMessage } from "./answers.ts";
 import type { TakeMetrics } from "../remote-write/otlp/take.ts";
@@ -122,6 +123,7 @@ export const make = (options: GrpcOptions): Effect.Effect<GrpcServerShape, never
               answer(failure(CODE.internal, "the server failed on this request", null));
               return Effect.logError(`an OTLP request for ${signal} failed`, defect);
             }),
+            Effect.withSchedulingPriority(BULK),
           ),
         );
         call.on("cancelled", () => fiber.unsafeInterruptAsFork(fiber.id()));

@@ -8,6 +8,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { Clock, Context, Data, Effect, Layer, Metric } from "effect";
 import { retentionDays, type Retention, type TelemetryTable } from "../../schemas/tables.ts";
 import type { TelemetryBatch, TelemetryBehind, TelemetryRefused } from "../store/TelemetryLane.ts";
+import { inSteps } from "../steps.ts";
 import { Writer, type WriterShape } from "../store/Writer.ts";
 import { TooLarge } from "./DayRows.ts";
 import { Malformed } from "../doors/Protobuf.ts";
@@ -73,25 +74,14 @@ export const batchOf = (...parts: readonly (Buffer | string)[]): bigint => {
 /** A name for records that tell no time: they may well be the same in two requests, so their bytes name nothing. */
 export const newBatch = (): bigint => randomBytes(8).readBigUInt64LE(0);
 
-const refusal = (error: unknown): ExportRefused => {
+const refusal = (error: unknown): ExportRefused | null => {
   if (error instanceof Malformed) return new ExportRefused({ reason: "malformed", message: error.message });
   if (error instanceof TooLarge) return new ExportRefused({ reason: "too large", message: error.message });
-  throw error;
+  return null;
 };
 
-const nextTurn = Effect.async<void>((resume) => {
-  setImmediate(() => resume(Effect.void));
-});
-
-/** Runs work that is cut into steps, and lets others have the thread between two of them. */
-export const inSteps = <A>(work: Generator<void, A>): Effect.Effect<A, ExportRefused> => {
-  const step: Effect.Effect<A, ExportRefused> = Effect.suspend(() =>
-    Effect.flatMap(Effect.try({ try: () => work.next(), catch: refusal }), (result) =>
-      result.done === true ? Effect.succeed(result.value) : Effect.zipRight(nextTurn, step),
-    ),
-  );
-  return step;
-};
+/** Runs the decoding of a request. */
+export const decoded = <A>(work: () => Generator<void, A>): Effect.Effect<A, ExportRefused> => inSteps(work, refusal);
 
 const outcomeOf = ({ rejected }: Encoded): Outcome => {
   const reasons = [...rejected].map(([reason, count]) => `${count} with ${reason}`);
@@ -135,14 +125,14 @@ export const make = (retention: Retention = {}) =>
     const take: IntakeShape["take"] = (signal, body, encoding) =>
       Effect.gen(function* () {
         const { table, json, encode } = SIGNALS[signal];
-        const bytes = encoding === "json" ? yield* inSteps(protobufOf(body, json)) : body;
+        const bytes = encoding === "json" ? yield* decoded(() => protobufOf(body, json)) : body;
         const nowMs = yield* Clock.currentTimeMillis;
         const oldestMs = nowMs - retentionDays(table, retention) * DAY_MS;
         let id = batchOf(body);
-        let encoded = yield* inSteps(encode(bytes, { batch: id, nowMs, oldestMs }));
+        let encoded = yield* decoded(() => encode(bytes, { batch: id, nowMs, oldestMs }));
         if (encoded.timeless > 0) {
           id = newBatch();
-          encoded = yield* inSteps(encode(bytes, { batch: id, nowMs, oldestMs }));
+          encoded = yield* decoded(() => encode(bytes, { batch: id, nowMs, oldestMs }));
         }
         const { days, rows, fromMs, toMs } = encoded;
         if (rows > 0) yield* writeInTime(writer, { table, id, days, rows, fromMs, toMs });

@@ -8,7 +8,7 @@ import { Clock, Context, Effect, Layer, Metric, Stream } from "effect";
 import { retentionDays, type Retention } from "../../schemas/tables.ts";
 import { DoorRefusal, type Answer, type Door } from "../doors/Door.ts";
 import { toDoor } from "../otlp/doors.ts";
-import { batchOf, inSteps, newBatch, writeInTime, type ExportRefused } from "../otlp/Intake.ts";
+import { batchOf, decoded, newBatch, writeInTime, type ExportRefused } from "../otlp/Intake.ts";
 import { Store } from "../store/Store.ts";
 import { Writer, type WriterShape } from "../store/Writer.ts";
 import { KnownStacks } from "./KnownStacks.ts";
@@ -88,10 +88,10 @@ export const profilesDoor = (
       const oldestMs = nowMs - retentionDays("profile_samples", retention) * DAY_MS;
       const options = { origin, nowMs, oldestMs, known };
       const batch = batchOf(JSON.stringify(origin), body);
-      const encoded = yield* inSteps(encodeProfile(body, { ...options, batch }));
+      const encoded = yield* decoded(() => encodeProfile(body, { ...options, batch }));
       if (!encoded.timeless) return { batch, encoded };
       const other = newBatch();
-      return { batch: other, encoded: yield* inSteps(encodeProfile(body, { ...options, batch: other })) };
+      return { batch: other, encoded: yield* decoded(() => encodeProfile(body, { ...options, batch: other })) };
     });
 
   const take = (origin: ProfileOrigin, body: Buffer): Effect.Effect<EncodedProfile, ExportRefused> =>

@@ -1,9 +1,9 @@
 /**
- * Computation in pieces, so that a query over many series does not keep the rest of the server waiting. A generator that
- * yields now and then is pure and needs no runtime; `worked` runs one as an Effect that lets others run between pieces,
- * and ends with it when interrupted.
+ * Computation in pieces, so that a query over many series does not keep the rest of the server waiting; see
+ * runtime/steps.ts. Pure.
  */
-import { Effect } from "effect";
+import type { Effect } from "effect";
+import { inSteps } from "../steps.ts";
 import { QueryError } from "./QueryError.ts";
 
 export type Work<A> = Generator<void, A, void>;
@@ -24,15 +24,4 @@ export class Pace {
 
 /** What a QueryError is thrown as becomes a failure; all else is a defect. */
 export const worked = <A>(start: () => Work<A>): Effect.Effect<A, QueryError> =>
-  Effect.suspend(() => {
-    const work = start();
-    const next: Effect.Effect<A, QueryError> = Effect.suspend(() => {
-      try {
-        const piece = work.next();
-        return piece.done === true ? Effect.succeed(piece.value) : Effect.zipRight(Effect.sleep(0), next);
-      } catch (error) {
-        return error instanceof QueryError ? Effect.fail(error) : Effect.die(error);
-      }
-    });
-    return next;
-  });
+  inSteps(start, (error) => (error instanceof QueryError ? error : null));

@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { Clock, Data, Effect } from "effect";
 import { retentionDays, type Retention } from "../../schemas/tables.ts";
 import { Malformed } from "../doors/Protobuf.ts";
+import { inSteps } from "../steps.ts";
 import type { WriterShape } from "../store/Writer.ts";
 import { Columns, TooMany, type TimeBounds } from "./Columns.ts";
 
@@ -32,24 +33,10 @@ const DAY_MS = 86_400_000;
 /** Below the ten seconds that OpenTelemetry's exporters wait by default, so that they hear why. */
 const DURABLE_WITHIN = "8 seconds";
 
-const nextTurn = Effect.async<void>((resume) => {
-  const turn = setImmediate(() => resume(Effect.void));
-  return Effect.sync(() => clearImmediate(turn));
-});
-
-/** Runs work that is cut into steps, and lets others have the thread between two of them. */
-const inSteps = (work: Generator<void, void>): Effect.Effect<void, Unreadable> => {
-  const step: Effect.Effect<void, Unreadable> = Effect.suspend(() => {
-    try {
-      return work.next().done === true ? Effect.void : Effect.zipRight(nextTurn, step);
-    } catch (error) {
-      if (error instanceof Malformed)
-        return Effect.fail(new Unreadable({ reason: "malformed", message: error.message }));
-      if (error instanceof TooMany) return Effect.fail(new Unreadable({ reason: "too large", message: error.message }));
-      throw error;
-    }
-  });
-  return step;
+const refusal = (error: unknown): Unreadable | null => {
+  if (error instanceof Malformed) return new Unreadable({ reason: "malformed", message: error.message });
+  if (error instanceof TooMany) return new Unreadable({ reason: "too large", message: error.message });
+  return null;
 };
 
 export const makeSamplesIntake = (
@@ -67,7 +54,7 @@ export const makeSamplesIntake = (
     read: (reader) =>
       Effect.gen(function* () {
         const out = new Columns(yield* bounds);
-        yield* inSteps(reader(out));
+        yield* inSteps(() => reader(out), refusal);
         return out;
       }),
     write: (body, columns) =>

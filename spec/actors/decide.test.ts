@@ -40,6 +40,7 @@ const run = (time: ManualClock, scenario: Scenario, seconds: number, recovered: 
     const alerts: AlertPayload[] = [];
     const rows: { table: string; rows: readonly Record<string, unknown>[] }[] = [];
     system.port("ledger", () => Effect.succeed([]));
+    system.port("baselines", () => Effect.succeed([]));
     system.port("rows", (request) => Effect.sync(() => void rows.push(request as (typeof rows)[number])));
     system.port("http-post", (request) =>
       Effect.sync(() => {

@@ -41,6 +41,7 @@ const run = (time: ManualClock, deaths: ReadonlyMap<number, readonly string[]>) 
       for (let i = from; i <= second; i++) window(i, i === from);
     });
     system.port("ledger", () => Effect.succeed([]));
+    system.port("baselines", () => Effect.succeed([]));
     system.port("rows", (request) =>
       Effect.sync(() => {
         const { table, rows: list } = request as RowsRequest;

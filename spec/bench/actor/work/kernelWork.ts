@@ -174,6 +174,7 @@ const services = (system: ActorSystemShape, n: number, from = 0): string[] => {
 const ports = (system: ActorSystemShape): void => {
   system.register(serviceActor);
   system.port("ledger", () => Effect.succeed([]));
+  system.port("baselines", () => Effect.succeed([]));
   system.port("rows", () => Effect.void);
 };
 
