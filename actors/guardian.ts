@@ -9,6 +9,8 @@ import type { ActorPath, Behavior, Message } from "../runtime/actor/Behavior.ts"
 import { MAIN, partitionOf, type PartOf } from "../runtime/cluster/places.ts";
 import type { ServiceId } from "../schemas/service.ts";
 import { agentSession } from "./agent-session/AgentSession.ts";
+import { stockAgent } from "./stock-agent/StockAgent.ts";
+import { stockKube } from "./stock-agent/StockKube.ts";
 import { sinkPath } from "./alert-sink/messages.ts";
 import { webhookSink, type WebhookArgument } from "./alert-sink/WebhookSink.ts";
 import { incidentDesk, type DeskArgument } from "./incident/IncidentDesk.ts";
@@ -27,7 +29,16 @@ export interface ActorSettings {
   readonly url: string;
 }
 
-const BEHAVIORS = [serviceActor, topologyActor, agentSession, incidentDesk, rcaCoordinator, webhookSink] as const;
+const BEHAVIORS = [
+  serviceActor,
+  topologyActor,
+  agentSession,
+  stockAgent,
+  stockKube,
+  incidentDesk,
+  rcaCoordinator,
+  webhookSink,
+] as const;
 
 /** For the replay of a recording. */
 export const behaviorOf = (kind: string): AnyBehavior | undefined =>

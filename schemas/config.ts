@@ -246,6 +246,22 @@ const Services = Schema.Struct({
   ),
 });
 
+const Databases = Schema.Struct({
+  /** Logins for a stock coroot-cluster-agent, by globs over service ids; the first that matches counts. */
+  credentials: field(
+    Schema.Array(
+      Schema.Struct({
+        match: named("expected a service id in which * stands for anything"),
+        username: named("expected a user name"),
+        password: field(Schema.String, ""),
+        /** of the driver: sslmode of PostgreSQL, tls of MySQL */
+        params: field(Schema.Record({ key: Schema.String, value: Schema.String }), {}),
+      }),
+    ),
+    [],
+  ),
+});
+
 const Otlp = Schema.Struct({
   /** OpenTelemetry over gRPC, on the address of server.host; 0 turns it off. OTLP/HTTP has the page's port. */
   grpcPort: field(whole(0, 65_535), 4317),
@@ -274,6 +290,7 @@ export const Config = Schema.Struct({
   alerts: Schema.optionalWith(Alerts, { exact: true, default: () => Alerts.make({}) }),
   slo: Schema.optionalWith(Slo, { exact: true, default: () => Slo.make({}) }),
   services: Schema.optionalWith(Services, { exact: true, default: () => Services.make({}) }),
+  databases: Schema.optionalWith(Databases, { exact: true, default: () => Databases.make({}) }),
   otlp: Schema.optionalWith(Otlp, { exact: true, default: () => Otlp.make({}) }),
   recording: Schema.optionalWith(Recording, { exact: true, default: () => Recording.make({}) }),
   agent: Schema.optionalWith(Agent, { exact: true, default: () => Agent.make({}) }),

@@ -507,6 +507,29 @@ export const TABLES = {
     ttlDays: 35,
     shardBy: null,
   },
+  // Events of Kubernetes, which a stock coroot-cluster-agent sends as log records of the service KubernetesEvents.
+  k8s_events: {
+    name: "k8s_events",
+    columns: [
+      nanos("ts"),
+      // of the object that it is about
+      text("namespace"),
+      text("kind"),
+      long("name"),
+      text("reason"),
+      // Normal or Warning
+      text("type"),
+      // how often it came in one call
+      count("count"),
+      long("message"),
+    ],
+    engine: "MergeTree",
+    orderBy: "(namespace, kind, name, ts)",
+    day: "ts",
+    ttlFrom: "toDateTime(ts)",
+    ttlDays: 90,
+    shardBy: null,
+  },
 } as const satisfies Record<string, TableDefinition>;
 
 export type TableName = keyof typeof TABLES;
@@ -574,6 +597,23 @@ export const VIEWS: readonly ViewDefinition[] = [
       failed: "countIf(status = 'error')",
     },
     groupBy: "service, name, kind, minute, bucket",
+  },
+  {
+    name: "logs_to_k8s_events",
+    from: "logs",
+    to: "k8s_events",
+    select: {
+      ts: "ts",
+      namespace: "attributes['object.namespace']",
+      kind: "attributes['object.kind']",
+      name: "attributes['object.name']",
+      reason: "attributes['event.reason']",
+      type: "severity_text",
+      count: "count()",
+      message: "body",
+    },
+    where: "service = 'KubernetesEvents'",
+    groupBy: "ts, namespace, kind, name, reason, type, message",
   },
   {
     name: "profiles_to_types",

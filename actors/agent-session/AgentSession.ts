@@ -297,7 +297,8 @@ const define = (state: SessionState, body: DecodedObserve, at: number, now: numb
   const { names, nat, vips, goneEdges: gone } = body;
   const nothing = [instances, edges, ends, active, gone, names, nat, vips].every((list) => list.length === 0);
   if (nothing && listens === null) return null;
-  return { ...about(state, at), window: body.window, instances, listens, edges, ends, active, gone, names, nat, vips };
+  const span = body.span === undefined ? {} : { spanMs: body.span * 1_000 };
+  return { ...about(state, at), ...span, window: body.window, instances, listens, edges, ends, active, gone, names, nat, vips };
 };
 
 /** Edges in use, every ten seconds: what the map says must rest on evidence that is not older. */

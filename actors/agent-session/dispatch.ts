@@ -153,7 +153,8 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
     state.edges.delete(id);
     state.inUse.delete(id);
   }
-  const seconds = state.lastWindow < 0 ? 1 : Math.max(1, Math.min(60, body.window - state.lastWindow));
+  const since = state.lastWindow < 0 ? 1 : Math.max(1, Math.min(60, body.window - state.lastWindow));
+  const seconds = body.span ?? since;
   state.lastWindow = body.window;
   return [...parts].map(([service, part]) => {
     state.services.add(service);
@@ -164,6 +165,7 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
       window: body.window,
       at,
       seconds,
+      ...(body.span === undefined ? {} : { span: body.span }),
       instances: part.instances,
       edges: [...part.edges.values()],
       events: part.events,
@@ -198,8 +200,12 @@ const eventOf = (event: InstanceEvent, instance: InstanceDefinition, at: number)
     case "exit": {
       // A worker that ends by itself is nobody's trouble; one that was killed, or the last one, is.
       if (event.left > 0 && event.signal === null) return null;
+      // Who only counts restarts knows neither the process nor how it ended.
       const how = event.signal !== null ? `killed by signal ${event.signal}` : `exited with code ${event.code ?? 0}`;
-      const text = `process ${event.pid} of ${instance.name} ${how}; ${event.left} left`;
+      const text =
+        event.pid === 0
+          ? `${instance.name} ended and was started again`
+          : `process ${event.pid} of ${instance.name} ${how}; ${event.left} left`;
       return { kind: event.left === 0 ? "exit" : "worker-exit", instance: who, at, text };
     }
     case "oom": {
@@ -208,7 +214,7 @@ const eventOf = (event: InstanceEvent, instance: InstanceDefinition, at: number)
         kind: "oom",
         instance: who,
         at,
-        text: `process ${event.pid} of ${instance.name} was killed for lack of memory${size}`,
+        text: `${event.pid === 0 ? "a process" : `process ${event.pid}`} of ${instance.name} was killed for lack of memory${size}`,
       };
     }
   }

@@ -44,6 +44,16 @@ export class LiveRing {
     data[second % SECONDS] = (data[second % SECONDS] ?? 0) + value;
   }
 
+  /** As `add`, for a rate that held for so many seconds up to `second`. */
+  addOver(second: number, seconds: number, column: LiveColumn, value: number): void {
+    for (let s = second - Math.max(1, Math.round(seconds)) + 1; s <= second; s++) this.add(s, column, value);
+  }
+
+  /** As `set`, for a level that held for so many seconds up to `second`. */
+  setOver(second: number, seconds: number, column: LiveColumn, value: number): void {
+    for (let s = second - Math.max(1, Math.round(seconds)) + 1; s <= second; s++) this.set(s, column, value);
+  }
+
   set(second: number, column: LiveColumn, value: number): void {
     if ((value !== 0 || this.#data !== null) && this.#holds(second)) this.#columns()[column][second % SECONDS] = value;
   }

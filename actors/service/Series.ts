@@ -107,6 +107,21 @@ export class Series {
     }
   }
 
+  /**
+   * As `add`, for a window of so many seconds that ended with `second`: a counter is spread evenly over those of them
+   * that the series knows.
+   */
+  addOver(second: number, seconds: number, field: Field, value: number): void {
+    if (seconds <= 1 || value === 0) return this.add(second, field, value);
+    const from = Math.max(
+      second - Math.round(seconds) + 1,
+      Math.min(second, this.#first),
+      this.#latest - FINE_SLOTS + 1,
+    );
+    const each = GAUGES.has(field) ? value : value / Math.max(1, second - from + 1);
+    for (let s = from; s <= second; s++) this.add(s, field, each);
+  }
+
   #room(): void {
     if (this.#fine !== NONE) return;
     this.#fine = new Float32Array(FINE_SLOTS * WIDTH);

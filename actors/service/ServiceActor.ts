@@ -27,7 +27,15 @@ import type { LedgerMinute } from "./ledger.ts";
 import { MINUTE_MS } from "./minutes.ts";
 import { takeWindow } from "./observe.ts";
 import { decide, decideBurn, restate, resume } from "./phases.ts";
-import { EDGE_EXPIRES_MS, hasSlo, INSTANCE_EXPIRES_MS, isShown, newState, type ServiceState } from "./state.ts";
+import {
+  EDGE_EXPIRES_MS,
+  hasSlo,
+  INSTANCE_EXPIRES_MS,
+  isFresh,
+  isShown,
+  newState,
+  type ServiceState,
+} from "./state.ts";
 import { restore, SNAPSHOT_VERSION, snapshotOf, type Snapshot } from "./snapshot.ts";
 import { card, consoleView, mapEdges, page } from "./view.ts";
 
@@ -35,6 +43,10 @@ import { card, consoleView, mapEdges, page } from "./view.ts";
 const RETIRE_AFTER_MS = { lasting: 24 * 3600 * 1000, passing: 15 * 60_000 } as const;
 const IDLE_AFTER_MS = 3_000;
 const SETTLING_MINUTES = 2;
+const POINT_S = 10;
+/** As far as a series by second reaches. */
+const POINTS_BEHIND = 4;
+const SCRAPE_DELAY_S = 3;
 /** So often the desk is told again what it was told. */
 const REPEAT_EVERY_S = 5;
 const SNAPSHOT_EVERY_S = 60;
@@ -145,7 +157,7 @@ const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   effects.push(...closeMinutes(state, now));
   effects.push(...edgeMinutes(state, now));
   if (state.changed && turnOf(state, now) > state.keptTurn) effects.push(keep(state, now));
-  if (Math.floor(now / 10_000) > state.pointAt) effects.push(...closePoint(state, now));
+  effects.push(...closePoint(state, now));
   if (state.inStore.length > 0) {
     for (const minute of state.inStore) if (minute.minuteMs <= now - SENT_AGAIN_MS) addMissing(state, minute);
     state.inStore = state.inStore.filter(({ minuteMs }) => minuteMs > now - SENT_AGAIN_MS);
@@ -192,18 +204,22 @@ const closeMinutes = (state: ServiceState, now: number): ActorEffect[] => {
   return [...effects, ...decideBurn(state, now)];
 };
 
+/** One each second at most. A point whose seconds scrapes have yet to tell of waits for them. */
 const closePoint = (state: ServiceState, now: number): ActorEffect[] => {
-  state.pointAt = Math.floor(now / 10_000);
+  const late = state.span > 1 ? state.span + SCRAPE_DELAY_S : 0;
+  const due = Math.floor((now / 1000 - late) / POINT_S);
+  if (due <= state.pointAt) return [];
+  state.pointAt = Math.max(state.pointAt + 1, due - POINTS_BEHIND);
   if (!hasSlo(state) && state.instances.size === 0) return [];
-  const second = Math.floor(now / 1000) - 1;
-  const totals = state.series.totals(second - 9, second);
-  const traffic = state.traffic.traffic(second);
+  const last = state.pointAt * POINT_S - 1;
+  const totals = state.series.totals(last - POINT_S + 1, last);
+  const traffic = state.traffic.traffic(Math.floor(now / 1000) - 1);
   const up = [...state.instances.values()].filter((instance) => instance.up);
   return [
     rows("sli_points", [
       {
         service: state.id,
-        ts: (state.pointAt - 1) * 10_000,
+        ts: (state.pointAt - 1) * POINT_S * 1000,
         requests: totals.count,
         errors: totals.failed,
         p50: traffic.p50Ms,
@@ -226,7 +242,7 @@ const expire = (state: ServiceState, now: number): void => {
     if (now - edge.lastSeen > EDGE_EXPIRES_MS && edge.active === 0) state.edges.delete(key);
   for (const [key, instance] of state.instances) {
     // Only changes are sent: silence means that nothing was used.
-    if (now - instance.seenAt > IDLE_AFTER_MS) {
+    if (!isFresh(instance.seenAt, instance.span, now, IDLE_AFTER_MS)) {
       instance.cpuCores = 0;
       instance.throttledRatio = 0;
     }

@@ -1,12 +1,20 @@
 /**
  * Traffic of the last five to ten seconds in two halves that take turns: rates and percentiles for the page and the
  * inspections. Owned by an edge or a service; 1 KB each.
+ *
+ * A window of more than a second (a scrape of 15 s) is held: its requests are spread evenly over as many seconds from its
+ * end on, so that the rate is right at any moment until the next one comes, and lags by one window. Halves are then as
+ * long as the window, so that percentiles do not end before the next one either.
  */
 import { HISTOGRAM_BUCKETS, quantileMs } from "../../schemas/wire/histogram.ts";
 import type { Traffic } from "../../schemas/wire/page.ts";
 import type { RequestWindow } from "./messages.ts";
 
 const HALF_SECONDS = 5;
+/** The longest window that is held, in seconds; a longer one is held as if it had ended so long ago. */
+const HELD_SECONDS = 64;
+/** A rate is the mean over so many seconds. */
+const MEAN_SECONDS = 10;
 /** Used by one reading at a time. */
 const both = new Uint32Array(HISTOGRAM_BUCKETS);
 
@@ -17,6 +25,13 @@ interface Half {
   readonly histogram: Uint32Array;
 }
 
+/** Requests a second, by second; `at` says which second a slot is of. */
+interface Held {
+  readonly at: Float64Array;
+  readonly requests: Float64Array;
+  readonly bad: Float64Array;
+}
+
 const half = (): Half => ({ start: 0, requests: 0, bad: 0, histogram: new Uint32Array(HISTOGRAM_BUCKETS) });
 
 export class TrafficWindow {
@@ -25,12 +40,16 @@ export class TrafficWindow {
   #pending = 0;
   #oldestMs = 0;
   #gaugesAt = 0;
+  #halfSeconds = HALF_SECONDS;
+  #heldTo = 0;
+  #held: Held | null = null;
 
-  add(second: number, requests: RequestWindow): void {
-    this.#turn(second);
+  /** `seconds`: how long the window was that ended with `second`. */
+  add(second: number, requests: RequestWindow, seconds = 1): void {
+    const total = requests.ok + requests.rejected + requests.failed + requests.unanswered;
+    const bad = requests.failed + requests.unanswered;
+    this.#count(second, total, bad, seconds);
     const current = this.#current;
-    current.requests += requests.ok + requests.rejected + requests.failed + requests.unanswered;
-    current.bad += requests.failed + requests.unanswered;
     const { histogram } = requests;
     for (let i = 0; i + 1 < histogram.length; i += 2) {
       const bucket = histogram[i] ?? 0;
@@ -39,10 +58,8 @@ export class TrafficWindow {
   }
 
   /** Failed connects are requests that never got through. */
-  addFailedConnects(second: number, n: number): void {
-    this.#turn(second);
-    this.#current.requests += n;
-    this.#current.bad += n;
+  addFailedConnects(second: number, n: number, seconds = 1): void {
+    this.#count(second, n, n, seconds);
   }
 
   /** Gauges of one second add up over edges; a new second starts over. */
@@ -59,14 +76,15 @@ export class TrafficWindow {
   traffic(second: number): Traffic {
     this.#turn(second);
     const seconds = Math.max(1, second - (this.#previous.start || this.#current.start) + 1);
-    const requests = this.#current.requests + this.#previous.requests;
-    const bad = this.#current.bad + this.#previous.bad;
+    const held = this.#heldAt(second);
+    const requests = (this.#current.requests + this.#previous.requests) / seconds + held.requests;
+    const bad = (this.#current.bad + this.#previous.bad) / seconds + held.bad;
     const histogram = both;
     for (let i = 0; i < HISTOGRAM_BUCKETS; i++)
       histogram[i] = (this.#current.histogram[i] ?? 0) + (this.#previous.histogram[i] ?? 0);
     const fresh = second - this.#gaugesAt <= 2;
     return {
-      requestsPerSecond: requests / seconds,
+      requestsPerSecond: requests,
       errorRatio: requests === 0 ? 0 : bad / requests,
       p50Ms: quantileMs(histogram, 0.5),
       p95Ms: quantileMs(histogram, 0.95),
@@ -76,15 +94,63 @@ export class TrafficWindow {
     };
   }
 
+  #count(second: number, total: number, bad: number, seconds: number): void {
+    if (seconds > this.#halfSeconds) this.#halfSeconds = Math.min(HELD_SECONDS, seconds);
+    this.#turn(second);
+    if (seconds <= 1) {
+      this.#current.requests += total;
+      this.#current.bad += bad;
+      return;
+    }
+    this.#held ??= {
+      at: new Float64Array(HELD_SECONDS),
+      requests: new Float64Array(HELD_SECONDS),
+      bad: new Float64Array(HELD_SECONDS),
+    };
+    const { at, requests, bad: bads } = this.#held;
+    const span = Math.min(HELD_SECONDS, Math.round(seconds));
+    this.#heldTo = Math.max(this.#heldTo, second + span - 1);
+    for (let s = second; s < second + span; s++) {
+      const slot = s % HELD_SECONDS;
+      const known = at[slot] === s;
+      at[slot] = s;
+      requests[slot] = (known ? (requests[slot] ?? 0) : 0) + total / seconds;
+      bads[slot] = (known ? (bads[slot] ?? 0) : 0) + bad / seconds;
+    }
+  }
+
+  /** Requests a second of the windows that are held, as the mean over the last seconds that one of them covers. */
+  #heldAt(second: number): { readonly requests: number; readonly bad: number } {
+    let covered = 0;
+    let requests = 0;
+    let bad = 0;
+    if (this.#held === null || second >= this.#heldTo + MEAN_SECONDS) return NOTHING_HELD;
+    for (let s = second - MEAN_SECONDS + 1; s <= second; s++) {
+      const slot = s % HELD_SECONDS;
+      if (this.#held.at[slot] !== s) continue;
+      covered++;
+      requests += this.#held.requests[slot] ?? 0;
+      bad += this.#held.bad[slot] ?? 0;
+    }
+    return covered === 0 ? NOTHING_HELD : { requests: requests / covered, bad: bad / covered };
+  }
+
   #turn(second: number): void {
-    const start = second - (second % HALF_SECONDS);
+    if (this.#halfSeconds > HALF_SECONDS && second > this.#heldTo + this.#halfSeconds) {
+      this.#halfSeconds = HALF_SECONDS;
+      this.#held = null;
+    }
+    const length = this.#halfSeconds;
+    const start = second - (second % length);
     if (start <= this.#current.start) return;
     const recycled = this.#previous;
-    const adjacent = start - this.#current.start === HALF_SECONDS;
-    this.#previous = adjacent ? this.#current : reset(this.#current, start - HALF_SECONDS);
+    const adjacent = start - this.#current.start <= length;
+    this.#previous = adjacent ? this.#current : reset(this.#current, start - length);
     this.#current = reset(recycled, start);
   }
 }
+
+const NOTHING_HELD = { requests: 0, bad: 0 };
 
 const reset = (h: Half, start: number): Half => {
   h.start = start;

@@ -25,7 +25,8 @@ const LATE_S = 12;
 
 /** Rows of the last whole minute. Each service has a second of its own for it, so that not all write at once. */
 export const edgeMinutes = (state: ServiceState, now: number): ActorEffect[] => {
-  const number = Math.floor((Math.floor(now / 1000) - LATE_S - state.slot) / MINUTE_S) - 1;
+  const late = LATE_S + (state.span > 1 ? state.span : 0);
+  const number = Math.floor((Math.floor(now / 1000) - late - state.slot) / MINUTE_S) - 1;
   if (number <= state.edgeMinute) return [];
   state.edgeMinute = number;
   if (state.argument.kind === "External" || !isShown(state, now)) return [];

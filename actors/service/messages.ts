@@ -74,6 +74,8 @@ export interface Observe extends Message {
   /** server time of the window's end, ms */
   readonly at: number;
   readonly seconds: number;
+  /** set where the window is the difference of two scrapes, so many seconds apart; absent: it is about a second */
+  readonly span?: number;
   readonly instances: readonly InstanceWindow[];
   readonly edges: readonly EdgeWindow[];
   readonly events: readonly ServiceEvent[];

@@ -16,6 +16,7 @@ import {
   hasSlo,
   latencyThreshold,
   newEdge,
+  noteSpan,
   type EdgeState,
   type ServiceState,
   type Sli,
@@ -30,7 +31,9 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
   const serverSeen = message.edges.some(
     (edge) => edge.side === "inbound-server" && (edge.protocols.length > 0 || edge.pending > 0),
   );
-  if (serverSeen) takeBack(state, counted);
+  const span = message.span ?? 1;
+  noteSpan(state, span, counted, now);
+  if (serverSeen) takeBack(state, counted, span);
   const useClients = !state.views.isSeen(counted);
   const sli: Indicator = { total: 0, bad: 0, slow: 0, histogram: indicatorBuffer.fill(0) };
   const clients = useClients ? { total: 0, bad: 0, slow: 0, histogram: clientsBuffer.fill(0) } : null;
@@ -62,8 +65,8 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
 };
 
 /** The server was seen in that second: what its clients had added to it and the next ones is counted no more. */
-const takeBack = (state: ServiceState, second: number): void => {
-  for (const { at, total, bad, slow, histogram } of state.views.see(second)) {
+const takeBack = (state: ServiceState, second: number, span: number): void => {
+  for (const { at, total, bad, slow, histogram } of state.views.see(second, span)) {
     state.minutes.correct(at, -total, -bad, -slow, histogram);
     state.ledger.correct(at, -total, -bad, -slow);
   }
@@ -98,6 +101,7 @@ const takeInstance = (
 ): void => {
   const key = `${message.agent}\n${window.instance}`;
   const seconds = Math.max(0.001, message.seconds);
+  const span = message.span ?? 1;
   const known = state.instances.get(key);
   const cpuCores = window.cpuMs / 1000 / seconds;
   const throttledRatio = Math.min(1, window.throttledMs / 1000 / seconds);
@@ -111,9 +115,11 @@ const takeInstance = (
       throttledRatio,
       restarts: window.restarts,
       oomKills: window.oomKills,
+      span,
     });
   else {
     known.last = window;
+    known.span = span;
     known.up = window.processes > 0;
     known.seenAt = now;
     known.cpuCores = cpuCores;
@@ -121,15 +127,15 @@ const takeInstance = (
     known.restarts += window.restarts;
     known.oomKills += window.oomKills;
   }
-  state.series.add(second, "cpuMs", window.cpuMs);
-  state.series.add(second, "throttledMs", window.throttledMs);
-  state.series.add(second, "ioWaitMs", window.ioWaitMs);
-  if (window.memoryLimit > 0) state.series.add(second, "memoryRatio", window.memory / window.memoryLimit);
-  state.live.add(second, "cpuCores", cpuCores);
-  state.live.add(second, "throttledRatio", throttledRatio);
+  state.series.addOver(second, span, "cpuMs", window.cpuMs);
+  state.series.addOver(second, span, "throttledMs", window.throttledMs);
+  state.series.addOver(second, span, "ioWaitMs", window.ioWaitMs);
+  if (window.memoryLimit > 0) state.series.addOver(second, span, "memoryRatio", window.memory / window.memoryLimit);
+  state.live.addOver(second, span, "cpuCores", cpuCores);
+  state.live.addOver(second, span, "throttledRatio", throttledRatio);
   let memory = 0;
   for (const instance of state.instances.values()) if (instance.up) memory += instance.last.memory;
-  state.live.set(second, "memoryBytes", memory);
+  state.live.setOver(second, span, "memoryBytes", memory);
 };
 
 /** Agents say of an instance what changed: a window that comes late may be the last one that tells of it. */
@@ -146,6 +152,7 @@ const missedInstance = (state: ServiceState, message: Observe, window: InstanceW
       throttledRatio: 0,
       restarts: window.restarts,
       oomKills: window.oomKills,
+      span: message.span ?? 1,
     });
   else {
     known.restarts += window.restarts;
@@ -176,6 +183,7 @@ const countActive = (edge: EdgeState, agent: string, active: number): void => {
 
 const takeEdge = (state: ServiceState, window: EdgeWindow, second: number, now: number, taken: Taken): void => {
   const { message } = taken;
+  const span = message.span ?? 1;
   const edge = edgeFor(state, window, now);
   const { series } = edge;
   series.advance(second);
@@ -196,23 +204,24 @@ const takeEdge = (state: ServiceState, window: EdgeWindow, second: number, now: 
   edge.bytesOut = window.bytesOut / seconds;
   edge.bytesIn = window.bytesIn / seconds;
   edge.rateAt = now;
+  edge.rateSpan = span;
   if (window.rttCount > 0) edge.rttMs = window.rttUs / window.rttCount / 1000;
-  series.add(second, "count", requests);
-  series.add(second, "failed", bad);
-  series.add(second, "failedConnects", window.failedConnects);
-  series.add(second, "opens", window.opens);
-  series.add(second, "retransmits", window.retransmits);
-  series.add(second, "pending", window.pending);
-  series.add(second, "pendingSum", window.pending);
-  series.add(second, "oldestMs", window.oldestMs);
+  series.addOver(second, span, "count", requests);
+  series.addOver(second, span, "failed", bad);
+  series.addOver(second, span, "failedConnects", window.failedConnects);
+  series.addOver(second, span, "opens", window.opens);
+  series.addOver(second, span, "retransmits", window.retransmits);
+  series.addOver(second, span, "pending", window.pending);
+  series.addOver(second, span, "pendingSum", window.pending);
+  series.addOver(second, span, "oldestMs", window.oldestMs);
   for (const protocol of window.protocols) {
-    edge.traffic.add(second, protocol);
-    series.add(second, "sumMs", protocol.sumUs / 1000);
+    edge.traffic.add(second, protocol, span);
+    series.addOver(second, span, "sumMs", protocol.sumUs / 1000);
   }
-  if (window.failedConnects > 0) edge.traffic.addFailedConnects(second, window.failedConnects);
+  if (window.failedConnects > 0) edge.traffic.addFailedConnects(second, window.failedConnects, span);
   edge.traffic.gauges(second, window.pending, window.oldestMs);
-  if (countEdge(state, edge, window, taken)) showRequests(state, window, second);
-  if (failedFor(state, window) > 0) state.traffic.addFailedConnects(second, window.failedConnects);
+  if (countEdge(state, edge, window, taken)) showRequests(state, window, second, span);
+  if (failedFor(state, window) > 0) state.traffic.addFailedConnects(second, window.failedConnects, span);
 };
 
 /** Connects of clients that failed count always: who cannot be reached sees none of them. */
@@ -290,16 +299,16 @@ const wait = (state: ServiceState, edge: EdgeState, taken: Taken, slow: number, 
   if (!mayComeLate && waits.now === 0) edge.waits.delete(agent);
 };
 
-const showRequests = (state: ServiceState, window: EdgeWindow, second: number): void => {
+const showRequests = (state: ServiceState, window: EdgeWindow, second: number, span: number): void => {
   for (const protocol of window.protocols) {
     if (protocol.protocol === 0) continue;
-    state.traffic.add(second, protocol);
-    state.series.add(second, "sumMs", protocol.sumUs / 1000);
+    state.traffic.add(second, protocol, span);
+    state.series.addOver(second, span, "sumMs", protocol.sumUs / 1000);
   }
   state.traffic.gauges(second, window.pending, window.oldestMs);
-  state.series.add(second, "pending", window.pending);
-  state.series.add(second, "pendingSum", window.pending);
-  state.series.add(second, "oldestMs", window.oldestMs);
+  state.series.addOver(second, span, "pending", window.pending);
+  state.series.addOver(second, span, "pendingSum", window.pending);
+  state.series.addOver(second, span, "oldestMs", window.oldestMs);
 };
 
 const denseBuffer = new Uint32Array(HISTOGRAM_BUCKETS);
@@ -321,18 +330,19 @@ const enter = (state: ServiceState, { message, sli, clients }: Taken, now: numbe
 
 const judge = (state: ServiceState, taken: Taken, second: number, at: number, now: number): void => {
   const { message, sli } = taken;
+  const span = message.span ?? 1;
   const traffic = state.traffic.traffic(second);
-  state.live.add(second, "requests", sli.total / Math.max(1, message.seconds));
-  state.live.add(second, "errors", sli.bad / Math.max(1, message.seconds));
+  state.live.addOver(second, span, "requests", sli.total / Math.max(1, message.seconds));
+  state.live.addOver(second, span, "errors", sli.bad / Math.max(1, message.seconds));
   if (sli.total > 0) {
-    state.live.set(second, "p50Ms", traffic.p50Ms ?? 0);
-    state.live.set(second, "p95Ms", traffic.p95Ms ?? 0);
-    state.live.set(second, "p99Ms", traffic.p99Ms ?? 0);
+    state.live.setOver(second, span, "p50Ms", traffic.p50Ms ?? 0);
+    state.live.setOver(second, span, "p95Ms", traffic.p95Ms ?? 0);
+    state.live.setOver(second, span, "p99Ms", traffic.p99Ms ?? 0);
   }
   state.live.set(second, "pending", traffic.pending);
-  state.series.add(second, "count", sli.total);
-  state.series.add(second, "failed", sli.bad);
-  state.series.add(second, "slow", sli.slow);
+  state.series.addOver(second, span, "count", sli.total);
+  state.series.addOver(second, span, "failed", sli.bad);
+  state.series.addOver(second, span, "slow", sli.slow);
   if (sli.total > 0) state.lastRequestAt = now;
   if (sli.bad + sli.slow > 0) state.lastBadAt = now;
   enter(state, taken, now);

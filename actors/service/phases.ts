@@ -11,7 +11,7 @@ import { send } from "../../runtime/actor/Behavior.ts";
 import { BURN_RULES, burn, type BurnRule } from "./ledger.ts";
 import { INCIDENT_DESK, type DeskReport } from "./messages.ts";
 import { ALARM, quiet, RECOVERED } from "./sequential.ts";
-import { hasSlo, instancesUp, latencyThreshold, type Phase, type ServiceState } from "./state.ts";
+import { hasSlo, instancesUp, latencyThreshold, toldTo, type Phase, type ServiceState } from "./state.ts";
 
 const HARD_EVIDENCE_HOLD_MS = 5_000;
 const HARD_EVIDENCE_WITHIN_MS = 30_000;
@@ -66,13 +66,20 @@ const percent = (ratio: number): string => `${(ratio * 100).toFixed(ratio < 0.1 
 const symptom = (state: ServiceState): string => {
   const failing = state.availability.test.sum > ALARM;
   const slow = state.latency.test.sum > ALARM;
-  const totals = state.series.totals(state.series.latest - 9, state.series.latest);
+  const to = toldTo(state);
+  const totals = state.series.totals(to - Math.max(10, state.span) + 1, to);
   const parts: string[] = [];
   if (failing || !slow)
     parts.push(`${percent(totals.count === 0 ? 0 : totals.failed / totals.count)} of requests fail`);
   if (slow) parts.push(`requests take longer than ${latencyThreshold(state)} ms`);
   return parts.join(", ");
 };
+
+/**
+ * A scrape does not say when in its seconds it began: only from its end on is it known to last. So bad requests of one
+ * scrape alone open nothing, and the next one decides.
+ */
+const vagueness = ({ span }: ServiceState): number => (span - 1) * 1_000;
 
 /** Called after each window and each second. */
 export const decide = (state: ServiceState, now: number): ActorEffect[] => {
@@ -101,7 +108,7 @@ export const decide = (state: ServiceState, now: number): ActorEffect[] => {
       const hard = hardEvidence(state, now);
       const hold =
         hard === null ? state.argument.slo.holdMs : Math.min(HARD_EVIDENCE_HOLD_MS, state.argument.slo.holdMs);
-      if (now - state.onset < hold || now - state.lastBadAt > STILL_BAD_MS) return [];
+      if (now - state.onset < hold + vagueness(state) || now - state.lastBadAt > STILL_BAD_MS) return [];
       enter(state, "incident", now);
       state.suspectText = symptom(state);
       state.severity = "critical";

@@ -34,8 +34,9 @@ export interface EdgeState {
   bytesOut: number;
   bytesIn: number;
   rttMs: number | null;
-  /** rates of the last window that had any */
+  /** rates of the last window that had any, and its seconds */
   rateAt: number;
+  rateSpan: number;
   /** requests that wait too long now, over all agents */
   stuck: number;
   /** by agent; only where any wait, or windows may come late */
@@ -51,6 +52,8 @@ export interface InstanceState {
   throttledRatio: number;
   restarts: number;
   oomKills: number;
+  /** seconds of its last window */
+  span: number;
 }
 
 export type Phase = "ok" | "suspicion" | "incident" | "recovering";
@@ -115,6 +118,11 @@ export interface ServiceState {
   /** numbers of minutes that wait until they are old enough to be "usual" */
   settling: number[];
   readonly checks: Map<string, { since: number }>;
+  /** seconds of the longest windows that come now (scrapes), 1 for those of our agents */
+  span: number;
+  /** when the last of these came, and the second that it ended with */
+  spanAt: number;
+  spanTo: number;
   pointAt: number;
   /** number of the last minute that was written for baselines; 0 before the first */
   edgeMinute: number;
@@ -159,6 +167,9 @@ export const newState = (argument: ServiceArgument, now: number): ServiceState =
   inStore: [],
   settling: [],
   checks: new Map(),
+  span: 1,
+  spanAt: 0,
+  spanTo: 0,
   pointAt: Math.floor(now / 10_000),
   edgeMinute: 0,
   past: null,
@@ -184,6 +195,7 @@ export const newEdge = (key: string, side: Side, peer: ServiceId | null, now: nu
   bytesIn: 0,
   rttMs: null,
   rateAt: 0,
+  rateSpan: 1,
   stuck: 0,
   waits: new Map(),
 });
@@ -206,6 +218,22 @@ export const hasSlo = (state: ServiceState): boolean => {
   }
   return false;
 };
+
+/** A longer span ends when three windows of it have not come. */
+export const noteSpan = (state: ServiceState, span: number, second: number, now: number): void => {
+  if (span < state.span && now - state.spanAt <= 3_000 * state.span) return;
+  state.span = span;
+  state.spanAt = now;
+  state.spanTo = Math.max(state.spanTo, second);
+};
+
+/** The newest second that windows have told of: what scrapes have yet to say must not be taken for nothing. */
+export const toldTo = ({ series, span, spanTo }: ServiceState): number =>
+  span > 1 ? Math.min(series.latest, Math.max(spanTo, series.latest - 2 * span)) : series.latest;
+
+/** How long a rate holds beyond its window: until the next one must have come. */
+export const isFresh = (at: number, span: number, now: number, ms: number): boolean =>
+  now - at <= ms + (span > 1 ? span * 1_000 : 0);
 
 const WANTED_WITHIN_SECONDS = 60;
 

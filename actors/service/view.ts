@@ -5,7 +5,7 @@ import { formatMs, formatPercent } from "../../schemas/units.ts";
 import { PROTOCOLS } from "../../schemas/wire/observe.ts";
 import type { EdgeView, InstanceView, MapEdge, ServiceCard, SloView, Traffic } from "../../schemas/wire/page.ts";
 import { burnRates, describePhase } from "./phases.ts";
-import { hasSlo, instancesUp, latencyThreshold, type EdgeState, type ServiceState } from "./state.ts";
+import { hasSlo, instancesUp, isFresh, latencyThreshold, type EdgeState, type ServiceState } from "./state.ts";
 
 const RATE_FRESH_MS = 3_000;
 const MONTH_MS = 30 * 24 * 3600 * 1000;
@@ -51,7 +51,8 @@ export const card = (state: ServiceState, inspections: readonly Inspection[], no
   };
 };
 
-const fresh = (edge: EdgeState, now: number, value: number): number => (now - edge.rateAt <= RATE_FRESH_MS ? value : 0);
+const fresh = (edge: EdgeState, now: number, value: number): number =>
+  isFresh(edge.rateAt, edge.rateSpan, now, RATE_FRESH_MS) ? value : 0;
 
 const edgeStatus = (failedConnects: number, traffic: Traffic | null): HealthStatus => {
   if (failedConnects > 0) return "critical";

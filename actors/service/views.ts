@@ -60,16 +60,21 @@ export class Views {
     return false;
   }
 
-  /** The server was seen serving in that second. Gives what clients had added to seconds that are the server's now. */
-  see(second: number): readonly Used[] {
+  /**
+   * The server was seen serving in a window of so many seconds that ended with that second; it counts as seen until the
+   * next such window must have come. Gives what clients had added to seconds that are the server's now.
+   */
+  see(second: number, seconds = 1): readonly Used[] {
+    const from = second - Math.ceil(seconds) + 1;
+    const to = second + Math.ceil(seconds) - 1 + FRESH_S;
     const last = this.#seen[this.#seen.length - 1];
-    if (last !== undefined && second >= last.from && second <= last.to + 1) {
-      if (second + FRESH_S <= last.to) return NOTHING;
-      last.to = second + FRESH_S;
-    } else this.#insert(second, second + FRESH_S);
+    if (last !== undefined && from >= last.from && from <= last.to + 1) {
+      if (to <= last.to) return NOTHING;
+      last.to = to;
+    } else this.#insert(from, to);
     if (this.#used.size === 0) return NOTHING;
     const taken: Used[] = [];
-    for (let s = second; s <= second + FRESH_S; s++) {
+    for (let s = from; s <= to; s++) {
       const used = this.#used.get(s);
       if (used === undefined) continue;
       taken.push(used);

@@ -16,7 +16,7 @@ import { INCIDENT_DESK, servicePath, type ServiceArgument, type SloSettings } fr
 import { Calls } from "./Calls.ts";
 import { grouped, type Grouped, type Grouping } from "./grouping.ts";
 import { Leases } from "./Leases.ts";
-import type { CallsTold, ConnectionEnd, Learn, OpenEdge, Resolved, TopologyMessage } from "./messages.ts";
+import type { CallsTold, ConnectionEnd, Learn, Listen, OpenEdge, Resolved, TopologyMessage } from "./messages.ts";
 import { Names } from "./Names.ts";
 import { dialled, externalOf, peerOf, scopeOf, type EdgeRecord } from "./resolve.ts";
 
@@ -72,6 +72,7 @@ export const topologyActor: Behavior<TopologyState, TopologyMessage, TopologyArg
     retired: "refuse",
     missing: "refuse",
     "calls-wanted": "refuse",
+    "listens-wanted": "refuse",
     tick: "refuse",
   },
   ticks: true,
@@ -111,6 +112,8 @@ export const topologyActor: Behavior<TopologyState, TopologyMessage, TopologyArg
         const calls: CallsTold = { type: "calls", calls: state.calls.pairs() };
         return [state, [send(INCIDENT_DESK, calls)]];
       }
+      case "listens-wanted":
+        return [state, [{ kind: "reply", value: listensOf(state, message.services) }]];
       case "forget":
         return [state, forget(state, message.agent, message.lost, now)];
       case "tick":
@@ -144,6 +147,23 @@ export const topologyActor: Behavior<TopologyState, TopologyMessage, TopologyArg
       calls: state.calls.dropped,
     },
   }),
+};
+
+const MOST_LISTENS = 10_000;
+
+/** Addresses of the machine itself, which nobody else can reach, are left out. */
+const listensOf = ({ leases }: TopologyState, services: readonly ServiceId[]): Listen[] => {
+  const wanted = new Set(services);
+  const found = new Map<string, Listen>();
+  for (const [key, { service, to }] of leases.entries()) {
+    const at = key.lastIndexOf("|");
+    const port = Number(key.slice(at + 1));
+    const address = key.slice(0, at);
+    if (to !== null || !wanted.has(service) || address.includes("#") || !(port > 0)) continue;
+    found.set(key, { service, address, port });
+    if (found.size >= MOST_LISTENS) break;
+  }
+  return [...found.values()];
 };
 
 function* take<T>(all: Iterable<T>, most: number): Iterable<T> {
@@ -252,10 +272,11 @@ const discover = (state: TopologyState, service: ServiceId, kind: ServiceKind, s
 const lease = (state: TopologyState, message: Learn, touched: Set<EdgeRecord>): void => {
   const held = new Set<string>();
   const changed: string[] = [];
+  const from = message.at - (message.spanMs ?? 0);
   for (const { address, port, netns, service } of message.listens ?? []) {
     const key = `${scopeOf(message.node, netns, address)}|${port}`;
     held.add(key);
-    if (state.leases.hold(key, isLoopback(address) ? null : address, service, message.agent, message.at))
+    if (state.leases.hold(key, isLoopback(address) ? null : address, service, message.agent, from))
       changed.push(key);
   }
   changed.push(...state.leases.release(message.agent, held, message.at));
@@ -286,7 +307,7 @@ const tellNames = ({ names, byAddress }: TopologyState, message: Learn, touched:
 const recorded = (
   state: TopologyState,
   agent: AgentState,
-  { agent: name, node, cluster, at }: Learn,
+  { agent: name, node, cluster, at, spanMs }: Learn,
   edge: OpenEdge,
 ): EdgeRecord | null => {
   const known = agent.edges.get(edge.id);
@@ -304,7 +325,7 @@ const recorded = (
     agent: name,
     node,
     cluster,
-    since: at,
+    since: at + (spanMs ?? 0),
     seen: at,
     peerService: null,
     told: false,

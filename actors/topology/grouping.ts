@@ -53,7 +53,7 @@ const BUILT_IN: Grouping["categories"] = {
   ],
 };
 
-const globs = (patterns: readonly string[]): RegExp[] =>
+export const globs = (patterns: readonly string[]): RegExp[] =>
   patterns.map((pattern) => {
     const parts = pattern.split("*").map((part) => part.replaceAll(/[.+?^${}()|[\]\\]/g, "\\$&"));
     return new RegExp(`^${parts.join(".*")}$`);

@@ -48,6 +48,8 @@ export interface Learn extends Message {
   readonly epoch: number;
   readonly window: number;
   readonly at: number;
+  /** the window reaches back so far: what is new in it began since then, and others tell of theirs as seldom */
+  readonly spanMs?: number;
   readonly instances: readonly KnownInstance[];
   /** the agent's complete list, or null when it did not change */
   readonly listens: readonly KnownListen[] | null;
@@ -79,7 +81,7 @@ export interface Retired extends Message {
   readonly service: ServiceId;
 }
 
-export type TopologyMessage = Learn | Forget | Retired | Missing | CallsWanted | Tick;
+export type TopologyMessage = Learn | Forget | Retired | Missing | CallsWanted | ListensWanted | Tick;
 
 /** Answer to every Learn that carries edges, and whenever one turns out to be somebody else. */
 export interface Resolved extends Message {
@@ -107,6 +109,17 @@ export interface Missing extends Message {
 /** From a desk that started anew. */
 export interface CallsWanted extends Message {
   readonly type: "calls-wanted";
+}
+
+/** Asked: where these services listen now. Answered with a Listen for each address and port. */
+export interface ListensWanted extends Message {
+  readonly type: "listens-wanted";
+  readonly services: readonly ServiceId[];
+}
+export interface Listen {
+  readonly service: ServiceId;
+  readonly address: string;
+  readonly port: number;
 }
 
 /** The answer: every call that is known. */

@@ -20,6 +20,7 @@ export interface EdgeRecord extends OpenEdge {
   readonly agent: string;
   readonly node: string;
   readonly cluster: string;
+  /** from when on whoever is at its other end must have been told of */
   readonly since: number;
   /** server time of the last evidence that it is in use */
   seen: number;

@@ -22,7 +22,7 @@ import type { Settings } from "../../runtime/config/Config.ts";
 import { version } from "./version.ts";
 
 /** Boards that a page on another replica reads. */
-const SHARED_BOARDS = ["services", "edges", "incidents", "silences", "topology"] as const;
+const SHARED_BOARDS = ["services", "edges", "incidents", "silences", "topology", "agents"] as const;
 
 export const replicaName = ({ replica }: Settings): string => replica.name ?? hostname();
 

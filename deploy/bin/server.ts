@@ -10,7 +10,7 @@ import { registerActors, type ActorSettings } from "../../actors/guardian.ts";
 import type { Acknowledge, AddSilence, Recovered, RemoveSilence } from "../../actors/incident/IncidentDesk.ts";
 import { INCIDENT_DESK } from "../../actors/service/messages.ts";
 import { readTopic, type PastCall, type TopicSources } from "../../actors/ui-session/topics.ts";
-import { ActorSystem, make as makeActorSystem } from "../../runtime/actor/ActorSystem.ts";
+import { ActorSystem, make as makeActorSystem, type ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
 import { makeBoardFeed } from "../../runtime/cluster/BoardFeed.ts";
 import { makeInsides } from "../../runtime/cluster/Insides.ts";
 import type { ClusterShape } from "../../runtime/cluster/Cluster.ts";
@@ -21,6 +21,7 @@ import { OwnedState } from "../../runtime/cluster/state/OwnedState.ts";
 import { loadConfig, type Settings } from "../../runtime/config/Config.ts";
 import { openDataDir } from "../../runtime/config/DataDir.ts";
 import { metricsDoor } from "../../runtime/remote-write/door.ts";
+import { MetricsWatch } from "../../runtime/remote-write/MetricsWatch.ts";
 import { TurnScheduler } from "../../runtime/actor/TurnScheduler.ts";
 import { makeDoorServer } from "../../runtime/doors/serve.ts";
 import { PageHubLive } from "../../runtime/http/PageHub.ts";
@@ -63,10 +64,11 @@ import { layer as logsLayer } from "../../runtime/telemetry/Logs.ts";
 import { layer as tracesLayer } from "../../runtime/telemetry/Traces.ts";
 import type { ServiceId } from "../../schemas/service.ts";
 import { STACKS_LONGER_DAYS, type Retention, type SliPointRow } from "../../schemas/tables.ts";
-import type { Overview } from "../../schemas/wire/page.ts";
+import type { AgentView, Overview } from "../../schemas/wire/page.ts";
 import { distDir } from "./dist.ts";
 import { agentHandler, boardChanges, wirePorts } from "./ports.ts";
 import { Cluster, replicaLayer, replicaName } from "./replica.ts";
+import { agentConfigDoor, stockWatch } from "./stock.ts";
 import { version } from "./version.ts";
 
 export interface ServerOptions {
@@ -113,6 +115,7 @@ const retention = ({ keep }: Settings): Retention => ({
   profile_stacks: keep.profilesDays + STACKS_LONGER_DAYS,
   incidents: keep.incidentsDays,
   events: keep.incidentsDays,
+  k8s_events: keep.incidentsDays,
   sli_minutes: keep.minutesDays,
   edge_minutes: keep.minutesDays,
   map_edges: keep.minutesDays,
@@ -152,9 +155,18 @@ const stores = (settings: Settings) => {
   ).pipe(Layer.provideMerge(store));
 };
 
+/** Stock agents' metrics go to the actors as well. */
+const watch = (settings: Settings) =>
+  Layer.effect(
+    MetricsWatch,
+    Effect.gen(function* () {
+      return stockWatch(yield* ActorSystem, yield* Cluster, settings.cluster, settings.services);
+    }),
+  );
+
 /** What others send: the intakes, and the way to them by gRPC. */
 const otlp = (settings: Settings, key: string) => {
-  const metrics = metricsIntakeLayer(retention(settings));
+  const metrics = metricsIntakeLayer(retention(settings)).pipe(Layer.provide(watch(settings)));
   const profiles = profilesDoorLayer(retention(settings));
   const intakes = Layer.mergeAll(intakeLayer(retention(settings)), metrics, profiles);
   const { grpcPort: port } = settings.otlp;
@@ -308,12 +320,17 @@ const pastCalls = (history: HistoryShape): TopicSources["callsAt"] => {
     });
 };
 
+/** Of all replicas, as far as their boards are known here. */
+const stockAgents = (system: ActorSystemShape): readonly AgentView[] =>
+  [...system.board.read("agents").values()] as AgentView[];
+
 const topics = (settings: Settings) =>
   Layer.effect(
     Topics,
     Effect.gen(function* () {
       const system = yield* ActorSystem;
-      const { agents } = yield* AgentLink;
+      const { agents: linked } = yield* AgentLink;
+      const agents = Effect.map(linked, (ours) => [...ours, ...stockAgents(system)]);
       const cluster = yield* Cluster;
       const guard = yield* DiskGuard;
       const metrics = yield* MetricsQuery;
@@ -393,11 +410,14 @@ const health = ({ prometheus }: Settings) =>
       const writer = yield* Writer;
       const { elsewhere } = yield* MetricsQuery;
       const { agents } = yield* AgentLink;
+      const system = yield* ActorSystem;
       const cluster = yield* Cluster;
       return HealthPort.of({
         parts: Effect.gen(function* () {
           const { state, message } = yield* store;
-          const connected = (yield* agents).filter((agent) => agent.state === "connected").length;
+          const connected = [...(yield* agents), ...stockAgents(system)].filter(
+            (agent) => agent.state === "connected",
+          ).length;
           const parts: Record<string, PartHealth> = {
             store: { state, message },
             actors: { state: "up", message: `process ${process.pid}` },
@@ -442,13 +462,12 @@ const replicaNotices = (settings: Settings, { claims, peers }: ClusterShape): st
 };
 
 /** What others send by HTTP. */
-const doors = (key: string) =>
+const doors = (settings: Settings, key: string) =>
   Effect.gen(function* () {
-    const { samples, cache } = yield* MetricsIntake;
-    return makeDoorServer({
-      doors: [metricsDoor(samples, cache), ...otlpDoors(yield* Intake), yield* ProfilesDoor],
-      key,
-    });
+    const { samples, cache, watch: watched } = yield* MetricsIntake;
+    const metrics = metricsDoor(samples, cache, watched);
+    const config = agentConfigDoor(yield* ActorSystem, settings);
+    return makeDoorServer({ doors: [metrics, ...otlpDoors(yield* Intake), yield* ProfilesDoor, config], key });
   });
 
 /** The peers may come once this server listens. */
@@ -492,7 +511,7 @@ export const runServer = (options: ServerOptions) =>
       Effect.gen(function* () {
         const { upgrade: replicas } = yield* Cluster;
         const pageDir = join(distDir(), "ui");
-        return HttpServerLive({ host, port, pageDir, serverId, version, replicas, doors: yield* doors(key) });
+        return HttpServerLive({ host, port, pageDir, serverId, version, replicas, doors: yield* doors(settings, key) });
       }),
     );
     const served = listening(settings).pipe(Layer.provide(http), Layer.provide(page), Layer.provide(edges));

@@ -79,6 +79,8 @@ export interface ClusterShape {
   /** an actor of a connection started or ended here */
   readonly sessionHere: (path: ActorPath) => void;
   readonly sessionGone: (path: ActorPath) => void;
+  /** another replica has it: what is told to it goes there */
+  readonly sessionElsewhere: (path: ActorPath) => boolean;
   readonly claims: () => ReadonlyMap<string, Claim>;
   /** messages that wait for the owner of their part, and snapshots that wait for the database */
   readonly waiting: () => { readonly messages: number; readonly snapshots: number };
@@ -458,6 +460,7 @@ const make = (options: ClusterOptions) =>
       sessionGone: (path) => {
         if (sessions.delete(path)) sessionNews(path, false);
       },
+      sessionElsewhere: (path) => router.hasSession(path),
       claims: () => new Map([...held].map(([part, { claim: state }]) => [part, state])),
       waiting: () => ({ messages: router.held, snapshots: keeper.waiting() }),
       settled: Deferred.await(settled),

@@ -14,6 +14,14 @@ export interface Chunk {
   readonly values: Float64Array;
 }
 
+/** Samples that a watcher is told of: those of series `s` lie from `starts[s]` to before `starts[s + 1]`. */
+export interface Watched {
+  readonly series: readonly Series[];
+  readonly starts: Uint32Array;
+  readonly times: Float64Array;
+  readonly values: Float64Array;
+}
+
 export interface TimeBounds {
   readonly fromMs: number;
   readonly toMs: number;
@@ -37,6 +45,8 @@ export class Columns {
   private times = new Float64Array(FIRST_ROWS);
   private words = new Uint32Array(2 * FIRST_ROWS);
   private mark = 0;
+  /** of each series with a watcher: its place, its first row, the row after its last */
+  private readonly watchedRows: number[] = [];
   private readonly fromMs: number;
   private readonly toMs: number;
 
@@ -77,6 +87,7 @@ export class Columns {
       this.rows = this.mark;
     } else if (this.rows > this.mark) {
       if (this.series.length === MAX_SERIES) throw new TooMany(`more than ${MAX_SERIES} series in one call`);
+      if (series.watcher !== undefined) this.watchedRows.push(this.series.length, this.mark, this.rows);
       this.series.push(series);
       this.mark = this.rows;
     }
@@ -97,6 +108,35 @@ export class Columns {
       chunks.push({ series, index, times: this.times.subarray(from, to), values: values.subarray(from, to) });
     }
     return chunks;
+  }
+
+  /** By watcher, in the order in which they came. Empty for most calls. */
+  watched(): ReadonlyMap<string, Watched> {
+    const rows = this.watchedRows;
+    const parts = new Map<string, { readonly series: Series[]; readonly from: number[]; readonly to: number[] }>();
+    for (let i = 0; i < rows.length; i += 3) {
+      const series = this.series[rows[i] ?? 0];
+      if (series?.watcher === undefined) continue;
+      let part = parts.get(series.watcher);
+      if (part === undefined) parts.set(series.watcher, (part = { series: [], from: [], to: [] }));
+      part.series.push(series);
+      part.from.push(rows[i + 1] ?? 0);
+      part.to.push(rows[i + 2] ?? 0);
+    }
+    const all = new Float64Array(this.words.buffer);
+    const out = new Map<string, Watched>();
+    for (const [watcher, { series, from, to }] of parts) {
+      const starts = new Uint32Array(series.length + 1);
+      from.forEach((row, s) => (starts[s + 1] = (starts[s] ?? 0) + (to[s] ?? 0) - row));
+      const count = starts[series.length] ?? 0;
+      const [times, values] = [new Float64Array(count), new Float64Array(count)];
+      from.forEach((row, s) => {
+        times.set(this.times.subarray(row, to[s]), starts[s]);
+        values.set(all.subarray(row, to[s]), starts[s]);
+      });
+      out.set(watcher, { series, starts, times, values });
+    }
+    return out;
   }
 
   private grow(): void {

@@ -101,10 +101,18 @@ const weightOf = (labels: Readonly<Record<string, string>>): number => {
   return weight;
 };
 
+/** Says who is told of a series' samples as they come in; null: nobody. Asked once, when the cache takes the series. */
+export type WatcherOf = (name: string, labels: Readonly<Record<string, string>>) => string | null;
+
 export class SeriesCache {
+  private readonly watcherOf: WatcherOf;
   private readonly byBlob = new Generations<number, Known>(MAX_SERIES, ({ blob }) => blob.byteLength);
   private readonly byKey = new Generations<string, Series>(MAX_SERIES, ({ labels }) => weightOf(labels));
   private readonly words = new Generations<string, string>(MAX_WORDS, ({ length }) => length);
+
+  constructor(watcherOf: WatcherOf = () => null) {
+    this.watcherOf = watcherOf;
+  }
 
   get size(): number {
     return this.byBlob.size + this.byKey.size;
@@ -159,7 +167,9 @@ export class SeriesCache {
     // takes a third of what an object without a prototype does; a label may be called __proto__ here
     const labels: Readonly<Record<string, string>> = Object.fromEntries(kept);
     const print = fingerprint(metric, labels);
-    return { fingerprint: print, name: metric, labels, key: fingerprintText(print) };
+    const series = { fingerprint: print, name: metric, labels, key: fingerprintText(print) };
+    const watcher = this.watcherOf(metric, labels);
+    return watcher === null ? series : { ...series, watcher };
   }
 
   /** The same text as before where it is known: names and values come back in thousands of series. */

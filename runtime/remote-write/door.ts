@@ -8,6 +8,7 @@ import { codeOf, statusJson, statusMessage, successJson, successMessage } from "
 import { makeTakeMetrics, type TakeMetrics } from "./otlp/take.ts";
 import type { LeftOut } from "./Columns.ts";
 import { Behind, Unreadable, type SamplesIntake } from "./Intake.ts";
+import type { MetricsWatchShape } from "./MetricsWatch.ts";
 import { SeriesCache } from "./SeriesCache.ts";
 import { readVersion1 } from "./version1.ts";
 import { readVersion2 } from "./version2.ts";
@@ -69,6 +70,12 @@ const written = (samples: number): Readonly<Record<string, string>> => ({
   "x-prometheus-remote-write-exemplars-written": "0",
 });
 
+interface Parts {
+  readonly intake: SamplesIntake;
+  readonly cache: SeriesCache;
+  readonly watch: MetricsWatchShape | null;
+}
+
 /**
  * The rest of a call is stored when some of its series are wrong. Version 2.0 then wants a 400; in 1.0 the answer is good
  * nevertheless, since stock agents send a call that was refused again and again, and nothing else meanwhile.
@@ -79,12 +86,18 @@ const remoteWriteAnswer = (version: Version, samples: number, leftOut: string): 
   return { status: 400, contentType: "text/plain; charset=utf-8", headers, body: `not stored: ${leftOut}\n` };
 };
 
-const remoteWrite = (intake: SamplesIntake, cache: SeriesCache, version: Version, { body }: Call) =>
+const remoteWrite = (
+  { intake, cache, watch }: Parts,
+  version: Version,
+  { body }: Call,
+): Effect.Effect<Answer, DoorRefusal> =>
   Effect.gen(function* () {
     yield* intake.ready;
     const columns = yield* intake.read((out) =>
       version === 1 ? readVersion1(body, cache, out) : readVersion2(body, cache, out),
     );
+    // Before they are on disk: whoever judges them does not wait for the store.
+    if (watch !== null) for (const [watcher, samples] of columns.watched()) watch.tell(watcher, samples);
     yield* intake.write(body, columns);
     yield* Metric.incrementBy(Metric.tagged(samplesTotal, "protocol", `remote_write ${version}`), columns.rows);
     yield* countLeftOut(columns.leftOut);
@@ -127,7 +140,11 @@ const otlp = (take: TakeMetrics, { body, contentType }: Call): Effect.Effect<Ans
   );
 };
 
-export const metricsDoor = (intake: SamplesIntake, cache = new SeriesCache()): Door => {
+export const metricsDoor = (
+  intake: SamplesIntake,
+  cache = new SeriesCache(),
+  watch: MetricsWatchShape | null = null,
+): Door => {
   const takeOtlp = makeTakeMetrics(intake, cache);
   return {
     path: METRICS_PATH,
@@ -138,7 +155,7 @@ export const metricsDoor = (intake: SamplesIntake, cache = new SeriesCache()): D
     handle: (call) => {
       const version = versionOf(call);
       if (version instanceof DoorRefusal) return Effect.fail(version);
-      return version === null ? otlp(takeOtlp, call) : remoteWrite(intake, cache, version, call);
+      return version === null ? otlp(takeOtlp, call) : remoteWrite({ intake, cache, watch }, version, call);
     },
     refused: (refusal, contentType) =>
       contentType === JSON_TYPE ? otlpRefused(refusal, true) : remoteWriteRefused(refusal),

@@ -12,6 +12,8 @@ export interface Series {
   readonly labels: Readonly<Record<string, string>>;
   /** the fingerprint as text, where whoever made the series keeps it at hand */
   readonly key?: string;
+  /** who is told of its samples when they come in, beside the store */
+  readonly watcher?: string;
 }
 
 /** (agent, epoch, sequence) is the batch's id: the same id always carries the same rows. */

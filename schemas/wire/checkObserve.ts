@@ -13,6 +13,7 @@ import {
   PAIR_SHAPE,
   PENDING_SHAPE,
   PROTOCOLS,
+  SERVICE_KINDS,
   STATUS,
   TCP_SHAPE,
   USAGE_SHAPE,
@@ -46,14 +47,7 @@ export const OBSERVE_LIMITS = {
 const MOST_BACKENDS = 1_000;
 const MAX_NAME = 255;
 
-const KINDS: readonly string[] = [
-  "SystemdUnit",
-  "Container",
-  "Pod",
-  "Process",
-  "External",
-  "Custom",
-] satisfies readonly ServiceKind[];
+const KINDS: readonly string[] = SERVICE_KINDS;
 const isKind = (kind: string): kind is ServiceKind => KINDS.includes(kind);
 const PORT_MAX = 65_535;
 const MAX_STATUS = Math.max(...Object.values(STATUS));
@@ -72,6 +66,8 @@ export interface DecodedObserve {
   readonly wallMs: number;
   /** null: the agent does not say */
   readonly serverMs: number | null;
+  /** what is told is the difference of two scrapes, so many seconds apart. Never on the wire: agents of ours tell seconds. */
+  readonly span?: number;
   readonly instances: readonly InstanceDefinition[];
   readonly edges: readonly EdgeDefinition[];
   /** null: unchanged since the last frame that had it */

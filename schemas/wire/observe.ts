@@ -7,8 +7,24 @@ import type { TableShape, WireTable } from "./columns.ts";
 export const ROLE = { client: 0, server: 1 } as const;
 export type Role = (typeof ROLE)[keyof typeof ROLE];
 
-/** Protocols by wire number. 0 is traffic whose protocol is not known (yet). */
-export const PROTOCOLS = ["tcp", "http", "postgres", "redis"] as const;
+/** Protocols by wire number. 0 is traffic whose protocol is not known (yet). The last four are told by stock agents only. */
+export const PROTOCOLS = [
+  "tcp",
+  "http",
+  "postgres",
+  "redis",
+  "mysql",
+  "memcached",
+  "nats",
+  "zookeeper",
+  "mongodb",
+  "kafka",
+  "cassandra",
+  "rabbitmq",
+  "dubbo",
+  "clickhouse",
+  "foundationdb",
+] as const;
 export type ProtocolName = (typeof PROTOCOLS)[number];
 
 /**
@@ -85,8 +101,23 @@ export const USAGE_SHAPE = {
   processes: "u32",
 } as const satisfies TableShape;
 
-/** Kind of a service, the third part of its id. */
-export type ServiceKind = "SystemdUnit" | "Container" | "Pod" | "Process" | "External" | "Custom";
+/** Kinds of services, the third part of their ids. */
+export const SERVICE_KINDS = [
+  "SystemdUnit",
+  "Container",
+  "Pod",
+  "Process",
+  "External",
+  "Custom",
+  // owners of Pods
+  "Deployment",
+  "StatefulSet",
+  "DaemonSet",
+  "ReplicaSet",
+  "CronJob",
+  "Job",
+] as const;
+export type ServiceKind = (typeof SERVICE_KINDS)[number];
 
 /** A new entry of the connection's dictionary: something that runs on the node. */
 export interface InstanceDefinition {

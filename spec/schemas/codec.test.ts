@@ -161,7 +161,7 @@ describe("what a newer agent sends", () => {
       hist: undefined,
       future: { a: 1 },
       events: [{ kind: "frozen", instance: 1, atMs: 1 }],
-      instances: [{ ...observeBody.instances?.[0], kind: "CronJob" }],
+      instances: [{ ...observeBody.instances?.[0], kind: "Rocket" }],
     });
     expect(read.skipped).toEqual({ columns: 1, fields: 1, protocols: 1, kinds: 2 });
     expect(read.l7.protocol[0]).toBe(0);

@@ -7,7 +7,16 @@ import type { HealthStatus } from "../../../schemas/service.ts";
 import { describePhase } from "../phases.ts";
 import type { ServiceEvent } from "../messages.ts";
 import type { Field } from "../Series.ts";
-import { hasSlo, instancesUp, isWanted, latencyThreshold, type InstanceState, type ServiceState } from "../state.ts";
+import {
+  hasSlo,
+  instancesUp,
+  isFresh,
+  isWanted,
+  latencyThreshold,
+  toldTo,
+  type InstanceState,
+  type ServiceState,
+} from "../state.ts";
 
 interface Finding {
   /** null: nothing to judge by */
@@ -37,8 +46,9 @@ const percent = (ratio: number): string => `${(ratio * 100).toFixed(ratio < 0.1 
 const within = (at: number, now: number, ms: number): boolean => at >= now - ms;
 const TEN_MINUTES = 600_000;
 
-const recent = ({ series }: ServiceState, field: Field, seconds: number): number =>
-  series.total(field, series.latest - seconds + 1, series.latest);
+/** Scrapes come late: what they have not told of yet is left out, and not taken for nothing. */
+const recent = (state: ServiceState, field: Field, seconds: number): number =>
+  state.series.total(field, toldTo(state) - seconds + 1, toldTo(state));
 
 const exceedsShare = (state: ServiceState, field: "failed" | "slow", allowed: number): boolean => {
   const bad = recent(state, field, 60);
@@ -46,8 +56,8 @@ const exceedsShare = (state: ServiceState, field: "failed" | "slow", allowed: nu
 };
 
 const throttled = (state: ServiceState): number => {
-  const { series } = state;
-  const seconds = Math.max(1, series.span(series.latest - 9, series.latest));
+  const to = toldTo(state);
+  const seconds = Math.max(1, state.series.span(to - 9, to));
   return recent(state, "throttledMs", 10) / 1000 / seconds;
 };
 
@@ -114,13 +124,20 @@ const CHECKS: readonly Check[] = [
     spanSeconds: 10,
     exceeds: (state, threshold, now) => {
       for (const edge of state.edges.values())
-        if (edge.failedConnects > threshold && edge.side === "outbound" && within(edge.rateAt, now, 5_000)) return true;
+        if (
+          edge.failedConnects > threshold &&
+          edge.side === "outbound" &&
+          isFresh(edge.rateAt, edge.rateSpan, now, 5_000)
+        )
+          return true;
       return false;
     },
     find: (state, threshold, now) => {
       const outbound = [...state.edges.values()].filter((edge) => edge.side === "outbound");
       if (outbound.length === 0) return noData("no outbound connections");
-      const failing = outbound.filter((edge) => within(edge.rateAt, now, 5_000) && edge.failedConnects > threshold);
+      const failing = outbound.filter(
+        (edge) => isFresh(edge.rateAt, edge.rateSpan, now, 5_000) && edge.failedConnects > threshold,
+      );
       const total = failing.reduce((n, edge) => n + edge.failedConnects, 0);
       const names = failing.map((edge) => edge.peer ?? "unknown").join(", ");
       return {

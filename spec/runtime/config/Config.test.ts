@@ -36,6 +36,7 @@ describe("configuration", () => {
       state: { connections: 8 },
       replica: { host: "127.0.0.1", port: 34_431 },
       services: { custom: [], categories: {} },
+      databases: { credentials: [] },
       otlp: { grpcPort: 4317 },
       recording: { actors: [], maxBytesPerActor: 67_108_864, maxBytes: 536_870_912 },
       agent: { server: "http://127.0.0.1:8080", spoolMaxBytes: 268_435_456, traffic: true },

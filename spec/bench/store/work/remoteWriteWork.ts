@@ -9,7 +9,9 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { Effect } from "effect";
 import { metricsDoor } from "../../../../runtime/remote-write/door.ts";
+import { watcherOf } from "../../../../actors/stock-agent/metrics.ts";
 import { makeSamplesIntake } from "../../../../runtime/remote-write/Intake.ts";
+import { SeriesCache } from "../../../../runtime/remote-write/SeriesCache.ts";
 import { Store } from "../../../../runtime/store/Store.ts";
 import { Writer } from "../../../../runtime/store/Writer.ts";
 import { DOOR_KEY, serveDoors } from "../../../runtime/doors/client.ts";
@@ -87,7 +89,10 @@ const measure = async (scrapes: number): Promise<Record<string, number>> => {
   const data = freshFolder();
   const runtime = makeStore(data);
   await runtime.runPromise(whenUp);
-  const doors = await serveDoors([metricsDoor(makeSamplesIntake(await runtime.runPromise(Writer)))]);
+  // as the server has it: who watches a series is asked for each
+  const cache = new SeriesCache(watcherOf);
+  const watch = { watcherOf, tell: () => undefined };
+  const doors = await serveDoors([metricsDoor(makeSamplesIntake(await runtime.runPromise(Writer)), cache, watch)]);
   // all of one day, so that the parts can become one
   const start = Math.floor(Date.now() / DAY_MS) * DAY_MS - DAY_MS / 2;
   const script = fileURLToPath(import.meta.url);
