@@ -298,7 +298,20 @@ const define = (state: SessionState, body: DecodedObserve, at: number, now: numb
   const nothing = [instances, edges, ends, active, gone, names, nat, vips].every((list) => list.length === 0);
   if (nothing && listens === null) return null;
   const span = body.span === undefined ? {} : { spanMs: body.span * 1_000 };
-  return { ...about(state, at), ...span, window: body.window, instances, listens, edges, ends, active, gone, names, nat, vips };
+  return {
+    ...about(state, at),
+    ...span,
+    window: body.window,
+    instances,
+    listens,
+    edges,
+    ends,
+    active,
+    gone,
+    names,
+    nat,
+    vips,
+  };
 };
 
 /** Edges in use, every ten seconds: what the map says must rest on evidence that is not older. */

@@ -276,8 +276,7 @@ const lease = (state: TopologyState, message: Learn, touched: Set<EdgeRecord>): 
   for (const { address, port, netns, service } of message.listens ?? []) {
     const key = `${scopeOf(message.node, netns, address)}|${port}`;
     held.add(key);
-    if (state.leases.hold(key, isLoopback(address) ? null : address, service, message.agent, from))
-      changed.push(key);
+    if (state.leases.hold(key, isLoopback(address) ? null : address, service, message.agent, from)) changed.push(key);
   }
   changed.push(...state.leases.release(message.agent, held, message.at));
   for (const key of changed) touch(state, key, touched);
