@@ -9,8 +9,14 @@
  */
 import { Scheduler } from "effect";
 
-/** One connection is accepted in each turn of the event loop: a thousand agents that come at once shall not wait long. */
 const BUDGET_MS = 5;
+/**
+ * One connection is accepted in each turn of the event loop, in the order in which they came. A thousand agents that come
+ * at once would give up before their turn, and those behind them wait for what is dead: turns are short for a moment after
+ * each connection.
+ */
+const HURRIED_MS = 0.5;
+const HURRY_FOR_MS = 50;
 /** Tasks that have run are dropped from a list so many at a time. */
 const TRIM_AT = 1_024;
 
@@ -33,6 +39,7 @@ export class TurnScheduler implements Scheduler.Scheduler {
   /** when this turn's slice is over, null before its first task */
   #until: number | null = null;
   #asked = false;
+  #hurriedUntil = 0;
 
   /** `now` in ms; `nextTurn` calls back in the next turn of the event loop. */
   constructor(
@@ -54,6 +61,11 @@ export class TurnScheduler implements Scheduler.Scheduler {
     queueMicrotask(this.#drain);
   }
 
+  /** A connection came, and others may wait behind it. */
+  hurry(): void {
+    this.#hurriedUntil = this.#now() + HURRY_FOR_MS;
+  }
+
   readonly #turn = (): void => {
     this.#until = null;
     // the last task may have ended the slice: then nobody waits, and the next one asks anew
@@ -65,7 +77,7 @@ export class TurnScheduler implements Scheduler.Scheduler {
   readonly #drain = (): void => {
     const now = this.#now();
     if (this.#until === null) {
-      this.#until = now + BUDGET_MS;
+      this.#until = now + (now < this.#hurriedUntil ? HURRIED_MS : BUDGET_MS);
       this.#nextTurn(this.#turn);
     } else if (now >= this.#until) return;
     // looked at anew each time: a task may have told one to run that goes before

@@ -10,8 +10,9 @@ import type { AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
 import { HttpApiBuilder } from "@effect/platform";
 import { NodeHttpServer } from "@effect/platform-node";
-import { Context, Data, Effect, FiberSet, Layer, Metric } from "effect";
+import { Context, Data, Effect, FiberRef, FiberSet, Layer, Metric } from "effect";
 import { Api } from "../../schemas/api.ts";
+import { TurnScheduler } from "../actor/TurnScheduler.ts";
 import { AgentLink } from "../ingest/AgentLink.ts";
 import { MetricsQuery } from "../promql/MetricsQuery.ts";
 import type { Logs } from "../telemetry/Logs.ts";
@@ -203,6 +204,8 @@ const make = (options: HttpServerOptions) =>
         }),
     );
     port = (server.address() as AddressInfo).port;
+    const scheduler = yield* FiberRef.get(FiberRef.currentScheduler);
+    if (scheduler instanceof TurnScheduler) server.on("connection", () => scheduler.hurry());
     server.on("request", onRequest);
     server.on("upgrade", onUpgrade);
     const { host } = options;

@@ -30,6 +30,8 @@ const AT_ONCE = 4;
 /** Of one answer in the engine's form, so that reading and writing it holds nobody up. */
 export const ANSWER_BYTES = 3 * 1024 * 1024;
 const RESULT_BYTES = 16 * 1024 * 1024;
+/** The engine looks between two blocks whether it is to stop, and lines may be long. */
+const BLOCK_ROWS = 8_192;
 
 /** The engine's codes for bounds that were crossed: rows, time, speed, memory, bytes. */
 const LIMITS = new Set([158, 159, 160, 241, 307, 396]);
@@ -51,15 +53,21 @@ const failure = ({ code, message, reason }: StoreError): TelemetryError => {
 export type Ask = <Row>(
   sql: string,
   params: QueryParams,
-  bounds?: Pick<QueryBounds, "rows" | "settings">,
+  bounds?: Pick<QueryBounds, "rows">,
 ) => Effect.Effect<readonly Row[], TelemetryError>;
 
 export const makeAsk = (store: StoreShape): Effect.Effect<Ask> =>
   Effect.map(Effect.makeSemaphore(AT_ONCE), (turns) => {
-    const ask: Ask = <Row>(sql: string, params: QueryParams, bounds: Pick<QueryBounds, "rows" | "settings"> = {}) =>
+    const ask: Ask = <Row>(sql: string, params: QueryParams, bounds: Pick<QueryBounds, "rows"> = {}) =>
       turns
         .withPermits(1)(
-          store.query<Row>(sql, params, { rows: 20_000, ...bounds, bytes: RESULT_BYTES, seconds: SECONDS }),
+          store.query<Row>(sql, params, {
+            rows: 20_000,
+            ...bounds,
+            bytes: RESULT_BYTES,
+            seconds: SECONDS,
+            settings: { max_block_size: BLOCK_ROWS },
+          }),
         )
         .pipe(
           Effect.mapError(failure),

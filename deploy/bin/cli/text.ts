@@ -3,10 +3,10 @@ import { CommandError, EXIT } from "./command.ts";
 
 /** Without line ends and what a terminal would obey. */
 export const oneLine = (text: string): string =>
-  // oxlint-disable-next-line no-control-regex -- these are what it is about
-  text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g, (found) =>
-    /^\s+$/.test(found) ? " " : "\ufffd",
-  );
+  text
+    .replace(/\s*[\r\n\u2028\u2029]\s*/g, " ")
+    // oxlint-disable-next-line no-control-regex -- these are what it is about
+    .replace(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]+/g, (found) => (found === "\t" ? " " : "\ufffd"));
 
 /** 2026-11-27 02:14:34.123, UTC. */
 export const instant = (ms: number): string => new Date(ms).toISOString().slice(0, 23).replace("T", " ");

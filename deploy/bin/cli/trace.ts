@@ -77,7 +77,7 @@ export const trace = async (values: Values): Promise<number> => {
     const failed = spans.filter((span) => textOf(span, "status") === "error").length;
     const services = new Set(spans.map((span) => textOf(span, "service"))).size;
     print(
-      `trace ${textOf(answer, "traceId")}, ${instant(numberOf(answer, "at") ?? 0)}, ${number(whole, 2)} ms: ${spans.length} spans of ${services} services, ${failed} failed`,
+      `trace ${textOf(answer, "traceId")}, ${instant(numberOf(answer, "at") ?? 0)} UTC, ${number(whole, 2)} ms: ${spans.length} spans of ${services} services, ${failed} failed`,
     );
     const milliseconds = (name: string) => (row: Placed) => number(numberOf(row.span, name), 2);
     const columns: readonly Column<Placed>[] = [

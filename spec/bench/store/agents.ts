@@ -25,7 +25,7 @@ interface Scale {
   readonly seconds: number;
 }
 const scaleOf = (long: boolean): Scale =>
-  long ? { agents: 1_000, series: 1_000, seconds: 120 } : { agents: 250, series: 400, seconds: 20 };
+  long ? { agents: 1_000, series: 1_000, seconds: 60 } : { agents: 250, series: 400, seconds: 20 };
 
 interface Found {
   readonly scale: Scale;

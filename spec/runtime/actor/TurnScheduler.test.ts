@@ -73,6 +73,24 @@ describe("the turns of the event loop", () => {
     expect(ran[before]).toBe("other");
   });
 
+  it("are short while connections come, one of which is accepted in each", async () => {
+    const { scheduler, work, turn } = make();
+    let ran = 0;
+    for (let i = 0; i < 20; i++)
+      scheduler.scheduleTask(() => {
+        ran++;
+        work(1);
+      }, BULK);
+    scheduler.hurry();
+    await microtasks();
+    expect(ran).toBe(1);
+    turn();
+    expect(ran).toBe(2);
+    work(100);
+    turn();
+    expect(ran).toBe(7);
+  });
+
   it("ask for one turn at a time", async () => {
     const { scheduler, turn, turnsAsked } = make();
     for (let i = 0; i < 5; i++) {

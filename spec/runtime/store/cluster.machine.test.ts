@@ -13,6 +13,9 @@ import { openFront, type Front } from "../../../runtime/store/front/Front.ts";
 import * as Intake from "../../../runtime/otlp/Intake.ts";
 import * as History from "../../../runtime/store/History.ts";
 import * as MetricsQuery from "../../../runtime/promql/MetricsQuery.ts";
+import { parseCursor } from "../../../runtime/telemetry/ask.ts";
+import * as Logs from "../../../runtime/telemetry/Logs.ts";
+import * as Traces from "../../../runtime/telemetry/Traces.ts";
 import * as Store from "../../../runtime/store/Store.ts";
 import * as StoreProcess from "../../../runtime/store/StoreProcess.ts";
 import * as Writer from "../../../runtime/store/Writer.ts";
@@ -30,6 +33,7 @@ import {
 import { TABLES, VIEWS, type TableName } from "../../../schemas/tables.ts";
 import { describeWith, itWith } from "../../capabilities.ts";
 import { freshFolder, makeBatch, removeFolder, until } from "./harness.ts";
+import { logFilter, sendLines, spanFilter, textOf } from "../telemetry/harness.ts";
 
 const CLUSTER = "main-1";
 const KEY = "key";
@@ -104,7 +108,7 @@ describeWith(["chdb"], "the tables on a cluster", () => {
     const child = StoreProcess.layer({ command: ["none"], data: folder, external });
     const store = Store.layer(place).pipe(Layer.provideMerge(child));
     return ManagedRuntime.make(
-      Layer.mergeAll(Intake.layer(), History.layer, MetricsQuery.layer).pipe(
+      Layer.mergeAll(Intake.layer(), History.layer, MetricsQuery.layer, Logs.layer, Traces.layer).pipe(
         Layer.provideMerge(Writer.layer({})),
         Layer.provideMerge(store),
       ),
@@ -255,6 +259,42 @@ describeWith(["chdb"], "the tables on a cluster", () => {
       }),
     );
     expect(rows).toEqual([{ spans: 1, calls: 1, local: 1, traced: 1 }]);
+  });
+
+  itWith(["chdb"], "answer the questions about lines and spans", async () => {
+    const at = Date.now() - 5_000;
+    await runtime.runPromise(
+      sendLines([1, 2, 3].map((i) => ({ service: "web", at: at + i, severity: 17, body: `order ${i} lost` }))),
+    );
+    const answer = await runtime.runPromise(
+      Effect.gen(function* () {
+        const logs = yield* Logs.Logs;
+        const traces = yield* Traces.Traces;
+        const lines = logFilter({ text: textOf("lost"), attributes: [{ key: "a", value: "1", not: true }] });
+        const first = yield* logs.search(lines, 2, null);
+        const none = { fromMs: null, toMs: null, mostMs: null, status: null };
+        return {
+          first: first.rows.map(({ body }) => body),
+          second: (yield* logs.search(lines, 2, parseCursor(first.next ?? ""))).rows.map(({ body }) => body),
+          patterns: (yield* logs.patterns(logFilter({ fromMs: at - 3_600_000, toMs: at + 3_600_000 }), 10, 10)).total,
+          facets: (yield* logs.facets(lines)).total,
+          spans: (yield* traces.list(spanFilter(), "slowest", 5, null)).rows.length,
+          trace: (yield* traces.trace("0af7651916cd43dd8448eb211c80319c"))?.spans.length,
+          compared: (yield* traces.compare(spanFilter(), { ...none, leastMs: 1 })).selected,
+          edges: (yield* traces.edges({ fromMs: at - 60_000, toMs: at + 60_000 }, [])).length,
+        };
+      }),
+    );
+    expect(answer).toEqual({
+      first: ["order 3 lost", "order 2 lost"],
+      second: ["order 1 lost"],
+      patterns: 3,
+      facets: 3,
+      spans: 1,
+      trace: 1,
+      compared: 1,
+      edges: 1,
+    });
   });
 
   itWith(["chdb"], "are not taken for those of a single server, nor these for a cluster's", async () => {

@@ -52,7 +52,7 @@ const figures = (table: "spans" | "logs") =>
     ),
   ).pipe(Effect.map(([row]) => row));
 
-/** Totals of the rollups beside what the spans themselves say; an empty list when they agree. */
+/** Totals of the rollups beside what the lines and spans themselves say; an empty list when they agree. */
 const disagreements = Effect.flatMap(Store, (store) =>
   store.query<{ what: string; view: number; table: number }>(
     `SELECT * FROM (
@@ -63,6 +63,7 @@ const disagreements = Effect.flatMap(Store, (store) =>
            ON a.trace_id = b.trace_id AND a.day = b.day), 0
        UNION ALL SELECT 'latency', (SELECT sum(total) FROM coroot.span_latency), (SELECT count() FROM coroot.spans)
        UNION ALL SELECT 'failed', (SELECT sum(failed) FROM coroot.span_latency), (SELECT countIf(status = 'error') FROM coroot.spans)
+       UNION ALL SELECT 'patterns', (SELECT sum(lines) FROM coroot.log_patterns), (SELECT count() FROM coroot.logs)
        UNION ALL SELECT 'edges', (SELECT sum(total) FROM coroot.span_edges), (SELECT countIf(peer != '') FROM coroot.spans)
      ) WHERE view != table`,
   ),
@@ -221,13 +222,13 @@ describeWith(["chdb"], "the telemetry lane", () => {
           const client = yield* Effect.promise(() => stockClient(runtime));
           for (const view of ["spans_to_trace_index", "spans_to_edges"])
             yield* Effect.promise(() => client.command({ query: `DROP VIEW coroot.${view}` }));
-          yield* Effect.promise(() => client.command({ query: "ALTER TABLE coroot.logs DROP INDEX by_word" }));
+          yield* Effect.promise(() => client.command({ query: "ALTER TABLE coroot.logs DROP INDEX by_small_word" }));
           yield* store.insert("spans", body, "one");
           yield* store.migrate;
           const [indexes] = yield* store.query(
             "SELECT arraySort(groupArray(name)) AS names FROM system.data_skipping_indices WHERE table = 'logs'",
           );
-          expect(indexes).toEqual({ names: ["by_batch", "by_trace", "by_word"] });
+          expect(indexes).toEqual({ names: ["by_batch", "by_pattern", "by_small_word", "by_trace"] });
           expect((yield* disagreements).map(({ what }) => what)).toEqual(["traces", "edges"]);
           for (let i = 0; i < 2; i++) yield* store.insert("spans", body, "one");
           yield* Effect.promise(() => client.close());

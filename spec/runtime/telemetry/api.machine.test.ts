@@ -290,7 +290,7 @@ describeWith(["chdb"], "the API for logs and traces", () => {
       for (let i = 0; i < 8; i++)
         await client.command({
           query: `INSERT INTO coroot.logs (ts, service, severity, body)
-          SELECT now64(9), 'big', 9, concat(toString(number), repeat(' lorem ipsum dolor sit amet', 300)) FROM numbers(20000)`,
+          SELECT now64(9), 'big', 9, concat(toString(number), repeat(' lorem ipsum dolor sit amet', 100)) FROM numbers(60000)`,
         });
       const running = async (): Promise<number> => {
         const result = await client.query({
