@@ -335,7 +335,7 @@ describe("a node's scrapes", () => {
     const { user, system } = process.cpuUsage(before);
     expect(next.times.length).toBeGreaterThan(7_500);
     // 7,500 samples of a node; a bar far above what it takes, since the machine is shared
-    expect((user + system) / 1_000).toBeLessThan(100);
+    expect((user + system) / 1_000).toBeLessThan(250);
   });
 });
 
