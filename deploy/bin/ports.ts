@@ -22,6 +22,13 @@ import type { WriterShape } from "../../runtime/store/Writer.ts";
 
 const POST_WITHIN_MS = 10_000;
 const HAVE_WITHIN_MS = 500;
+/** Messages that wait for the actors, beyond which agents wait: a second of a thousand agents with thirty services each. */
+const MOST_WAITING = 30_000;
+const LOOK_AGAIN = "20 millis";
+/** Windows that wait for their session; the agent keeps the others. */
+const WINDOWS_AHEAD = 8;
+/** A session that takes nothing for so long will not take this window either. */
+const MOST_LOOKS = 500;
 /** By so much may the time that an agent gives to a window be off this server's clock. */
 const CLOCKS_DIFFER_MS = 60_000;
 const MONTH_MS = 30 * 24 * 3600 * 1000;
@@ -135,6 +142,15 @@ export const agentHandler = (
   const known = new Map<string, { instances: number; edges: number }>();
   let connections = 0;
   const tell = (peer: AgentPeer, message: SessionMessage): boolean => system.tell(sessionPath(peer.agentId), message);
+  const caughtUp: Effect.Effect<void> = Effect.suspend(() =>
+    system.backlog() < MOST_WAITING ? Effect.void : Effect.zipRight(Effect.sleep(LOOK_AGAIN), caughtUp),
+  );
+  const telling = (peer: AgentPeer, message: SessionMessage, looks = MOST_LOOKS): Effect.Effect<boolean> =>
+    Effect.suspend(() => {
+      if (system.waiting(sessionPath(peer.agentId)) < WINDOWS_AHEAD || looks === 0)
+        return Effect.succeed(tell(peer, message));
+      return Effect.zipRight(Effect.sleep(LOOK_AGAIN), telling(peer, message, looks - 1));
+    });
   return AgentHandler.of({
     connected: (peer) =>
       Effect.gen(function* () {
@@ -154,9 +170,11 @@ export const agentHandler = (
       }),
     observe: (peer, body) =>
       Effect.gen(function* () {
+        // Not acknowledged until then, so that the agent keeps its next windows to itself.
+        yield* caughtUp;
         const now = yield* Clock.currentTimeMillis;
         const at = momentOf(peer, body, now);
-        if (!tell(peer, { type: "window", at, body })) peer.count("windows shed", 1);
+        if (!(yield* telling(peer, { type: "window", at, body }))) peer.count("windows shed", 1);
         const figures = known.get(peer.agentId);
         if (figures === undefined) return;
         figures.instances += body.instances.length - body.gone.length;

@@ -93,6 +93,8 @@ export interface Behavior<S, M extends Message, A = unknown> {
   /** every type of message that it knows, and what happens to one that finds the mailbox full; others are refused */
   readonly messages: { readonly [T in M["type"]]: Overflow<Extract<M, { readonly type: T }>> };
   readonly ticks: boolean;
+  /** of which there is one and which many wait for: it runs before the others, and longer at a time */
+  readonly central?: boolean;
   /** state of a new actor, or of one restarted: then `snapshot` is the last value that it gave out */
   readonly initial: (
     path: ActorPath,

@@ -29,8 +29,11 @@ const BEATS_PER_TICK = 10;
 const MESSAGES_PER_TURN = 64;
 /** A turn ends with the message during which so much has passed: others wait for as many turns as there are actors. */
 const TURN_MS = 1;
+/** Else one that all agents tell something would have a thousandth of the time. */
+const CENTRAL_TURN_MS = 5;
 /** Actors that run before others than actors have their turn. */
-const FIBERS_PER_TURN = 32;
+const FIBERS_PER_TURN = 16;
+const BACKLOG_AGAIN_MS = 10;
 /** An actor that is told to stop has this long to handle what waits. */
 export const DRAIN_MS = 5_000;
 
@@ -64,7 +67,10 @@ export class Kernel {
   /** for what actors do: it comes in bulk */
   readonly #forkTurn: Fork;
   #ready: Cell[] = [];
+  #central: Cell[] = [];
   #dispatching = false;
+  #backlog = 0;
+  #backlogAt = 0;
   #closing = false;
   #beats = 0;
   #nextTrace: number;
@@ -86,6 +92,16 @@ export class Kernel {
 
   get idle(): boolean {
     return !this.#dispatching;
+  }
+
+  /** Messages that wait for actors which may run. What a moment ago was looked at is not looked at again. */
+  get backlog(): number {
+    const now = this.now();
+    if (now - this.#backlogAt < BACKLOG_AGAIN_MS && now >= this.#backlogAt) return this.#backlog;
+    this.#backlogAt = now;
+    this.#backlog = 0;
+    for (const ready of [this.#central, this.#ready]) for (const { mailbox } of ready) this.#backlog += mailbox.length;
+    return this.#backlog;
   }
 
   register(behavior: AnyBehavior): void {
@@ -186,23 +202,29 @@ export class Kernel {
     if (cell.running || cell.stopped || cell.paused || cell.mailbox.length === 0) return;
     if (cell.quarantinedUntil > 0 && cell.quarantinedUntil > this.now()) return;
     cell.running = true;
-    this.#ready.push(cell);
+    this.#queue(cell);
     if (this.#dispatching) return;
     this.#dispatching = true;
     this.#forkTurn(this.#dispatch, { immediate: false });
   }
 
+  #queue(cell: Cell): void {
+    (cell.behavior.central === true ? this.#central : this.#ready).push(cell);
+  }
+
   readonly #dispatch: Effect.Effect<void> = Effect.suspend(() => {
+    const first = this.#central;
     const turn = this.#ready;
+    this.#central = [];
     this.#ready = turn.length > FIBERS_PER_TURN ? turn.splice(FIBERS_PER_TURN) : [];
-    for (const cell of turn) this.#forkTurn(Effect.sync(() => this.#turn(cell)));
-    if (this.#ready.length > 0) return Effect.zipRight(Effect.yieldNow(), this.#dispatch);
+    for (const cell of [...first, ...turn]) this.#forkTurn(Effect.sync(() => this.#turn(cell)));
+    if (this.#central.length + this.#ready.length > 0) return Effect.zipRight(Effect.yieldNow(), this.#dispatch);
     this.#dispatching = false;
     return Effect.void;
   });
 
   #turn(cell: Cell): void {
-    const until = performance.now() + TURN_MS;
+    const until = performance.now() + (cell.behavior.central === true ? CENTRAL_TURN_MS : TURN_MS);
     for (let i = 0; i < MESSAGES_PER_TURN && this.#mayRun(cell); i++) {
       const envelope = cell.mailbox.shift();
       if (envelope === undefined) break;
@@ -210,7 +232,7 @@ export class Kernel {
       if (performance.now() >= until) break;
     }
     if (cell.mailbox.length > 0 && this.#mayRun(cell)) {
-      this.#ready.push(cell);
+      this.#queue(cell);
       return;
     }
     cell.running = false;
