@@ -5,7 +5,7 @@
  */
 import { RowWriter, type Repairs } from "../otlp/RowWriter.ts";
 import { BYTES, Malformed, VARINT, type Cursor } from "../doors/Protobuf.ts";
-import { ABSENT, Ints, Keys64 } from "./Keys64.ts";
+import { ABSENT, Ints, Keys64 } from "../Keys64.ts";
 import { LIMITS, overLimit } from "./limits.ts";
 import type { ProfileIndex, Spans } from "./ProfileIndex.ts";
 import { StackHash } from "./StackHash.ts";

@@ -4,7 +4,7 @@
  * come back without them. Bounded: the half that was not asked for longest is forgotten, and its stacks are written
  * again. Nothing to stop.
  */
-import { ABSENT, Keys64 } from "./Keys64.ts";
+import { ABSENT, Keys64 } from "../Keys64.ts";
 
 const HOUR_MS = 3_600_000;
 /** Well inside the days by which stacks outlive samples. Spread, so that not all come again at one moment. */

@@ -6,7 +6,7 @@
  */
 import { int64Text } from "../otlp/values.ts";
 import { Malformed, type Cursor } from "../doors/Protobuf.ts";
-import { Ints } from "./Keys64.ts";
+import { Ints } from "../Keys64.ts";
 import { LIMITS, overLimit } from "./limits.ts";
 
 /** Places of repeated messages or texts. */

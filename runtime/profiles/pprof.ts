@@ -13,7 +13,7 @@ import { noRepairs, RowWriter, type Repairs } from "../otlp/RowWriter.ts";
 import { BYTES, Cursor, Malformed, VARINT } from "../doors/Protobuf.ts";
 import { Frames } from "./Frames.ts";
 import type { KnownStacks } from "./KnownStacks.ts";
-import { ABSENT, Ints, Keys64 } from "./Keys64.ts";
+import { ABSENT, Ints, Keys64 } from "../Keys64.ts";
 import { LIMITS, overLimit } from "./limits.ts";
 import { ProfileIndex } from "./ProfileIndex.ts";
 import { StackHash } from "./StackHash.ts";

@@ -8,6 +8,7 @@
  */
 import { Clock, Deferred, Effect, FiberId, Queue, type Scope } from "effect";
 import { retentionDays, type Retention } from "../../schemas/tables.ts";
+import { ABSENT, Keys64 } from "../Keys64.ts";
 import {
   batchKey,
   encodeBatch,
@@ -20,6 +21,7 @@ import {
   type StoreBatch,
 } from "./batch.ts";
 import { fingerprintText } from "./fingerprint.ts";
+import { KnownSeries } from "./KnownSeries.ts";
 import { dayKey, insertMissing, presentDays, reservedSequences, type DayPart, knownCalls } from "./presence.ts";
 import { untilStored } from "./retry.ts";
 import { columnsOf } from "./rows.ts";
@@ -60,9 +62,13 @@ const MAX_SEQUENCE = 0xffffffff;
 const ENTRY_BYTES = 512;
 const AHEAD_MS = 3_600_000;
 const DAY_MS = 86_400_000;
-const MAX_KNOWN_SERIES = 500_000;
 const MAX_SOURCES = 20_000;
-const REFRESH_SERIES_MS = 6 * 3_600_000;
+const REFRESH_SERIES_S = 6 * 3_600;
+/** Some milliseconds. */
+const SERIES_AT_ONCE = 2_000;
+/** Of one insert. */
+const SERIES_BYTES = 8 * 1024 * 1024;
+const NEWLINE = Buffer.from("\n");
 
 /** One life of an agent, or one call. */
 interface Source {
@@ -112,17 +118,15 @@ const takeGroup = (queue: Entry[]): readonly Entry[] => {
   return queue.splice(0, count);
 };
 
-/** Series of a group that the store has not been told of lately, by fingerprint. */
-const newSeries = (
-  group: readonly Entry[],
-  seen: ReadonlyMap<string, number>,
-  now: number,
-): ReadonlyMap<string, Series> => {
-  const found = new Map<string, Series>();
+/** Series of a group that the store has not been told of lately. */
+const newSeries = (group: readonly Entry[], told: KnownSeries, second: number): readonly Series[] => {
+  const found: Series[] = [];
+  const here = new Keys64();
   for (const { batch } of group)
     for (const one of batch.series) {
-      const key = one.key ?? fingerprintText(one.fingerprint);
-      if (now - (seen.get(key) ?? 0) > REFRESH_SERIES_MS) found.set(key, one);
+      const { low, high } = one.fingerprint;
+      if (second - told.at(one.fingerprint) <= REFRESH_SERIES_S || here.get(low, high) !== ABSENT) continue;
+      here.set(low, high, found.push(one));
     }
   return found;
 };
@@ -136,7 +140,7 @@ export const makeSamplesLane = (
     const pending = new Map<string, Entry>();
     const sources = new Map<string, Source>();
     const calls = new Map<string, Source>();
-    const seriesSeen = new Map<string, number>();
+    const told = new KnownSeries();
     const wake = yield* Queue.sliding<void>(1);
     const room = yield* Effect.makeLatch(true);
     const counts = { bytes: 0, rows: 0, inserts: 0, insertedRows: 0, retries: 0, repeated: 0, refusedRows: 0 };
@@ -230,20 +234,37 @@ export const makeSamplesLane = (
         for (const [source, reserved] of higher) source.reserved = reserved;
       });
 
+    /** In pieces: at a server's start there may be a million of them. */
     const describe = (group: readonly Entry[], token: string, now: number) =>
       Effect.gen(function* () {
-        const fresh = newSeries(group, seriesSeen, now);
-        if (fresh.size === 0) return;
         const at = Math.floor(now / 1000);
-        const rows = [...fresh].map(([fp, { name, labels }]) => ({ fp, name, labels, first_seen: at, last_seen: at }));
-        yield* store.insert(
-          "series",
-          { format: "JSONEachRow", columns: columnsOf("series"), bytes: jsonLines(rows) },
-          `${token}-series`,
-        );
-        counts.inserts++;
-        for (const key of fresh.keys()) seriesSeen.set(key, now);
-        trim(seriesSeen, MAX_KNOWN_SERIES);
+        const fresh = newSeries(group, told, at);
+        let bytes: Buffer[] = [];
+        let size = 0;
+        for (let from = 0; from < fresh.length; from += SERIES_AT_ONCE) {
+          const piece = jsonLines(
+            fresh.slice(from, from + SERIES_AT_ONCE).map(({ fingerprint, key, name, labels }) => ({
+              fp: key ?? fingerprintText(fingerprint),
+              name,
+              labels,
+              first_seen: at,
+              last_seen: at,
+            })),
+          );
+          bytes.push(piece, NEWLINE);
+          size += piece.length;
+          yield* Effect.yieldNow();
+          if (size < SERIES_BYTES && from + SERIES_AT_ONCE < fresh.length) continue;
+          yield* store.insert(
+            "series",
+            { format: "JSONEachRow", columns: columnsOf("series"), bytes },
+            `${token}-series-${from}`,
+          );
+          counts.inserts++;
+          bytes = [];
+          size = 0;
+        }
+        for (const { fingerprint } of fresh) told.add(fingerprint, at);
       });
 
     const insertSamples = (token: string) => (parts: readonly DayPart[]) => {
@@ -293,7 +314,7 @@ export const makeSamplesLane = (
           yield* Effect.logWarning("samples are not stored yet", { reason: error.message });
         lastError = error.message;
         // it may be another store afterwards, which was told of none of them
-        seriesSeen.clear();
+        told.forget();
         for (const kept of [sources, calls]) for (const source of kept.values()) source.asked = false;
         return "again" as const;
       });

@@ -3,7 +3,7 @@
  * steps, so that a large one holds up nobody. Bounded: the nodes with the largest values are kept, and what their other
  * children have is one node "(other)" for each parent.
  */
-import { ABSENT, Ints, Keys64 } from "../profiles/Keys64.ts";
+import { ABSENT, Ints, Keys64 } from "../Keys64.ts";
 
 /** A function as "name<tab>file", by number. */
 export interface ResolvedStacks {
