@@ -31,6 +31,7 @@ enum {
 #include "lib/redis.h"
 #include "lib/redis_simple.h"
 #include "lib/postgres.h"
+#include "lib/mysql.h"
 #include "lib/http.h"
 #include "lib/walk.h"
 #include "socket.bpf.c"

@@ -144,6 +144,8 @@ const detectors = {
   cgroup,
   postgres,
   redis: program("redis-server", "redis-server"),
+  mariadb: program("mariadbd", "mariadb-server"),
+  memcached: program("memcached", "memcached"),
   nginx: program("nginx", "nginx-light"),
   python: program("python3", "python3"),
   wrk: program("wrk", "wrk"),

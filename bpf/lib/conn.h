@@ -11,8 +11,20 @@
 
 enum { MODE_GUESS = 0, MODE_TRIAL = 1, MODE_PINNED = 2, MODE_OFF = 3 };
 enum { REQUEST = 0, RESPONSE = 1 };
-/* kinds of a request; HEAD and CONNECT change how the reply is read, WAIT is kept out of latency and of waiting */
-enum { KIND_PLAIN = 0, KIND_HEAD = 1, KIND_CONNECT = 2, KIND_WAIT = 3 };
+/*
+ * Kinds of a request, where the reply is read by them: WAIT is kept out of latency and of waiting; HEAD and CONNECT are
+ * HTTP's; MySQL's are a statement to prepare, rows without a head, one packet of any content, and a login.
+ */
+enum {
+	KIND_PLAIN = 0,
+	KIND_HEAD = 1,
+	KIND_CONNECT = 2,
+	KIND_WAIT = 3,
+	KIND_PREPARE = 4,
+	KIND_ROWS = 5,
+	KIND_LINE = 6,
+	KIND_LOGIN = 7,
+};
 
 struct run {
 	u64 t0;

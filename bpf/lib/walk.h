@@ -50,8 +50,10 @@ static long step(u32 i, struct walking *x)
 		verdict = resp_step(s, c);
 	else if (x->proto == PROTO_POSTGRES)
 		verdict = pg_step(s, c);
-	else
+	else if (x->proto == PROTO_HTTP)
 		verdict = http_step(s, c);
+	else
+		verdict = my_step(s, c);
 	if (verdict == STEP_ON && (s->left || s->len != s->pos || s->w.done))
 		return 0;
 	x->verdict = verdict == STEP_ON ? STEP_REST : verdict;
@@ -151,7 +153,19 @@ static __noinline int peek(struct scratch *s)
 	return n;
 }
 
-/* 1: a protocol was guessed from this request. */
+/* From here on the connection is taken to speak `proto`. */
+static __always_inline int adopt(struct conn *c, u32 proto, u32 request, u32 response)
+{
+	reset_walks(c);
+	c->walks[REQUEST].state = request;
+	c->walks[RESPONSE].state = response;
+	c->careful = 0;
+	c->proto = proto;
+	c->mode = MODE_TRIAL;
+	return 1;
+}
+
+/* 1: a protocol was guessed from this request, or from the greeting of a server. */
 static __noinline int guess(struct scratch *s, struct conn *c)
 {
 	u32 kind, proto = PROTO_NONE, state = 0;
@@ -162,6 +176,11 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 		return 0;
 	c->fresh = 0;
 	if (s->direction == RESPONSE) {
+		if (fresh) {
+			have = peek(s);
+			if (have >= 0 && my_greeting(s->buf, have))
+				return adopt(c, PROTO_MYSQL, MY_LOGIN, MY_IDLE);
+		}
 		/* a server that speaks first, or a reply to something unknown */
 		if (!c->proto)
 			miss(c);
@@ -181,6 +200,8 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 		 pg_request(s->buf, have, s->buf + 64, s->size)) {
 		proto = PROTO_POSTGRES;
 		state = PG_TYPED;
+	} else if (my_met(s->buf, have, s->size)) {
+		proto = PROTO_MYSQL;
 	}
 	if (!proto) {
 		/* TLS and HTTP/2 are not ours to read */
@@ -191,13 +212,7 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 			miss(c);
 		return 0;
 	}
-	reset_walks(c);
-	c->walks[REQUEST].state = state;
-	c->walks[RESPONSE].state = proto == PROTO_POSTGRES ? PG_TYPED : proto == PROTO_HTTP ? HTTP_BODY : 0;
-	c->careful = 0;
-	c->proto = proto;
-	c->mode = MODE_TRIAL;
-	return 1;
+	return adopt(c, proto, state, proto == PROTO_POSTGRES ? PG_TYPED : proto == PROTO_HTTP ? HTTP_BODY : 0);
 }
 
 /* 0: the first reply does not fit the guess. */
@@ -211,6 +226,8 @@ static __noinline int confirm(struct scratch *s, struct conn *c)
 		return have < 12 || http_code(s->buf, have) != 0;
 	if (c->proto == PROTO_REDIS)
 		return resp_response(s->buf[0]);
+	if (c->proto == PROTO_MYSQL)
+		return my_fits(c, s->buf, have);
 	return pg_response(s->buf, have);
 }
 
@@ -234,7 +251,7 @@ static __noinline int http_simple_response(struct scratch *s, struct conn *c)
 		c->careful = 1;
 		return 0;
 	}
-	kind = http_kind(c);
+	kind = next_kind(c);
 	c->mode = MODE_PINNED;
 	settle(c, http_status(code), 1, s->stamp);
 	if (code == 101 || (kind == KIND_CONNECT && code < 300))

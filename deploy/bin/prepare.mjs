@@ -57,6 +57,8 @@ export const testPrograms = [
   { debian: "prometheus", program: "prometheus" },
   { debian: "iproute2", program: "ip" },
   { debian: "victoria-metrics", program: "victoria-metrics" },
+  { debian: "mariadb-server", program: "mariadbd" },
+  { debian: "memcached", program: "memcached" },
 ];
 
 /** @param {Need} need */

@@ -8,7 +8,19 @@ export const ROLE = { client: 0, server: 1 } as const;
 export type Role = (typeof ROLE)[keyof typeof ROLE];
 
 /** Protocols by wire number. 0 is traffic whose protocol is not known (yet). */
-export const PROTOCOLS = ["tcp", "http", "postgres", "redis"] as const;
+export const PROTOCOLS = [
+  "tcp",
+  "http",
+  "postgres",
+  "redis",
+  "mysql",
+  "memcached",
+  "nats",
+  "zookeeper",
+  "mongodb",
+  "kafka",
+  "cassandra",
+] as const;
 export type ProtocolName = (typeof PROTOCOLS)[number];
 
 /**

@@ -1,6 +1,6 @@
 /**
- * Real servers on free loopback ports, in a temporary directory of their own: nginx, Redis, PostgreSQL. Each is a child
- * that `stop` ends and whose files it removes.
+ * Real servers on free loopback ports, in a temporary directory of their own: nginx, Redis, PostgreSQL, MariaDB. Each is
+ * a child that `stop` ends and whose files it removes.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { chmodSync, chownSync, mkdtempSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
@@ -88,6 +88,27 @@ export const startRedis = async (): Promise<Running> => {
     { stdio: "ignore" },
   );
   await listening(port, child, "redis-server");
+  return { port, folder, child, stop: stopper(child, folder, "SIGTERM") };
+};
+
+/** MariaDB without accounts: any user may do anything. Files may be loaded from clients. */
+export const startMariadb = async (): Promise<Running> => {
+  const folder = folderOf("mariadb");
+  const port = await freePort();
+  const made = spawnSync(
+    findProgram("mariadb-install-db") ?? "mariadb-install-db",
+    ["--no-defaults", `--datadir=${folder}/data`, "--user=root", "--skip-test-db", "--innodb-flush-method=nosync"],
+    { encoding: "utf8" },
+  );
+  if (made.status !== 0) throw new Error(`mariadb-install-db: ${made.stdout}${made.stderr}`);
+  const child = spawn(
+    findProgram("mariadbd") ?? "mariadbd",
+    `--no-defaults --datadir=${folder}/data --user=root --port=${port} --bind-address=127.0.0.1 --socket=${folder}/socket
+     --skip-grant-tables --local-infile=1 --innodb-flush-method=nosync --innodb-buffer-pool-size=16M
+     --innodb-flush-log-at-trx-commit=0 --skip-log-bin --max-allowed-packet=64M`.split(/\s+/),
+    { stdio: "ignore" },
+  );
+  await listening(port, child, "mariadbd");
   return { port, folder, child, stop: stopper(child, folder, "SIGTERM") };
 };
 

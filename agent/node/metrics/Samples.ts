@@ -102,11 +102,12 @@ const STEMS: Readonly<Record<string, string>> = {
   http: "requests",
   postgres: "queries",
   redis: "queries",
+  mysql: "queries",
 };
 
 const statusLabel = (protocol: string, status: number): string => {
   if (status === STATUS.unanswered) return "unanswered";
-  if (protocol !== "http") return status === STATUS.ok ? "ok" : "failed";
+  if (protocol !== "http") return status === STATUS.ok ? "ok" : status === STATUS.rejected ? "rejected" : "failed";
   return status === STATUS.ok ? "2xx" : status === STATUS.rejected ? "4xx" : "5xx";
 };
 
