@@ -32,6 +32,7 @@ enum {
 #include "lib/redis_simple.h"
 #include "lib/postgres.h"
 #include "lib/mysql.h"
+#include "lib/memcached.h"
 #include "lib/http.h"
 #include "lib/walk.h"
 #include "socket.bpf.c"

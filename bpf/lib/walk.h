@@ -29,6 +29,10 @@ static long step(u32 i, struct walking *x)
 			return s->left == 0;
 	}
 	if (s->w.done) {
+		if (x->proto == PROTO_MEMCACHED) {
+			mc_complete(s, c);
+			return s->left == 0 && s->len == s->pos;
+		}
 		verdict = resp_complete(s, c);
 		if (verdict != STEP_ON) {
 			x->verdict = verdict;
@@ -52,8 +56,10 @@ static long step(u32 i, struct walking *x)
 		verdict = pg_step(s, c);
 	else if (x->proto == PROTO_HTTP)
 		verdict = http_step(s, c);
-	else
+	else if (x->proto == PROTO_MYSQL)
 		verdict = my_step(s, c);
+	else
+		verdict = mc_step(s, c);
 	if (verdict == STEP_ON && (s->left || s->len != s->pos || s->w.done))
 		return 0;
 	x->verdict = verdict == STEP_ON ? STEP_REST : verdict;
@@ -169,6 +175,7 @@ static __always_inline int adopt(struct conn *c, u32 proto, u32 request, u32 res
 static __noinline int guess(struct scratch *s, struct conn *c)
 {
 	u32 kind, proto = PROTO_NONE, state = 0;
+	bool ended = s->segment != s->size;
 	u8 fresh = c->fresh;
 	int have;
 
@@ -196,13 +203,17 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 	else if (fresh && pg_startup(s->buf, have))
 		proto = PROTO_POSTGRES;
 	else if (s->segment == s->size && s->size >= 5 &&
-		 bpf_probe_read_user(s->buf + 64, 5, (void *)(s->base + s->size - 5)) == 0 &&
-		 pg_request(s->buf, have, s->buf + 64, s->size)) {
-		proto = PROTO_POSTGRES;
-		state = PG_TYPED;
-	} else if (my_met(s->buf, have, s->size)) {
-		proto = PROTO_MYSQL;
+		 bpf_probe_read_user(s->buf + 64, 5, (void *)(s->base + s->size - 5)) == 0) {
+		ended = s->buf[67] == '\r' && s->buf[68] == '\n';
+		if (pg_request(s->buf, have, s->buf + 64, s->size)) {
+			proto = PROTO_POSTGRES;
+			state = PG_TYPED;
+		}
 	}
+	if (!proto && mc_request(s->buf, have, ended))
+		proto = PROTO_MEMCACHED;
+	if (!proto && my_met(s->buf, have, s->size))
+		proto = PROTO_MYSQL;
 	if (!proto) {
 		/* TLS and HTTP/2 are not ours to read */
 		if ((have >= 3 && s->buf[0] == 0x16 && s->buf[1] == 3) ||
@@ -228,6 +239,8 @@ static __noinline int confirm(struct scratch *s, struct conn *c)
 		return resp_response(s->buf[0]);
 	if (c->proto == PROTO_MYSQL)
 		return my_fits(c, s->buf, have);
+	if (c->proto == PROTO_MEMCACHED)
+		return mc_fits(s->buf);
 	return pg_response(s->buf, have);
 }
 

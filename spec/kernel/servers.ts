@@ -1,6 +1,6 @@
 /**
- * Real servers on free loopback ports, in a temporary directory of their own: nginx, Redis, PostgreSQL, MariaDB. Each is
- * a child that `stop` ends and whose files it removes.
+ * Real servers on free loopback ports, in a temporary directory of their own: nginx, Redis, PostgreSQL, MariaDB,
+ * Memcached. Each is a child that `stop` ends and whose files it removes.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { chmodSync, chownSync, mkdtempSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
@@ -88,6 +88,18 @@ export const startRedis = async (): Promise<Running> => {
     { stdio: "ignore" },
   );
   await listening(port, child, "redis-server");
+  return { port, folder, child, stop: stopper(child, folder, "SIGTERM") };
+};
+
+export const startMemcached = async (): Promise<Running> => {
+  const folder = folderOf("memcached");
+  const port = await freePort();
+  const child = spawn(
+    findProgram("memcached") ?? "memcached",
+    ["-u", "root", "-p", String(port), "-U", "0", "-l", "127.0.0.1", "-m", "64", "-t", "2"],
+    { stdio: "ignore" },
+  );
+  await listening(port, child, "memcached");
   return { port, folder, child, stop: stopper(child, folder, "SIGTERM") };
 };
 

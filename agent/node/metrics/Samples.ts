@@ -103,6 +103,7 @@ const STEMS: Readonly<Record<string, string>> = {
   postgres: "queries",
   redis: "queries",
   mysql: "queries",
+  memcached: "queries",
 };
 
 const statusLabel = (protocol: string, status: number): string => {
