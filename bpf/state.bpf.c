@@ -60,7 +60,9 @@ static __always_inline void ended(struct conn *c, struct sock *sk)
 		settle(c, STATUS_FAILED, 1, bpf_ktime_get_ns());
 		left--;
 	}
-	if (left)
+	if (has_slots(c->proto))
+		abandon_slots(c, bpf_ktime_get_ns());
+	else if (left)
 		settle(c, STATUS_UNANSWERED, left, bpf_ktime_get_ns());
 	c->mode = MODE_OFF;
 }

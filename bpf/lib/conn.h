@@ -46,7 +46,7 @@ struct walk {
 	u8 word; /* arguments seen */
 	u8 lost; /* out of step: wait for a message after a turn */
 	u8 carry[LOOKAHEAD];
-	u32 pad;
+	u32 id; /* of the frame at hand */
 };
 
 struct conn {
@@ -54,7 +54,7 @@ struct conn {
 	u32 id;
 	u32 tgid;
 	u32 retransmits;
-	u64 started;
+	u64 started; /* when it was dialled; later as in slots.h */
 	u64 out;
 	u64 in;
 	u8 role;

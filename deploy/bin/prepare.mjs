@@ -59,6 +59,8 @@ export const testPrograms = [
   { debian: "victoria-metrics", program: "victoria-metrics" },
   { debian: "mariadb-server", program: "mariadbd" },
   { debian: "memcached", program: "memcached" },
+  { debian: "default-jre-headless", program: "java" },
+  { debian: "zookeeper", file: "/usr/share/java/zookeeper.jar" },
 ];
 
 /** @param {Need} need */

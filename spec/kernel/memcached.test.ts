@@ -81,7 +81,7 @@ describeWith(["bpf", "memcached"], "Memcached requests at both ends", () => {
         "CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
         "NOT_FOUND\r\n",
       ];
-      const one = (i: number, of: readonly string[]): string => of[i % 10 === 3 ? 3 : [0, 1, 2, 4][i % 4]!] ?? "";
+      const one = (i: number, of: readonly string[]): string => of[i % 10 === 3 ? 3 : ([0, 1, 2, 4][i % 4] ?? 0)] ?? "";
       for (let i = 0; i < N; i += depth) {
         const turn = Array.from({ length: depth }, (_, at) => i + at);
         await say(socket, turn.map((at) => one(at, commands)).join(""), turn.map((at) => one(at, replies)).join(""));

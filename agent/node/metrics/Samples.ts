@@ -98,12 +98,17 @@ const containerId = (instance: Instance<Process>): string => {
   return kind === "Container" ? `/docker/${name}` : `/process/${name}/${instance.slot}`;
 };
 
-const STEMS: Readonly<Record<string, string>> = {
-  http: "requests",
-  postgres: "queries",
-  redis: "queries",
-  mysql: "queries",
-  memcached: "queries",
+/** How a protocol's metrics are named. */
+const STEMS: Readonly<Record<string, readonly [protocol: string, unit: string]>> = {
+  http: ["http", "requests"],
+  postgres: ["postgres", "queries"],
+  redis: ["redis", "queries"],
+  mysql: ["mysql", "queries"],
+  memcached: ["memcached", "queries"],
+  zookeeper: ["zookeeper", "requests"],
+  mongodb: ["mongo", "queries"],
+  kafka: ["kafka", "requests"],
+  cassandra: ["cassandra", "queries"],
 };
 
 const statusLabel = (protocol: string, status: number): string => {
@@ -116,7 +121,7 @@ const putRequests = (put: Emit, direction: string, base: Labels, cell: RequestCe
   const protocol = PROTOCOLS[cell.protocol];
   const stem = protocol === undefined ? undefined : STEMS[protocol];
   if (protocol === undefined || stem === undefined) return;
-  const name = `container_${protocol}${direction}_${stem}`;
+  const name = `container_${stem[0]}${direction}_${stem[1]}`;
   put(`${name}_total`, { ...base, status: statusLabel(protocol, cell.status) }, cell.totalCount);
   const histogram = `${name}_duration_seconds_total`;
   let sum = 0;
