@@ -13,7 +13,7 @@ int each_connection(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct edge *edge;
 	struct run run;
 	u32 id, n, head;
-	u64 now;
+	u64 now, since;
 
 	if (!sk || !c || !c->opened || c->closed)
 		return 0;
@@ -37,6 +37,14 @@ int each_connection(struct bpf_iter__bpf_sk_storage_map *ctx)
 	n -= c->waits_in - c->waits_out;
 	if (!n || n > (1u << 24) || (c->mode != MODE_PINNED && c->mode != MODE_TRIAL))
 		return 0;
+	if (has_slots(c->proto)) {
+		since = c->tail != c->head ? c->started : 0;
+#pragma unroll
+		for (int i = 0; i < RUNS; i++)
+			if (c->runs[i].t0 && (c->runs[i].kind & 255) != KIND_WAIT && (!since || c->runs[i].t0 < since))
+				since = c->runs[i].t0;
+		goto waits;
+	}
 	head = c->head;
 	if (bpf_probe_read_kernel(&run, sizeof(run), (void *)c + offsetof(struct conn, runs) + (head & (RUNS - 1)) * sizeof(run)))
 		return 0;
@@ -46,11 +54,13 @@ int each_connection(struct bpf_iter__bpf_sk_storage_map *ctx)
 	/* behind a command that waits by design everything waits by design */
 	if (run.kind == KIND_WAIT)
 		return 0;
+	since = run.t0;
+waits:
 	now = bpf_ktime_get_ns();
 	id = c->proto & (PROTOCOLS - 1);
 	edge->waiting[id] += n;
-	if (now > run.t0 && now - run.t0 > edge->oldest_ns[id])
-		edge->oldest_ns[id] = now - run.t0;
+	if (since && now > since && now - since > edge->oldest_ns[id])
+		edge->oldest_ns[id] = now - since;
 	return 0;
 }
 

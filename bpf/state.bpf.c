@@ -54,13 +54,15 @@ static __always_inline void ended(struct conn *c, struct sock *sk)
 	if (!left || c->mode == MODE_OFF || c->mode == MODE_GUESS)
 		return;
 	/* a guess that no reply has confirmed counts only where the guess cannot well be wrong */
-	if (c->mode == MODE_TRIAL && c->proto == PROTO_REDIS)
+	if (c->mode == MODE_TRIAL && c->proto != PROTO_HTTP && c->proto != PROTO_POSTGRES)
 		return;
 	if (c->proto == PROTO_POSTGRES && c->walks[RESPONSE].status == STATUS_FAILED) {
 		settle(c, STATUS_FAILED, 1, bpf_ktime_get_ns());
 		left--;
 	}
-	if (left)
+	if (has_slots(c->proto))
+		abandon_slots(c, bpf_ktime_get_ns());
+	else if (left)
 		settle(c, STATUS_UNANSWERED, left, bpf_ktime_get_ns());
 	c->mode = MODE_OFF;
 }

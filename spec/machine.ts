@@ -121,6 +121,12 @@ const postgres = (): Capability => {
   return bin === null ? no("no PostgreSQL server in /usr/lib/postgresql (Debian: postgresql)") : yes(bin);
 };
 
+const zookeeper = (): Capability => {
+  if (findProgram("java") === null) return no("no java on PATH (Debian: default-jre-headless)");
+  const jar = "/usr/share/java/zookeeper.jar";
+  return existsSync(jar) ? yes(jar) : no(`no ${jar} (Debian: zookeeper)`);
+};
+
 const chromium = (): Capability => {
   const path = chromiumPath();
   return path === null ? no("no chromium on PATH (Debian: chromium)") : yes(path);
@@ -144,6 +150,9 @@ const detectors = {
   cgroup,
   postgres,
   redis: program("redis-server", "redis-server"),
+  mariadb: program("mariadbd", "mariadb-server"),
+  memcached: program("memcached", "memcached"),
+  zookeeper,
   nginx: program("nginx", "nginx-light"),
   python: program("python3", "python3"),
   wrk: program("wrk", "wrk"),

@@ -11,8 +11,20 @@
 
 enum { MODE_GUESS = 0, MODE_TRIAL = 1, MODE_PINNED = 2, MODE_OFF = 3 };
 enum { REQUEST = 0, RESPONSE = 1 };
-/* kinds of a request; HEAD and CONNECT change how the reply is read, WAIT is kept out of latency and of waiting */
-enum { KIND_PLAIN = 0, KIND_HEAD = 1, KIND_CONNECT = 2, KIND_WAIT = 3 };
+/*
+ * Kinds of a request, where the reply is read by them: WAIT is kept out of latency and of waiting; HEAD and CONNECT are
+ * HTTP's; MySQL's are a statement to prepare, rows without a head, one packet of any content, and a login.
+ */
+enum {
+	KIND_PLAIN = 0,
+	KIND_HEAD = 1,
+	KIND_CONNECT = 2,
+	KIND_WAIT = 3,
+	KIND_PREPARE = 4,
+	KIND_ROWS = 5,
+	KIND_LINE = 6,
+	KIND_LOGIN = 7,
+};
 
 struct run {
 	u64 t0;
@@ -34,7 +46,7 @@ struct walk {
 	u8 word; /* arguments seen */
 	u8 lost; /* out of step: wait for a message after a turn */
 	u8 carry[LOOKAHEAD];
-	u32 pad;
+	u32 id; /* of the frame at hand */
 };
 
 struct conn {
@@ -42,7 +54,7 @@ struct conn {
 	u32 id;
 	u32 tgid;
 	u32 retransmits;
-	u64 started;
+	u64 started; /* when it was dialled; later as in slots.h */
 	u64 out;
 	u64 in;
 	u8 role;

@@ -40,6 +40,17 @@ static __always_inline u32 waiting(const struct conn *c)
 	return c->pushed - c->popped;
 }
 
+/* Kind of the request that the next reply answers. */
+static __always_inline u32 next_kind(const struct conn *c)
+{
+	u32 head = c->head;
+
+	/* a run that has been used up stays at the head until the next reply */
+	if (c->runs[head & (RUNS - 1)].end == c->popped && head != c->tail)
+		head++;
+	return c->runs[head & (RUNS - 1)].kind;
+}
+
 /* Forgets all waiting requests: the walkers are out of step and would pair them with the wrong replies. */
 static __always_inline void forget(struct conn *c)
 {

@@ -71,17 +71,6 @@ static __always_inline u32 http_status(u32 code)
 	return code >= 500 ? STATUS_FAILED : code >= 400 ? STATUS_REJECTED : STATUS_OK;
 }
 
-/* Kind of the request that the next reply answers. */
-static __always_inline u32 http_kind(const struct conn *c)
-{
-	u32 head = c->head;
-
-	/* a run that has been used up stays at the head until the next reply */
-	if (c->runs[head & (RUNS - 1)].end == c->popped && head != c->tail)
-		head++;
-	return c->runs[head & (RUNS - 1)].kind;
-}
-
 static __always_inline int http_body(struct scratch *s, struct conn *c)
 {
 	struct walk *w = &s->w;
@@ -137,7 +126,7 @@ static __always_inline int http_start(struct scratch *s, struct conn *c, u8 *p, 
 			w->flags = HTTP_INTERIM;
 		} else {
 			flush(s, c);
-			kind = http_kind(c);
+			kind = next_kind(c);
 			finish(s, c, http_status(code));
 			flush(s, c);
 			if (code == 101 || (kind == KIND_CONNECT && code < 300))

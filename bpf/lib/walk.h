@@ -29,6 +29,10 @@ static long step(u32 i, struct walking *x)
 			return s->left == 0;
 	}
 	if (s->w.done) {
+		if (x->proto == PROTO_MEMCACHED) {
+			mc_complete(s, c);
+			return s->left == 0 && s->len == s->pos;
+		}
 		verdict = resp_complete(s, c);
 		if (verdict != STEP_ON) {
 			x->verdict = verdict;
@@ -50,8 +54,14 @@ static long step(u32 i, struct walking *x)
 		verdict = resp_step(s, c);
 	else if (x->proto == PROTO_POSTGRES)
 		verdict = pg_step(s, c);
-	else
+	else if (x->proto == PROTO_HTTP)
 		verdict = http_step(s, c);
+	else if (x->proto == PROTO_MYSQL)
+		verdict = my_step(s, c);
+	else if (x->proto == PROTO_MEMCACHED)
+		verdict = mc_step(s, c);
+	else
+		verdict = framed_step(s, c);
 	if (verdict == STEP_ON && (s->left || s->len != s->pos || s->w.done))
 		return 0;
 	x->verdict = verdict == STEP_ON ? STEP_REST : verdict;
@@ -62,6 +72,8 @@ static __always_inline void reset_walks(struct conn *c)
 {
 	__builtin_memset(c->walks, 0, sizeof(c->walks));
 	forget(c);
+	if (has_slots(c->proto))
+		clear_slots(c);
 }
 
 /* The connection is out of step: guess anew at the next request after a turn. */
@@ -138,72 +150,129 @@ static __always_inline void miss(struct conn *c)
 	}
 }
 
-/* Looks at the beginning of a chunk without taking it from the stream. */
-static __noinline int peek(struct scratch *s)
+/* Looks at the beginning of a chunk without taking it from the stream, behind a `length` where that came before. */
+static __noinline int peek(struct scratch *s, u32 length)
 {
-	u32 n = s->segment < 64 ? s->segment : 64;
+	u32 n = s->segment < 56 ? s->segment : 56, at = length ? 4 : 0;
 
 	if (s->blind)
 		return -1;
-	asm volatile("%0 &= 0x7f" : "+r"(n));
-	if (n == 0 || bpf_probe_read_user(s->buf, n, (void *)s->base))
+	asm volatile("%0 &= 0x3f" : "+r"(n));
+	if (n == 0 || bpf_probe_read_user(s->buf + at, n, (void *)s->base))
 		return -1;
-	return n;
+	if (length)
+		*(u32 *)s->buf = length;
+	return n + at;
 }
 
-/* 1: a protocol was guessed from this request. */
-static __noinline int guess(struct scratch *s, struct conn *c)
+/* From here on the connection is taken to speak `proto`. */
+static __always_inline int adopt(struct conn *c, u32 proto, u32 request, u32 response)
 {
-	u32 kind, proto = PROTO_NONE, state = 0;
-	u8 fresh = c->fresh;
-	int have;
-
-	if (!s->turned)
-		return 0;
-	c->fresh = 0;
-	if (s->direction == RESPONSE) {
-		/* a server that speaks first, or a reply to something unknown */
-		if (!c->proto)
-			miss(c);
-		return 0;
-	}
-	have = peek(s);
-	if (have < 0)
-		return 0;
-	if (http_method(s->buf, have, &kind))
-		proto = PROTO_HTTP;
-	else if (resp_request(s->buf, have))
-		proto = PROTO_REDIS;
-	else if (fresh && pg_startup(s->buf, have))
-		proto = PROTO_POSTGRES;
-	else if (s->segment == s->size && s->size >= 5 &&
-		 bpf_probe_read_user(s->buf + 64, 5, (void *)(s->base + s->size - 5)) == 0 &&
-		 pg_request(s->buf, have, s->buf + 64, s->size)) {
-		proto = PROTO_POSTGRES;
-		state = PG_TYPED;
-	}
-	if (!proto) {
-		/* TLS and HTTP/2 are not ours to read */
-		if ((have >= 3 && s->buf[0] == 0x16 && s->buf[1] == 3) ||
-		    (have >= 4 && *(u32 *)s->buf == 0x20495250))
-			leave(c);
-		else
-			miss(c);
-		return 0;
-	}
 	reset_walks(c);
-	c->walks[REQUEST].state = state;
-	c->walks[RESPONSE].state = proto == PROTO_POSTGRES ? PG_TYPED : proto == PROTO_HTTP ? HTTP_BODY : 0;
+	if (has_slots(proto))
+		clear_slots(c);
+	c->walks[REQUEST].state = request;
+	c->walks[RESPONSE].state = response;
 	c->careful = 0;
 	c->proto = proto;
 	c->mode = MODE_TRIAL;
 	return 1;
 }
 
+/*
+ * Which protocol the request in the window is of, and in which state its walk begins (in the second byte). `size` bytes
+ * were sent or received at once. Global, so that the verifier looks at it once.
+ */
+__noinline int which(struct scratch *s, u32 have, u32 size, u32 fresh)
+{
+	bool ended = s && s->segment != s->size;
+	u32 kind, proto;
+
+	if (!s)
+		return PROTO_NONE;
+	if (http_method(s->buf, have, &kind))
+		return PROTO_HTTP;
+	if (resp_request(s->buf, have))
+		return PROTO_REDIS;
+	if (fresh && pg_startup(s->buf, have))
+		return PROTO_POSTGRES;
+	if (s->segment == s->size && s->size >= 5 &&
+	    bpf_probe_read_user(s->buf + 64, 5, (void *)(s->base + s->size - 5)) == 0) {
+		ended = s->buf[67] == '\r' && s->buf[68] == '\n';
+		if (pg_request(s->buf, have, s->buf + 64, size))
+			return PROTO_POSTGRES | PG_TYPED << 8;
+	}
+	if (mc_request(s->buf, have, ended))
+		return PROTO_MEMCACHED;
+	if (my_met(s->buf, have, size))
+		return PROTO_MYSQL;
+	proto = framed_request(s->buf, have, size, fresh);
+	if (proto == PROTO_ZOOKEEPER && fresh && !big32(s->buf + 4))
+		return PROTO_ZOOKEEPER | ZK_CONNECT << 8;
+	return proto;
+}
+
+/* 1: a protocol was guessed from this request, or from the greeting of a server. */
+static __noinline int guess(struct scratch *s, struct conn *c)
+{
+	struct walk *w = &c->walks[REQUEST];
+	u32 found, proto, state, length = 0;
+	u8 fresh = c->fresh;
+	int have;
+
+	if (s->direction == REQUEST && w->carried == 4) {
+		/* the frame behind a length that was received by itself */
+		length = *(u32 *)w->carry;
+		fresh = w->flags;
+		w->carried = 0;
+	} else if (!s->turned) {
+		return 0;
+	}
+	c->fresh = 0;
+	if (s->direction == RESPONSE) {
+		if (fresh) {
+			have = peek(s, 0);
+			if (have >= 0 && my_greeting(s->buf, have))
+				return adopt(c, PROTO_MYSQL, MY_LOGIN, MY_IDLE);
+		}
+		/* a server that speaks first, or a reply to something unknown */
+		if (!c->proto)
+			miss(c);
+		return 0;
+	}
+	have = peek(s, length);
+	if (have < 0)
+		return 0;
+	found = which(s, have, length ? s->size + 4 : s->size, fresh);
+	proto = found & 255;
+	state = (found >> 8) & 255;
+	if (!proto) {
+		/* TLS and HTTP/2 are not ours to read */
+		if ((have >= 3 && s->buf[0] == 0x16 && s->buf[1] == 3) ||
+		    (have >= 4 && *(u32 *)s->buf == 0x20495250)) {
+			leave(c);
+		} else if (s->size == 4 && have == 4 && !s->buf[0] && big32(s->buf) >= 8) {
+			*(u32 *)w->carry = *(u32 *)s->buf;
+			w->carried = 4;
+			w->flags = fresh;
+		} else {
+			miss(c);
+		}
+		return 0;
+	}
+	adopt(c, proto, state,
+	      proto == PROTO_POSTGRES ? PG_TYPED : proto == PROTO_HTTP ? HTTP_BODY : proto == PROTO_ZOOKEEPER ? state : 0);
+	if (length) {
+		*(u32 *)w->carry = length;
+		w->carried = 4;
+	}
+	return 1;
+}
+
 /* 0: the first reply does not fit the guess. */
 static __noinline int confirm(struct scratch *s, struct conn *c)
 {
-	int have = peek(s);
+	int have = peek(s, 0);
 
 	if (have < 0)
 		return 1;
@@ -211,7 +280,13 @@ static __noinline int confirm(struct scratch *s, struct conn *c)
 		return have < 12 || http_code(s->buf, have) != 0;
 	if (c->proto == PROTO_REDIS)
 		return resp_response(s->buf[0]);
-	return pg_response(s->buf, have);
+	if (c->proto == PROTO_MYSQL)
+		return my_fits(c, s->buf, have);
+	if (c->proto == PROTO_MEMCACHED)
+		return mc_fits(s->buf);
+	if (c->proto == PROTO_POSTGRES)
+		return pg_response(s->buf, have);
+	return framed_response(c, s->buf, have);
 }
 
 /* A reply on an HTTP connection in the usual gear. 1: done with the chunk; 0: needs the walker. */
@@ -234,7 +309,7 @@ static __noinline int http_simple_response(struct scratch *s, struct conn *c)
 		c->careful = 1;
 		return 0;
 	}
-	kind = http_kind(c);
+	kind = next_kind(c);
 	c->mode = MODE_PINNED;
 	settle(c, http_status(code), 1, s->stamp);
 	if (code == 101 || (kind == KIND_CONNECT && code < 300))

@@ -29,7 +29,7 @@
 #define SECOND 1000000000ULL
 
 static const char help[] =
-	"probe: counts TCP connections and HTTP, PostgreSQL and Redis requests of this machine with eBPF\n"
+	"probe: counts TCP connections and requests of this machine with eBPF\n"
 	"\n"
 	"  probe [--idle SECONDS]   load, then write binary frames to standard output once a second until standard input\n"
 	"                           closes; forget an edge that had no traffic and no connection for SECONDS (180)\n"

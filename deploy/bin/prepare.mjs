@@ -57,6 +57,10 @@ export const testPrograms = [
   { debian: "prometheus", program: "prometheus" },
   { debian: "iproute2", program: "ip" },
   { debian: "victoria-metrics", program: "victoria-metrics" },
+  { debian: "mariadb-server", program: "mariadbd" },
+  { debian: "memcached", program: "memcached" },
+  { debian: "default-jre-headless", program: "java" },
+  { debian: "zookeeper", file: "/usr/share/java/zookeeper.jar" },
 ];
 
 /** @param {Need} need */

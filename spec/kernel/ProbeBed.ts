@@ -126,6 +126,24 @@ export class ProbeBed {
     return [this.count(ROLE.client, port, protocol, status), this.count(ROLE.server, port, protocol, status)];
   }
 
+  /** Counts by status on one port and protocol from now on: what was counted at the client and at the server. */
+  async since(
+    port: number,
+    protocol: ProtocolName,
+  ): Promise<() => Promise<Readonly<Record<string, readonly number[]>>>> {
+    await this.settled();
+    const look = (): Record<string, readonly [number, number]> =>
+      Object.fromEntries(Object.entries(STATUS).map(([name, status]) => [name, this.both(port, protocol, status)]));
+    const before = look();
+    return async () => {
+      await this.settled();
+      const rows = Object.entries(look()).map(
+        ([name, now]) => [name, now.map((n, i) => n - (before[name]?.[i] ?? 0))] as const,
+      );
+      return Object.fromEntries(rows.filter(([, counts]) => counts.some((n) => n !== 0)));
+    };
+  }
+
   self(name: string): number {
     return this.last?.self[name] ?? 0;
   }

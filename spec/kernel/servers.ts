@@ -1,6 +1,6 @@
 /**
- * Real servers on free loopback ports, in a temporary directory of their own: nginx, Redis, PostgreSQL. Each is a child
- * that `stop` ends and whose files it removes.
+ * Real servers on free loopback ports, in a temporary directory of their own: nginx, Redis, PostgreSQL, MariaDB,
+ * Memcached, ZooKeeper. Each is a child that `stop` ends and whose files it removes.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { chmodSync, chownSync, mkdtempSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
@@ -88,6 +88,81 @@ export const startRedis = async (): Promise<Running> => {
     { stdio: "ignore" },
   );
   await listening(port, child, "redis-server");
+  return { port, folder, child, stop: stopper(child, folder, "SIGTERM") };
+};
+
+export const startMemcached = async (): Promise<Running> => {
+  const folder = folderOf("memcached");
+  const port = await freePort();
+  const child = spawn(
+    findProgram("memcached") ?? "memcached",
+    ["-u", "root", "-p", String(port), "-U", "0", "-l", "127.0.0.1", "-m", "64", "-t", "2"],
+    { stdio: "ignore" },
+  );
+  await listening(port, child, "memcached");
+  return { port, folder, child, stop: stopper(child, folder, "SIGTERM") };
+};
+
+/** What a server says to a word until it closes the connection. */
+const says = (port: number, word: string): Promise<string> =>
+  new Promise((resolve) => {
+    let said = "";
+    const socket = connect(port, "127.0.0.1", () => socket.write(word));
+    socket.on("data", (chunk: Buffer) => (said += chunk.toString()));
+    socket.once("error", () => socket.destroy()).once("close", () => resolve(said));
+  });
+
+/** Debian's ZooKeeper by its jars: the package's own script wants a configuration in /etc. */
+export const startZookeeper = async (): Promise<Running> => {
+  const folder = folderOf("zookeeper");
+  const port = await freePort();
+  const jars = ["zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-nop", "netty-all", "metrics-core", "snappy-java"];
+  writeFileSync(
+    join(folder, "zoo.cfg"),
+    `tickTime=2000\ndataDir=${folder}/data\nclientPort=${port}\nclientPortAddress=127.0.0.1\nmaxClientCnxns=0\n`,
+  );
+  const child = spawn(
+    findProgram("java") ?? "java",
+    [
+      "-Xmx96m",
+      "-XX:+UseSerialGC",
+      "-Dzookeeper.admin.enableServer=false",
+      "-Dzookeeper.forceSync=no",
+      "-cp",
+      jars.map((jar) => `/usr/share/java/${jar}.jar`).join(":"),
+      "org.apache.zookeeper.server.ZooKeeperServerMain",
+      join(folder, "zoo.cfg"),
+    ],
+    { stdio: "ignore" },
+  );
+  await listening(port, child, "zookeeper");
+  // it listens before it serves
+  const until = performance.now() + 15_000;
+  while (!(await says(port, "srvr")).includes("Zookeeper version")) {
+    if (performance.now() > until) throw new Error("zookeeper does not serve");
+    await pause(50);
+  }
+  return { port, folder, child, stop: stopper(child, folder, "SIGTERM") };
+};
+
+/** MariaDB without accounts: any user may do anything. Files may be loaded from clients. */
+export const startMariadb = async (): Promise<Running> => {
+  const folder = folderOf("mariadb");
+  const port = await freePort();
+  const made = spawnSync(
+    findProgram("mariadb-install-db") ?? "mariadb-install-db",
+    ["--no-defaults", `--datadir=${folder}/data`, "--user=root", "--skip-test-db", "--innodb-flush-method=nosync"],
+    { encoding: "utf8" },
+  );
+  if (made.status !== 0) throw new Error(`mariadb-install-db: ${made.stdout}${made.stderr}`);
+  const child = spawn(
+    findProgram("mariadbd") ?? "mariadbd",
+    `--no-defaults --datadir=${folder}/data --user=root --port=${port} --bind-address=127.0.0.1 --socket=${folder}/socket
+     --skip-grant-tables --local-infile=1 --innodb-flush-method=nosync --innodb-buffer-pool-size=16M
+     --innodb-flush-log-at-trx-commit=0 --skip-log-bin --max-allowed-packet=64M`.split(/\s+/),
+    { stdio: "ignore" },
+  );
+  await listening(port, child, "mariadbd");
   return { port, folder, child, stop: stopper(child, folder, "SIGTERM") };
 };
 

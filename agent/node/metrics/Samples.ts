@@ -98,15 +98,22 @@ const containerId = (instance: Instance<Process>): string => {
   return kind === "Container" ? `/docker/${name}` : `/process/${name}/${instance.slot}`;
 };
 
-const STEMS: Readonly<Record<string, string>> = {
-  http: "requests",
-  postgres: "queries",
-  redis: "queries",
+/** How a protocol's metrics are named. */
+const STEMS: Readonly<Record<string, readonly [protocol: string, unit: string]>> = {
+  http: ["http", "requests"],
+  postgres: ["postgres", "queries"],
+  redis: ["redis", "queries"],
+  mysql: ["mysql", "queries"],
+  memcached: ["memcached", "queries"],
+  zookeeper: ["zookeeper", "requests"],
+  mongodb: ["mongo", "queries"],
+  kafka: ["kafka", "requests"],
+  cassandra: ["cassandra", "queries"],
 };
 
 const statusLabel = (protocol: string, status: number): string => {
   if (status === STATUS.unanswered) return "unanswered";
-  if (protocol !== "http") return status === STATUS.ok ? "ok" : "failed";
+  if (protocol !== "http") return status === STATUS.ok ? "ok" : status === STATUS.rejected ? "rejected" : "failed";
   return status === STATUS.ok ? "2xx" : status === STATUS.rejected ? "4xx" : "5xx";
 };
 
@@ -114,7 +121,7 @@ const putRequests = (put: Emit, direction: string, base: Labels, cell: RequestCe
   const protocol = PROTOCOLS[cell.protocol];
   const stem = protocol === undefined ? undefined : STEMS[protocol];
   if (protocol === undefined || stem === undefined) return;
-  const name = `container_${protocol}${direction}_${stem}`;
+  const name = `container_${stem[0]}${direction}_${stem[1]}`;
   put(`${name}_total`, { ...base, status: statusLabel(protocol, cell.status) }, cell.totalCount);
   const histogram = `${name}_duration_seconds_total`;
   let sum = 0;

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * Requests that are answered in any order and told apart by an id: the connection's runs are taken as slots, one request
+ * each, found by id. A request that finds its neighbourhood full is counted without a slot: a reply whose id is not found
+ * answers one of these, with the time of the oldest, so that counts stay exact; the overflow is counted. `head` and
+ * `tail` number the requests without a slot, `started` is when the oldest of them began.
+ */
+#ifndef COROOT_SLOTS_H
+#define COROOT_SLOTS_H
+
+#define PROBES 8
+
+static __always_inline bool has_slots(u32 proto)
+{
+	return proto >= PROTO_MONGODB && proto <= PROTO_CASSANDRA;
+}
+
+__noinline int clear_slots(struct conn *c)
+{
+	if (!c)
+		return 0;
+	__builtin_memset(c->runs, 0, sizeof(c->runs));
+	c->head = c->tail = 0;
+	return 0;
+}
+
+/* `kind` has the kind of conn.h in its lowest byte; the rest is the protocol's own. */
+__noinline int open_slot(struct conn *c, u32 id, u64 t0, u32 kind)
+{
+	u32 i;
+
+	if (!c)
+		return 0;
+	if ((kind & 255) == KIND_WAIT) {
+		c->waits_in++;
+		count(waits);
+	}
+	c->pushed++;
+	for (i = 0; i < PROBES; i++) {
+		struct run *run = &c->runs[(id + i) & (RUNS - 1)];
+
+		if (!run->t0) {
+			run->end = id;
+			run->kind = kind;
+			run->t0 = t0;
+			return 0;
+		}
+	}
+	if (c->tail == c->head)
+		c->started = t0;
+	c->tail++;
+	count(fifo_overflow);
+	return 0;
+}
+
+/* Kind of the request with this id; -1 where there is none. */
+__noinline long slot_kind(struct conn *c, u32 id)
+{
+	u32 i;
+
+	if (!c)
+		return -1;
+	for (i = 0; i < PROBES; i++) {
+		struct run *run = &c->runs[(id + i) & (RUNS - 1)];
+
+		if (run->t0 && run->end == id)
+			return run->kind;
+	}
+	return c->tail != c->head ? KIND_PLAIN : -1;
+}
+
+/* The reply to the request with this id, complete at `end`. */
+__noinline int settle_slot(struct conn *c, u32 id, u32 status, u64 end)
+{
+	u64 t0 = 0;
+	u32 i, kind = KIND_PLAIN;
+
+	if (!c)
+		return 0;
+	for (i = 0; i < PROBES; i++) {
+		struct run *run = &c->runs[(id + i) & (RUNS - 1)];
+
+		if (run->t0 && run->end == id) {
+			t0 = run->t0;
+			kind = run->kind & 255;
+			run->t0 = 0;
+			break;
+		}
+	}
+	if (!t0) {
+		if (c->tail == c->head) {
+			count(unmatched);
+			return 0;
+		}
+		t0 = c->started;
+		c->head++;
+	}
+	c->popped++;
+	if (kind == KIND_WAIT)
+		c->waits_out++;
+	else
+		record(c->id, c->proto, status, end > t0 ? end - t0 : 0, 1);
+	return 0;
+}
+
+/* The connection has closed: what has a slot was not answered. */
+static __noinline int abandon_slots(struct conn *c, u64 end)
+{
+	u32 i;
+
+	for (i = 0; i < RUNS; i++) {
+		struct run *run = &c->runs[i];
+
+		if (run->t0 && (run->kind & 255) != KIND_WAIT)
+			record(c->id, c->proto, STATUS_UNANSWERED, end > run->t0 ? end - run->t0 : 0, 1);
+	}
+	if (c->tail != c->head)
+		record(c->id, c->proto, STATUS_UNANSWERED, end > c->started ? end - c->started : 0, c->tail - c->head);
+	return 0;
+}
+
+#endif
