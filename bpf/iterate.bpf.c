@@ -1,28 +1,25 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
  * Iterators, run by the loader: over all connections each second (what they moved, how many are open, what waits and
- * for how long), and over all open files at start and now and then, for sockets that are older than the probe or were
+ * for how long; each_socket where the kernel refuses each_connection), and over all open files at start and now and then, for sockets that are older than the probe or were
  * missed. Both see every network namespace.
  */
-SEC("iter/bpf_sk_storage_map")
-int each_connection(struct bpf_iter__bpf_sk_storage_map *ctx)
+static __always_inline void look(struct conn *c, struct sock *sk)
 {
-	struct conn *c = ctx->value;
-	struct sock *sk = ctx->sk;
 	struct control *ctl;
 	struct edge *edge;
 	struct run run;
 	u32 id, n, head;
 	u64 now, since;
 
-	if (!sk || !c || !c->opened || c->closed)
-		return 0;
+	if (!c->opened || c->closed)
+		return;
 	ctl = control();
 	if (!ctl)
-		return 0;
+		return;
 	edge = intern(c);
 	if (!edge)
-		return 0;
+		return;
 	if (edge->tick != ctl->tick) {
 		edge->tick = ctl->tick;
 		edge->active = 0;
@@ -36,31 +33,67 @@ int each_connection(struct bpf_iter__bpf_sk_storage_map *ctx)
 	n = c->pushed - c->popped;
 	n -= c->waits_in - c->waits_out;
 	if (!n || n > (1u << 24) || (c->mode != MODE_PINNED && c->mode != MODE_TRIAL))
-		return 0;
+		return;
 	if (has_slots(c->proto)) {
 		since = c->tail != c->head ? c->started : 0;
 #pragma unroll
 		for (int i = 0; i < RUNS; i++)
 			if (c->runs[i].t0 && (c->runs[i].kind & 255) != KIND_WAIT && (!since || c->runs[i].t0 < since))
 				since = c->runs[i].t0;
-		goto waits;
+	} else {
+		head = c->head;
+		if (bpf_probe_read_kernel(&run, sizeof(run),
+					  (void *)c + offsetof(struct conn, runs) + (head & (RUNS - 1)) * sizeof(run)))
+			return;
+		if (run.end == c->popped)
+			bpf_probe_read_kernel(&run, sizeof(run),
+					      (void *)c + offsetof(struct conn, runs) + ((head + 1) & (RUNS - 1)) * sizeof(run));
+		/* behind a command that waits by design everything waits by design */
+		if (run.kind == KIND_WAIT)
+			return;
+		since = run.t0;
 	}
-	head = c->head;
-	if (bpf_probe_read_kernel(&run, sizeof(run), (void *)c + offsetof(struct conn, runs) + (head & (RUNS - 1)) * sizeof(run)))
-		return 0;
-	if (run.end == c->popped)
-		bpf_probe_read_kernel(&run, sizeof(run),
-				      (void *)c + offsetof(struct conn, runs) + ((head + 1) & (RUNS - 1)) * sizeof(run));
-	/* behind a command that waits by design everything waits by design */
-	if (run.kind == KIND_WAIT)
-		return 0;
-	since = run.t0;
-waits:
 	now = bpf_ktime_get_ns();
 	id = c->proto & (PROTOCOLS - 1);
 	edge->waiting[id] += n;
 	if (since && now > since && now - since > edge->oldest_ns[id])
 		edge->oldest_ns[id] = now - since;
+}
+
+SEC("iter/bpf_sk_storage_map")
+int each_connection(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct conn *c = ctx->value;
+	struct sock *sk = ctx->sk;
+
+	if (sk && c)
+		look(c, sk);
+	return 0;
+}
+
+/* The same by way of open files, for kernels that are locked down and refuse iterators over the values of maps. */
+SEC("iter/task_file")
+int each_socket(struct bpf_iter__task_file *ctx)
+{
+	struct file *file = ctx->file;
+	struct control *ctl = control();
+	struct socket *socket;
+	struct conn *c;
+	struct sock *sk;
+
+	if (!file || !ctl)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	sk = socket->sk;
+	if (!sk || !is_tcp(sk))
+		return 0;
+	c = bpf_sk_storage_get(&conns, sk, NULL, 0);
+	if (!c || c->looked == ctl->tick)
+		return 0;
+	c->looked = ctl->tick;
+	look(c, sk);
 	return 0;
 }
 

@@ -66,7 +66,8 @@ struct conn {
 	u8 closed;
 	u8 fresh; /* seen from its opening, nothing sent yet */
 	u8 careful; /* HTTP: replies must be walked to their ends */
-	u8 pad[7];
+	u8 pad[3];
+	u32 looked; /* tick in which it was last looked at; several processes may have the socket */
 	u32 pushed;
 	u32 popped;
 	u32 tail;

@@ -27,19 +27,21 @@ struct unit {
 	const char *program;
 	const char *feature;
 	const char *without; /* what is missing then */
+	const char *instead_of; /* program without which it is not needed, or NULL */
 	int error;
 	char reason[152];
 };
 
 static struct unit units[] = {
-	{ "sock_send", "requests.send", "requests are not counted (needs kernel 6.3 with BTF)", 0, "" },
-	{ "sock_receive", "requests.receive", "requests are not counted (needs kernel 6.3 with BTF)", 0, "" },
-	{ "tcp_state", "connections", "connections are not seen", 0, "" },
-	{ "each_connection", "connections.live", "bytes, round trips and waiting requests are not read", 0, "" },
-	{ "each_file", "connections.older", "connections older than the probe are not seen", 0, "" },
-	{ "process_exec", "process.exec", "starts of processes are not seen", 0, "" },
-	{ "process_exit", "process.exit", "ends of processes are not seen", 0, "" },
-	{ "oom_victim", "process.oom", "kills for memory are not seen (needs kernel 6.9)", 0, "" },
+	{ "sock_send", "requests.send", "requests are not counted (needs kernel 6.3 with BTF)", NULL, 0, "" },
+	{ "sock_receive", "requests.receive", "requests are not counted (needs kernel 6.3 with BTF)", NULL, 0, "" },
+	{ "tcp_state", "connections", "connections are not seen", NULL, 0, "" },
+	{ "each_connection", "connections.live", "bytes, round trips and waiting requests are not read", NULL, 0, "" },
+	{ "each_socket", "connections.live", "", "each_connection", 0, "" },
+	{ "each_file", "connections.older", "connections older than the probe are not seen", NULL, 0, "" },
+	{ "process_exec", "process.exec", "starts of processes are not seen", NULL, 0, "" },
+	{ "process_exit", "process.exit", "ends of processes are not seen", NULL, 0, "" },
+	{ "oom_victim", "process.oom", "kills for memory are not seen (needs kernel 6.9)", NULL, 0, "" },
 };
 #define UNITS (sizeof(units) / sizeof(units[0]))
 #define LOG (256 * 1024)
@@ -81,6 +83,22 @@ static struct unit *unit_of(const struct bpf_program *program)
 		if (strcmp(units[i].program, bpf_program__name(program)) == 0)
 			return &units[i];
 	return NULL;
+}
+
+static struct unit *unit_named(const char *program)
+{
+	for (size_t i = 0; i < UNITS; i++)
+		if (program && strcmp(units[i].program, program) == 0)
+			return &units[i];
+	return NULL;
+}
+
+/* Whether its place is taken by the program that it stands in for. */
+static int is_spare(const struct unit *unit)
+{
+	const struct unit *first = unit_named(unit->instead_of);
+
+	return first && !first->error;
 }
 
 /* The verifier's last line that says something. */
@@ -125,7 +143,7 @@ static void examine(void)
 	char *log = malloc(LOG);
 
 	for (size_t i = 0; i < UNITS; i++) {
-		int error = load_alone(&units[i], NULL);
+		int error = is_spare(&units[i]) ? 0 : load_alone(&units[i], NULL);
 
 		if (!error)
 			continue;
@@ -140,10 +158,18 @@ static void examine(void)
 static void report(void)
 {
 	for (size_t i = 0; i < UNITS; i++) {
-		struct frame_capability c = { .state = units[i].error ? STATE_OFF : STATE_ON, .error = units[i].error };
+		int error = units[i].error;
+		struct frame_capability c = {};
 
+		if (units[i].instead_of)
+			continue;
+		for (size_t j = 0; j < UNITS; j++)
+			if (units[j].instead_of && unit_named(units[j].instead_of) == &units[i] && !units[j].error)
+				error = 0;
+		c.state = error ? STATE_OFF : STATE_ON;
+		c.error = error;
 		snprintf(c.feature, sizeof(c.feature), "%s", units[i].feature);
-		if (units[i].error)
+		if (error)
 			snprintf(c.reason, sizeof(c.reason), "%.70s; %.78s", units[i].without, units[i].reason);
 		out_frame(FRAME_CAPABILITY, &c, sizeof(c));
 	}
@@ -157,7 +183,7 @@ static int attach(struct kernel *kernel, struct bpf_object *object)
 		struct unit *unit = unit_of(program);
 		struct bpf_link *link;
 
-		if (!unit || unit->error)
+		if (!unit || unit->error || is_spare(unit))
 			continue;
 		said[0] = 0;
 		if (strcmp(unit->program, "each_connection") == 0) {
@@ -165,6 +191,8 @@ static int attach(struct kernel *kernel, struct bpf_object *object)
 			LIBBPF_OPTS(bpf_iter_attach_opts, opts, .link_info = &info, .link_info_len = sizeof(info));
 
 			link = kernel->connections = bpf_program__attach_iter(program, &opts);
+		} else if (strcmp(unit->program, "each_socket") == 0) {
+			link = kernel->connections = bpf_program__attach_iter(program, NULL);
 		} else if (strcmp(unit->program, "each_file") == 0) {
 			link = kernel->files = bpf_program__attach_iter(program, NULL);
 		} else {
@@ -201,6 +229,8 @@ int load(struct kernel *kernel)
 	object = open_object(NULL);
 	if (!object)
 		return refuse(errno, "open", said);
+	bpf_object__for_each_program(program, object)
+		bpf_program__set_autoload(program, !unit_of(program)->instead_of);
 	error = bpf_object__load(object);
 	if (error) {
 		bpf_object__close(object);
@@ -217,7 +247,7 @@ int load(struct kernel *kernel)
 		bpf_object__for_each_program(program, object) {
 			struct unit *unit = unit_of(program);
 
-			if (unit && unit->error)
+			if (unit && (unit->error || is_spare(unit)))
 				bpf_program__set_autoload(program, false);
 		}
 		error = bpf_object__load(object);
