@@ -80,6 +80,7 @@ const make = (options: AgentLinkOptions) =>
       const ready = yield* handler.storeReady;
       for (const [session, sendPing] of sessions) {
         session.setStoreReady(ready);
+        session.reassure();
         if (ping) sendPing();
         if (context.now() - session.lastHeardAt() > SILENCE_MS)
           session.end(refusal("timeout", `no frame and no pong for ${SILENCE_MS / 1000} s`));

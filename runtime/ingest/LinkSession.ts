@@ -21,6 +21,8 @@ import type { ClockOffset } from "./ClockOffset.ts";
 
 export const OBSERVE_CREDIT = 8;
 export const STORE_CREDIT = 4;
+/** Agents take a server that says nothing for 15 s for dead. */
+const REASSURED_EVERY_MS = 4_000;
 const HELLO_WITHIN = "5 seconds";
 const REPLACED_WITHIN = "5 seconds";
 /** An agent that does not read its acknowledgements is cut off at this. */
@@ -85,6 +87,8 @@ export interface SessionControl {
   readonly lastHeardAt: () => number;
   readonly end: (why: Refusal) => void;
   readonly setStoreReady: (ready: boolean) => void;
+  /** tells an agent whose windows wait here that nothing is lost: it would come again with all that it has */
+  readonly reassure: () => void;
 }
 
 type Inbound =
@@ -115,6 +119,7 @@ export const runSession = (
     let lastHeardAt = now();
     let helloBytes = 0;
     const waiting = { observe: 0, store: 0 };
+    let toldAt = now();
 
     const stop = (why: Refusal): void => {
       listening = false;
@@ -129,6 +134,11 @@ export const runSession = (
       socket.send(encodeFrame(kind, body));
     };
 
+    const reassure = (): void => {
+      if (waiting.observe === 0 || now() - toldAt < REASSURED_EVERY_MS) return;
+      toldAt = now();
+      send(FRAME.credit, { lane: "observe", frames: OBSERVE_CREDIT } satisfies CreditBody);
+    };
     const ack = (lane: Lane, epoch: number, upTo: number, echoMonoMs: number): void =>
       send(FRAME.ack, { lane, epoch, upTo, echoMonoMs, serverMs: now() } satisfies AckBody);
 
@@ -205,6 +215,7 @@ export const runSession = (
         for (const [what, n] of Object.entries(body.skipped)) countLoss(record, `unknown ${what}`, n);
         yield* handler.observe(peer, body);
         waiting.observe--;
+        toldAt = now();
         ack("observe", peer.epoch, body.window, body.monoMs);
       });
 
@@ -319,6 +330,7 @@ export const runSession = (
                   lastHeardAt: () => lastHeardAt,
                   end: stop,
                   setStoreReady,
+                  reassure,
                 });
                 reason = yield* frames(record, peer, clock).pipe(
                   Effect.withSchedulingPriority(BULK),

@@ -347,7 +347,8 @@ export const stepLink = <W extends Numbered>(state: LinkState<W>, input: LinkInp
       return onAck(state, input.ack, nowMs);
     case "credit":
       return input.credit.lane === "observe"
-        ? pump({ ...state, observeCredit: input.credit.frames }, nowMs, [])
+        ? // a server that is behind says so by granting again what it had granted
+          pump({ ...state, observeCredit: input.credit.frames, heardMs: nowMs }, nowMs, [])
         : [{ ...state, storeCredit: input.credit.frames }, [{ type: "store", rewind: false }]];
     case "goaway":
       return onGoaway(state, input.goaway);
