@@ -4,13 +4,50 @@
  * for how long; each_socket where the kernel refuses each_connection), and over all open files at start and now and then, for sockets that are older than the probe or were
  * missed. Both see every network namespace.
  */
+/* What waits on a connection, and since when. Global, so that the verifier looks at it once. */
+__noinline int look_waiting(struct conn *c, struct edge *edge)
+{
+	struct run run;
+	u32 id, n, head;
+	u64 now, since;
+
+	if (!c || !edge)
+		return 0;
+	n = c->pushed - c->popped;
+	n -= c->waits_in - c->waits_out;
+	if (!n || n > (1u << 24) || (c->mode != MODE_PINNED && c->mode != MODE_TRIAL))
+		return 0;
+	if (has_slots(c->proto)) {
+		since = c->tail != c->head ? c->started : 0;
+#pragma unroll
+		for (int i = 0; i < RUNS; i++)
+			if (c->runs[i].t0 && (c->runs[i].kind & 255) != KIND_WAIT && (!since || c->runs[i].t0 < since))
+				since = c->runs[i].t0;
+	} else {
+		head = c->head;
+		if (bpf_probe_read_kernel(&run, sizeof(run),
+					  (void *)c + offsetof(struct conn, runs) + (head & (RUNS - 1)) * sizeof(run)))
+			return 0;
+		if (run.end == c->popped)
+			bpf_probe_read_kernel(&run, sizeof(run),
+					      (void *)c + offsetof(struct conn, runs) + ((head + 1) & (RUNS - 1)) * sizeof(run));
+		/* behind a command that waits by design everything waits by design */
+		if (run.kind == KIND_WAIT)
+			return 0;
+		since = run.t0;
+	}
+	now = bpf_ktime_get_ns();
+	id = c->proto & (PROTOCOLS - 1);
+	edge->waiting[id] += n;
+	if (since && now > since && now - since > edge->oldest_ns[id])
+		edge->oldest_ns[id] = now - since;
+	return 0;
+}
+
 static __always_inline void look(struct conn *c, struct sock *sk)
 {
 	struct control *ctl;
 	struct edge *edge;
-	struct run run;
-	u32 id, n, head;
-	u64 now, since;
 
 	if (!c->opened || c->closed)
 		return;
@@ -30,34 +67,17 @@ static __always_inline void look(struct conn *c, struct sock *sk)
 	}
 	edge->active++;
 	fold(c, edge, sk);
-	n = c->pushed - c->popped;
-	n -= c->waits_in - c->waits_out;
-	if (!n || n > (1u << 24) || (c->mode != MODE_PINNED && c->mode != MODE_TRIAL))
-		return;
-	if (has_slots(c->proto)) {
-		since = c->tail != c->head ? c->started : 0;
-#pragma unroll
-		for (int i = 0; i < RUNS; i++)
-			if (c->runs[i].t0 && (c->runs[i].kind & 255) != KIND_WAIT && (!since || c->runs[i].t0 < since))
-				since = c->runs[i].t0;
-	} else {
-		head = c->head;
-		if (bpf_probe_read_kernel(&run, sizeof(run),
-					  (void *)c + offsetof(struct conn, runs) + (head & (RUNS - 1)) * sizeof(run)))
+	if (c->mode == MODE_TLS) {
+		struct tls_session *session = tls_session_of((u64)sk);
+
+		if (!session)
 			return;
-		if (run.end == c->popped)
-			bpf_probe_read_kernel(&run, sizeof(run),
-					      (void *)c + offsetof(struct conn, runs) + ((head + 1) & (RUNS - 1)) * sizeof(run));
-		/* behind a command that waits by design everything waits by design */
-		if (run.kind == KIND_WAIT)
-			return;
-		since = run.t0;
+		session->looked = ctl->tick;
+		/* edges are numbered anew where they were idle */
+		session->c.id = c->id;
+		c = &session->c;
 	}
-	now = bpf_ktime_get_ns();
-	id = c->proto & (PROTOCOLS - 1);
-	edge->waiting[id] += n;
-	if (since && now > since && now - since > edge->oldest_ns[id])
-		edge->oldest_ns[id] = now - since;
+	look_waiting(c, edge);
 }
 
 SEC("iter/bpf_sk_storage_map")

@@ -105,6 +105,41 @@ static __always_inline u64 sent_at(const struct tcp_sock *tp)
 	return at && at <= now && now - at < 1000000000ULL ? at : bpf_ktime_get_ns();
 }
 
+/* A thread that is known to use a TLS library sends or receives cipher text: tells its session's socket. */
+static __noinline int tls_socket(struct sock *sk, struct conn *c, struct task_struct *task, u32 size, u32 sending)
+{
+	struct tls_thread *t = bpf_task_storage_get(&tls_threads, task, NULL, 0);
+	struct tcp_sock *tp;
+	struct tls_io *io;
+
+	if (!t)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	io = sending ? &t->sent : &t->received;
+	io->sk = (u64)sk;
+	io->id = c->id;
+	io->role = c->role;
+	io->inside = t->depth != 0;
+	io->stamp = sending ? sent_at(tp) : tp->tcp_clock_cache;
+	if (sending && t->wrote) {
+		struct tls_key key = { .ssl = t->wrote, .tgid = task->tgid };
+		struct tls_session *session;
+		u8 type = 0;
+
+		/* handshakes and alerts of other sessions may go first */
+		find_payload(&t->scratch, task, size, 1);
+		if (t->scratch.blind || bpf_probe_read_user(&type, 1, (void *)t->scratch.base) || type != 0x17)
+			return 0;
+		t->wrote = 0;
+		session = bpf_map_lookup_elem(&tls_sessions, &key);
+		if (session)
+			tls_vote(session, io, key.ssl);
+	}
+	return 0;
+}
+
 static __always_inline int on_data(struct sock *sk, int size, int flags, int sending)
 {
 	struct scratch *s;
@@ -131,6 +166,8 @@ static __always_inline int on_data(struct sock *sk, int size, int flags, int sen
 	}
 	if (c->mode == MODE_OFF || (flags & MSG_PEEK))
 		return 0;
+	if (c->mode == MODE_TLS)
+		return tls_socket(sk, c, task, size, sending);
 	s = bpf_map_lookup_elem(&scratches, &key);
 	if (!s)
 		return 0;

@@ -41,21 +41,19 @@ static __always_inline void opened(struct conn *c, struct sock *sk, u64 took)
 	}
 }
 
-static __always_inline void ended(struct conn *c, struct sock *sk)
+/* The connection is over: what waits is unanswered. */
+__noinline int abandon(struct conn *c)
 {
-	struct edge *edge = edge_of(c);
-	u32 left = waiting(c);
+	u32 left;
 
-	c->closed = 1;
-	if (edge) {
-		__sync_fetch_and_add(&edge->closes, 1);
-		fold(c, edge, sk);
-	}
-	if (!left || c->mode == MODE_OFF || c->mode == MODE_GUESS)
-		return;
+	if (!c)
+		return 0;
+	left = waiting(c);
+	if (!left || c->mode == MODE_OFF || c->mode == MODE_GUESS || c->mode == MODE_TLS)
+		return 0;
 	/* a guess that no reply has confirmed counts only where the guess cannot well be wrong */
 	if (c->mode == MODE_TRIAL && c->proto != PROTO_HTTP && c->proto != PROTO_POSTGRES)
-		return;
+		return 0;
 	if (c->proto == PROTO_POSTGRES && c->walks[RESPONSE].status == STATUS_FAILED) {
 		settle(c, STATUS_FAILED, 1, bpf_ktime_get_ns());
 		left--;
@@ -65,6 +63,35 @@ static __always_inline void ended(struct conn *c, struct sock *sk)
 	else if (left)
 		settle(c, STATUS_UNANSWERED, left, bpf_ktime_get_ns());
 	c->mode = MODE_OFF;
+	return 0;
+}
+
+static __always_inline void ended(struct conn *c, struct sock *sk)
+{
+	struct edge *edge = edge_of(c);
+	u64 at = (u64)sk;
+
+	c->closed = 1;
+	if (edge) {
+		__sync_fetch_and_add(&edge->closes, 1);
+		fold(c, edge, sk);
+	}
+	if (c->mode == MODE_TLS) {
+		struct tls_key *found = bpf_map_lookup_elem(&tls_sockets, &at), key;
+		struct tls_session *session;
+
+		if (!found)
+			return;
+		key = *found;
+		session = bpf_map_lookup_elem(&tls_sessions, &key);
+		if (session && session->sk == at) {
+			abandon(&session->c);
+			bpf_map_delete_elem(&tls_sessions, &key);
+		}
+		bpf_map_delete_elem(&tls_sockets, &at);
+		return;
+	}
+	abandon(c);
 }
 
 SEC("tp_btf/inet_sock_set_state")

@@ -156,6 +156,8 @@ const detectors = {
   nginx: program("nginx", "nginx-light"),
   python: program("python3", "python3"),
   wrk: program("wrk", "wrk"),
+  openssl: program("openssl", "openssl"),
+  curl: program("curl", "curl"),
   prometheus: program("prometheus", "prometheus"),
   "victoria-metrics": program("victoria-metrics", "victoria-metrics"),
   chromium,

@@ -28,6 +28,8 @@ enum frame_kind {
 	FRAME_TICK = 12,
 	/* nothing can be observed here: the probe ends and a restart would not help */
 	FRAME_END = 13,
+	/* the complete list of processes that speak TLS, when it has changed */
+	FRAME_TLS = 20,
 };
 
 enum capability_state { STATE_OFF = 0, STATE_ON = 1, STATE_DEGRADED = 2 };
@@ -131,6 +133,21 @@ struct frame_event {
 struct frame_self {
 	char name[24];
 	uint64_t value;
+};
+
+enum tls_state {
+	TLS_WAITING = 0, /* too young */
+	TLS_READ = 1,
+	TLS_UNREADABLE = 2,
+	TLS_OPTED_OUT = 3,
+	TLS_OVER = 4, /* over its budget for hooks, for a while */
+};
+
+struct frame_tls {
+	uint64_t connections;
+	uint32_t tgid; /* 0 in the one row of an empty list */
+	uint32_t state;
+	char reason[64]; /* library that is read, or why not */
 };
 
 struct frame_tick {

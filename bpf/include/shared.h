@@ -12,6 +12,8 @@
 #define MAX_LISTENERS 4096
 #define EVENT_RING (256 * 1024)
 #define BUCKETS 108
+#define MAX_TLS_PROCESSES 1024
+#define MAX_TLS_SESSIONS 8192
 #define RUNS 32
 #define PAIRS 4
 #define LOOKAHEAD 32
@@ -113,6 +115,38 @@ struct control {
 	unsigned long long blind;
 	unsigned long long event_lost;
 	unsigned long long waits;
+	unsigned long long tls_full;
+	unsigned long long tls_unbound;
+	unsigned long long tls_rebound;
+};
+
+/* A TLS session of a process: its SSL object. */
+struct tls_key {
+	unsigned long long ssl;
+	unsigned int tgid;
+	unsigned int pad;
+};
+
+/* A process that was seen to speak TLS. `state` is the loader's. */
+enum { TLS_NOTED = 0, TLS_HOOKED = 1, TLS_IGNORED = 2 };
+struct tls_process {
+	unsigned long long connections;
+	unsigned long long traps; /* that the kernel could emulate */
+	unsigned long long slow_traps; /* that had to be stepped over */
+	unsigned int state;
+	unsigned int pad;
+};
+
+/* Cookie of a place in a TLS library: what happens there, and how far the stack pointer is below the function's entry. */
+enum {
+	TLS_WRITES = 1,
+	TLS_LEAVES = 2,
+	TLS_EX = 4, /* the length is behind the fourth argument */
+	TLS_FREES = 8,
+	TLS_SLOW = 16,
+	TLS_GO = 32,
+	TLS_NOTHING = 64, /* measures what a trap costs */
+	TLS_DEPTH = 8, /* shift */
 };
 
 struct event {

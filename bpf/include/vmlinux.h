@@ -36,10 +36,11 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 enum { BPF_F_NO_PREALLOC = 1, BPF_F_MMAPABLE = 1024 };
-enum { BPF_SK_STORAGE_GET_F_CREATE = 1 };
+enum { BPF_SK_STORAGE_GET_F_CREATE = 1, BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2, BPF_RB_AVAIL_DATA = 0 };
 
 typedef struct {
@@ -99,19 +100,28 @@ struct tcp_sock {
 struct socket {
 	struct sock *sk;
 };
-struct file;
+struct inode;
+struct file {
+	struct inode *f_inode;
+};
 
 #if defined(__TARGET_ARCH_arm64)
 struct pt_regs {
 	u64 regs[31];
+	u64 sp;
 	u64 pstate;
 	s32 syscallno;
 };
 #else
 struct pt_regs {
+	unsigned long r14;
+	unsigned long bx;
+	unsigned long cx;
+	unsigned long ax;
 	unsigned long di;
 	unsigned long si;
 	unsigned long dx;
+	unsigned long sp;
 	unsigned long orig_ax;
 	unsigned long cs;
 };
@@ -137,6 +147,7 @@ struct percpu_counter {
 	s64 count;
 };
 struct mm_struct {
+	struct file *exe_file;
 	struct percpu_counter rss_stat[4];
 };
 struct signal_struct {

@@ -9,7 +9,8 @@
 #ifndef COROOT_CONN_H
 #define COROOT_CONN_H
 
-enum { MODE_GUESS = 0, MODE_TRIAL = 1, MODE_PINNED = 2, MODE_OFF = 3 };
+/* TLS: what passes on the socket is cipher text, and a session (tls.h) has the walk */
+enum { MODE_GUESS = 0, MODE_TRIAL = 1, MODE_PINNED = 2, MODE_OFF = 3, MODE_TLS = 4 };
 enum { REQUEST = 0, RESPONSE = 1 };
 /*
  * Kinds of a request, where the reply is read by them: WAIT is kept out of latency and of waiting; HEAD and CONNECT are
@@ -100,6 +101,48 @@ struct scratch {
 	u32 good; /* messages understood in this walk */
 	struct walk w;
 	u8 buf[BUFFER + 64];
+};
+
+/* What a thread last did on a TLS socket. */
+struct tls_io {
+	u64 sk;
+	u64 stamp;
+	u32 id; /* edge */
+	u8 role;
+	u8 inside; /* within the library call at hand */
+	u16 pad;
+};
+
+/* A call of a TLS library's function, between entry and return. */
+struct tls_frame {
+	u64 sp; /* stack pointer at entry */
+	u64 ssl;
+	u64 base;
+	u64 length; /* where the library leaves the length (see TLS_EX) */
+};
+
+#define TLS_CALLS 4
+
+/* The calls that a thread is in, and its working memory: unlike the socket's hooks it can be preempted there. */
+struct tls_thread {
+	struct tls_frame calls[TLS_CALLS];
+	u32 depth;
+	u32 pad;
+	u64 wrote; /* session whose cipher text this thread has not sent yet */
+	struct tls_io sent;
+	struct tls_io received;
+	struct scratch scratch;
+};
+
+/* The plain side of a TLS connection, by its SSL object; `sk` is bound by votes. */
+struct tls_session {
+	u64 sk;
+	u64 stamp;
+	u32 score;
+	u32 looked; /* tick in which its socket was last looked at */
+	u32 freed;
+	u32 pad;
+	struct conn c;
 };
 
 #endif

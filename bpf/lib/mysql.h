@@ -97,7 +97,9 @@ static __always_inline int my_request(struct scratch *s, struct conn *c, const u
 			if (have < 8)
 				return STEP_MORE;
 			flags = *(const u32 *)(p + 4);
-			if (((flags & MY_SSL) && length == 32) || (flags & MY_COMPRESS))
+			if ((flags & MY_SSL) && length == 32)
+				return STEP_AGAIN;
+			if (flags & MY_COMPRESS)
 				return STEP_OFF;
 			return STEP_ON;
 		}

@@ -89,7 +89,9 @@ static __always_inline int pg_message(struct scratch *s, struct conn *c)
 	}
 	if (w->state == PG_ENCRYPTION) {
 		w->state = PG_TYPED;
-		if (type == 'S' || type == 'G')
+		if (type == 'S')
+			return STEP_AGAIN;
+		if (type == 'G')
 			return STEP_OFF;
 		if (type == 'N') {
 			s->pos += 1;

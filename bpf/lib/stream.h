@@ -161,8 +161,11 @@ static __always_inline int pass_line(struct scratch *s)
 	return 0;
 }
 
-/* A step's verdict: go on; token cut; out of step; stop watching the connection; the chunk's rest says nothing. */
-enum { STEP_ON = 0, STEP_MORE = 1, STEP_LOST = 2, STEP_OFF = 3, STEP_REST = 4 };
+/*
+ * A step's verdict: go on; token cut; out of step; stop watching the connection; the chunk's rest says nothing; the
+ * connection begins anew, with TLS.
+ */
+enum { STEP_ON = 0, STEP_MORE = 1, STEP_LOST = 2, STEP_OFF = 3, STEP_REST = 4, STEP_AGAIN = 5 };
 
 static __noinline int settle_group(struct scratch *s, struct conn *c)
 {

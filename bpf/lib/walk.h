@@ -136,6 +136,11 @@ static __always_inline int walk(struct scratch *s, struct conn *c)
 			lose(c);
 	} else if (x.verdict == STEP_OFF) {
 		leave(c);
+	} else if (x.verdict == STEP_AGAIN) {
+		reset_walks(c);
+		c->mode = MODE_GUESS;
+		c->proto = PROTO_NONE;
+		c->turn = 0;
 	} else if (s->good && direction == RESPONSE) {
 		c->mode = MODE_PINNED;
 	}
@@ -247,9 +252,11 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 	proto = found & 255;
 	state = (found >> 8) & 255;
 	if (!proto) {
-		/* TLS and HTTP/2 are not ours to read */
-		if ((have >= 3 && s->buf[0] == 0x16 && s->buf[1] == 3) ||
-		    (have >= 4 && *(u32 *)s->buf == 0x20495250)) {
+		if (tls_record(s->buf, have)) {
+			forget(c);
+			tls_note(c);
+		} else if (have >= 4 && *(u32 *)s->buf == 0x20495250) {
+			/* HTTP/2 */
 			leave(c);
 		} else if (s->size == 4 && have == 4 && !s->buf[0] && big32(s->buf) >= 8) {
 			*(u32 *)w->carry = *(u32 *)s->buf;

@@ -92,6 +92,12 @@ void layout_print(void)
 	FIELD(self, name);
 	FIELD(self, value);
 	END();
+	BEGIN(tls);
+	FIELD(tls, connections);
+	FIELD(tls, tgid);
+	FIELD(tls, state);
+	FIELD(tls, reason);
+	END();
 	BEGIN(tick);
 	FIELD(tick, tick);
 	FIELD(tick, mono_ns);

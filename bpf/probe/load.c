@@ -6,6 +6,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -46,6 +47,9 @@ static struct unit units[] = {
 #define UNITS (sizeof(units) / sizeof(units[0]))
 #define LOG (256 * 1024)
 
+/* The attach type of programs for many places in a file, which the library may be too old to have a name for. */
+#define UPROBE_MULTI 48
+
 static char said[152];
 
 static int listen_to(enum libbpf_print_level level, const char *format, va_list args)
@@ -74,7 +78,14 @@ static struct bpf_object *open_object(char *log)
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "coroot", .kernel_log_buf = log,
 		    .kernel_log_size = log ? LOG : 0, .kernel_log_level = log ? 1 : 0);
 
-	return bpf_object__open_mem(object_start, object_end - object_start, &opts);
+	struct bpf_object *object = bpf_object__open_mem(object_start, object_end - object_start, &opts);
+	struct bpf_program *program = object ? bpf_object__find_program_by_name(object, "tls_call") : NULL;
+
+	if (program) {
+		bpf_program__set_expected_attach_type(program, UPROBE_MULTI);
+		bpf_program__set_autoload(program, false);
+	}
+	return object;
 }
 
 static struct unit *unit_of(const struct bpf_program *program)
@@ -155,6 +166,24 @@ static void examine(void)
 	free(log);
 }
 
+/* The program for TLS is loaded when the first process speaks it; that this kernel has such programs is known at once. */
+static void report_tls(void)
+{
+	const struct bpf_insn nothing[] = { { .code = 0xb7 }, { .code = 0x95 } };
+	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = UPROBE_MULTI);
+	struct frame_capability c = { .feature = "requests.tls", .state = STATE_ON };
+	int fd = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tls_try", "GPL", nothing, 2, &opts);
+
+	if (fd < 0) {
+		c.state = STATE_OFF;
+		c.error = errno;
+		snprintf(c.reason, sizeof(c.reason), "TLS is not read (needs kernel 6.6); load: %s", strerror(errno));
+	} else {
+		close(fd);
+	}
+	out_frame(FRAME_CAPABILITY, &c, sizeof(c));
+}
+
 static void report(void)
 {
 	for (size_t i = 0; i < UNITS; i++) {
@@ -173,6 +202,7 @@ static void report(void)
 			snprintf(c.reason, sizeof(c.reason), "%.70s; %.78s", units[i].without, units[i].reason);
 		out_frame(FRAME_CAPABILITY, &c, sizeof(c));
 	}
+	report_tls();
 }
 
 static int attach(struct kernel *kernel, struct bpf_object *object)
@@ -223,6 +253,7 @@ int load(struct kernel *kernel)
 	int error;
 
 	memset(kernel, 0, sizeof(*kernel));
+	kernel->tls = -1;
 	libbpf_set_print(listen_to);
 	if (access("/sys/kernel/btf/vmlinux", R_OK))
 		return refuse(errno, "BTF", "/sys/kernel/btf/vmlinux cannot be read");
@@ -230,7 +261,7 @@ int load(struct kernel *kernel)
 	if (!object)
 		return refuse(errno, "open", said);
 	bpf_object__for_each_program(program, object)
-		bpf_program__set_autoload(program, !unit_of(program)->instead_of);
+		bpf_program__set_autoload(program, unit_of(program) && !unit_of(program)->instead_of);
 	error = bpf_object__load(object);
 	if (error) {
 		bpf_object__close(object);
@@ -266,11 +297,47 @@ int load(struct kernel *kernel)
 	FD(conns);
 	FD(scratches);
 	FD(zero_row);
+	FD(tls_processes);
+	FD(tls_sessions);
+	FD(tls_sockets);
+	FD(tls_threads);
+	kernel->object = object;
 	attach(kernel, object);
 	report();
 	/* the kernel's BTF was read to relocate; give its memory back */
 	malloc_trim(0);
 	return kernel->programs;
+}
+
+int load_tls(struct kernel *kernel, char *reason, size_t size)
+{
+	struct bpf_object *object;
+	struct bpf_program *program;
+	struct bpf_map *map;
+	int error;
+
+	said[0] = 0;
+	object = open_object(NULL);
+	if (!object)
+		return -errno;
+	bpf_object__for_each_map(map, object) {
+		struct bpf_map *ours = bpf_object__find_map_by_name(kernel->object, bpf_map__name(map));
+
+		if (ours && bpf_map__fd(ours) >= 0)
+			bpf_map__reuse_fd(map, bpf_map__fd(ours));
+	}
+	bpf_object__for_each_program(program, object)
+		bpf_program__set_autoload(program, strcmp(bpf_program__name(program), "tls_call") == 0);
+	error = bpf_object__load(object);
+	if (error) {
+		snprintf(reason, size, "%s: %s", strerror(-error), said);
+		bpf_object__close(object);
+		return error;
+	}
+	kernel->tls = fcntl(bpf_program__fd(bpf_object__find_program_by_name(object, "tls_call")), F_DUPFD_CLOEXEC, 0);
+	bpf_object__close(object);
+	malloc_trim(0);
+	return 0;
 }
 
 int iterate(struct bpf_link *link)

@@ -6,8 +6,13 @@
 #ifndef COROOT_LOAD_H
 #define COROOT_LOAD_H
 
+#include <stddef.h>
+
 struct kernel {
 	int controls, edges, folded, rows, listeners, events, conns, scratches, zero_row;
+	int tls_processes, tls_sessions, tls_sockets, tls_threads;
+	int tls; /* the program for TLS libraries, -1 until load_tls */
+	struct bpf_object *object;
 	struct bpf_link *connections; /* iterator over connections, NULL where refused */
 	struct bpf_link *files; /* iterator over open files, NULL where refused */
 	int programs; /* how many run */
@@ -15,6 +20,8 @@ struct kernel {
 
 /* Writes one capability frame per feature. Returns how many programs run; 0 means that nothing can be observed. */
 int load(struct kernel *kernel);
+/* Loads the program for TLS libraries, which only some machines need. 0, or -errno with the reason. */
+int load_tls(struct kernel *kernel, char *reason, size_t size);
 /* Runs an iterator to its end. 0, or -errno. */
 int iterate(struct bpf_link *link);
 

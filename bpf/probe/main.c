@@ -9,6 +9,7 @@
 #include "load.h"
 #include "out.h"
 #include "tick.h"
+#include "tls.h"
 #include "../include/frames.h"
 #include "../include/shared.h"
 
@@ -31,8 +32,12 @@
 static const char help[] =
 	"probe: counts TCP connections and requests of this machine with eBPF\n"
 	"\n"
-	"  probe [--idle SECONDS]   load, then write binary frames to standard output once a second until standard input\n"
-	"                           closes; forget an edge that had no traffic and no connection for SECONDS (180)\n"
+	"  probe [OPTIONS]          load, then write binary frames to standard output once a second until standard input\n"
+	"                           closes\n"
+	"    --idle SECONDS         forget an edge that had no traffic and no connection for so long (180)\n"
+	"    --no-tls               hook no program to read TLS\n"
+	"    --tls-delay SECONDS    hook only programs that are so old (5)\n"
+	"    --tls-budget PERCENT   of its CPU time that hooks may cost a program (5); 0: no limit\n"
 	"  probe --layout           print the layout of the frames as JSON\n"
 	"  probe --help             this text\n"
 	"\n"
@@ -147,6 +152,7 @@ int main(int argc, char **argv)
 {
 	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 	struct kernel kernel;
+	struct tls_options tls = { .delay = 5, .budget = 50 };
 	int signals, error, idle = 180;
 
 	if (argc == 2 && strcmp(argv[1], "--layout") == 0) {
@@ -157,11 +163,30 @@ int main(int argc, char **argv)
 		fputs(help, stdout);
 		return 0;
 	}
-	if (argc == 3 && strcmp(argv[1], "--idle") == 0 && atoi(argv[2]) > 0) {
-		idle = atoi(argv[2]);
-	} else if (argc != 1) {
-		fputs(help, stderr);
-		return 2;
+	for (int i = 1; i < argc; i++) {
+		const char *value = argv[i + 1]; /* NULL at the end */
+		char *end = NULL;
+		double number = value ? strtod(value, &end) : -1;
+
+		if (strcmp(argv[i], "--no-tls") == 0) {
+			tls.off = 1;
+			continue;
+		}
+		if (!value || *end || !(number >= 0 && number < 1e6) || (strcmp(argv[i], "--idle") == 0 && number < 1)) {
+			fputs(help, stderr);
+			return 2;
+		}
+		if (strcmp(argv[i], "--idle") == 0) {
+			idle = number;
+		} else if (strcmp(argv[i], "--tls-delay") == 0) {
+			tls.delay = number;
+		} else if (strcmp(argv[i], "--tls-budget") == 0) {
+			tls.budget = number * 10;
+		} else {
+			fputs(help, stderr);
+			return 2;
+		}
+		i++;
 	}
 	if (isatty(STDOUT_FILENO)) {
 		fputs("probe: standard output is a terminal, but frames are binary\n", stderr);
@@ -175,6 +200,7 @@ int main(int argc, char **argv)
 	hello();
 	if (load(&kernel) == 0)
 		return finish();
+	tls_start(&kernel, &tls);
 	error = tick_start(&kernel, idle);
 	if (error) {
 		fprintf(stderr, "probe: maps: %s\n", strerror(-error));

@@ -2,6 +2,7 @@
 #include "self.h"
 #include "events.h"
 #include "out.h"
+#include "tls.h"
 #include "../include/frames.h"
 
 #include <stdio.h>
@@ -50,12 +51,14 @@ static void self(const char *name, uint64_t value)
 void self_send(const struct kernel *k, const struct control *ctl, const struct figures *f)
 {
 	static uint64_t kernel_bytes;
+	struct tls_figures tls = tls_figures();
 	struct rusage usage;
 
 	if (f->built % 10 == 1)
 		kernel_bytes = memory_of(k->edges) + memory_of(k->folded) + memory_of(k->rows) + memory_of(k->listeners) +
 			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->controls) +
-			       memory_of(k->scratches) + memory_of(k->zero_row);
+			       memory_of(k->scratches) + memory_of(k->zero_row) + memory_of(k->tls_processes) +
+			       memory_of(k->tls_sessions) + memory_of(k->tls_sockets) + memory_of(k->tls_threads);
 	getrusage(RUSAGE_SELF, &usage);
 	out_begin(FRAME_SELF);
 	self("edges", f->edges);
@@ -76,6 +79,18 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("blindChunks", ctl->blind);
 	self("waitsByDesign", ctl->waits);
 	self("eventsLost", ctl->event_lost + events_lost());
+	self("tlsProcesses", tls.processes);
+	self("tlsRead", tls.read);
+	self("tlsFiles", tls.files);
+	self("tlsLinks", tls.links);
+	self("tlsLinksRefused", tls.refused);
+	self("tlsTraps", tls.traps);
+	self("tlsSlowTraps", tls.slow_traps);
+	self("tlsTrapNs", tls.trap_ns);
+	self("tlsSlowTrapNs", tls.slow_trap_ns);
+	self("tlsRefused", ctl->tls_full);
+	self("tlsUnbound", ctl->tls_unbound);
+	self("tlsRebound", ctl->tls_rebound);
 	self("readErrors", f->read_errors);
 	self("ticksSkipped", f->skipped);
 	self("frames", out_frames());

@@ -4,6 +4,7 @@
 #include "out.h"
 #include "self.h"
 #include "table.h"
+#include "tls.h"
 #include "../include/frames.h"
 #include "../include/shared.h"
 
@@ -367,6 +368,7 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	read_edges(k->folded, 1);
 	read_rows();
 	evict();
+	tls_tick(ctl->tick);
 	send_list(&edge_list, FRAME_EDGE);
 	send_list(&tcp_list, FRAME_TCP);
 	send_list(&l7_list, FRAME_L7);
@@ -374,6 +376,7 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	send_list(&pending_list, FRAME_PENDING);
 	send_list(&pair_list, FRAME_PAIR);
 	events_send();
+	tls_send();
 	send_list(&gone_list, FRAME_GONE);
 	self_send(k, ctl,
 		  &(struct figures){

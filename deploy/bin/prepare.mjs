@@ -54,6 +54,8 @@ export const testPrograms = [
   ...demoPrograms,
   { debian: "chromium", program: "chromium" },
   { debian: "wrk", program: "wrk" },
+  { debian: "openssl", program: "openssl" },
+  { debian: "curl", program: "curl" },
   { debian: "prometheus", program: "prometheus" },
   { debian: "iproute2", program: "ip" },
   { debian: "victoria-metrics", program: "victoria-metrics" },

@@ -5,7 +5,13 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { makeProbeDecoder, type ProbeEdge, type ProbeEvent, type ProbeTick } from "../../agent/node/probe/frames.ts";
+import {
+  makeProbeDecoder,
+  type ProbeEdge,
+  type ProbeEvent,
+  type ProbeTick,
+  type ProbeTls,
+} from "../../agent/node/probe/frames.ts";
 import type { Capability } from "../../schemas/wire/link.ts";
 import { HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
 import { PROTOCOLS, type ProtocolName, ROLE, type Role, STATUS, type Status } from "../../schemas/wire/observe.ts";
@@ -59,6 +65,8 @@ export class ProbeBed {
   readonly gone: number[] = [];
   readonly capabilities: Capability[] = [];
   readonly child: ChildProcess;
+  /** processes that speak TLS, by process id */
+  readonly tls = new Map<number, ProbeTls>();
   last: ProbeTick | null = null;
   ticks = 0;
   ended = false;
@@ -178,6 +186,7 @@ export class ProbeBed {
         ` opens ${s.opens} failed ${s.failed} closes ${s.closes} active ${s.active} out ${s.bytesOut} in ${s.bytesIn} pending ${s.pendingCount} ` +
         [...s.requests].map(([k, n]) => `${k}=${n}`).join(" "),
     );
+    for (const one of this.tls.values()) lines.push(`tls ${one.tgid} ${one.state} ${one.reason} ${one.connections}`);
     return `${lines.join("\n")}\n${JSON.stringify(this.last?.self)} ${this.stderr}`;
   }
 
@@ -196,6 +205,10 @@ export class ProbeBed {
     this.ticks++;
     this.last = tick;
     this.events.push(...tick.events);
+    if (tick.tls !== null) {
+      this.tls.clear();
+      for (const one of tick.tls) this.tls.set(one.tgid, one);
+    }
     this.gone.push(...tick.gone);
     for (const edge of tick.edges) {
       const known = this.sums.get(edge.id);

@@ -3,7 +3,7 @@
  * Memcached, ZooKeeper. Each is a child that `stop` ends and whose files it removes.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { chmodSync, chownSync, mkdtempSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdtempSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -61,7 +61,37 @@ const stopper =
     rmSync(folder, { recursive: true, force: true });
   };
 
-export const startNginx = async (server = `location / { return 200 "hello\\n"; }`): Promise<Running> => {
+/** A CA and a certificate of it for localhost and 127.0.0.1, in a folder of their own. */
+export const makeCertificate = (): {
+  readonly ca: string;
+  readonly caFile: string;
+  readonly cert: string;
+  readonly key: string;
+  readonly remove: () => void;
+} => {
+  const folder = folderOf("tls");
+  chmodSync(folder, 0o755);
+  const openssl = (text: string): void =>
+    void execFileSync("openssl", text.split(/\s+/), { cwd: folder, stdio: ["ignore", "ignore", "pipe"] });
+  writeFileSync(join(folder, "names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n");
+  openssl(
+    "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=ca -keyout ca.key -out ca.crt",
+  );
+  openssl("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout key -out request");
+  openssl("x509 -req -in request -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out crt");
+  return {
+    ca: readFileSync(join(folder, "ca.crt"), "utf8"),
+    caFile: join(folder, "ca.crt"),
+    cert: join(folder, "crt"),
+    key: join(folder, "key"),
+    remove: () => rmSync(folder, { recursive: true, force: true }),
+  };
+};
+
+export const startNginx = async (
+  server = `location / { return 200 "hello\\n"; }`,
+  listen: "" | "ssl" = "",
+): Promise<Running> => {
   const folder = folderOf("nginx");
   const port = await freePort();
   writeFileSync(
@@ -70,7 +100,7 @@ export const startNginx = async (server = `location / { return 200 "hello\\n"; }
 events { worker_connections 512; }
 http { access_log off; keepalive_requests 100000000; client_body_temp_path ${folder}/a; proxy_temp_path ${folder}/b;
 fastcgi_temp_path ${folder}/c; uwsgi_temp_path ${folder}/d; scgi_temp_path ${folder}/e; sendfile on; root ${folder};
-server { listen 127.0.0.1:${port} backlog=512; ${server} } }\n`,
+server { listen 127.0.0.1:${port} backlog=512 ${listen}; ${server} } }\n`,
   );
   const child = spawn(findProgram("nginx") ?? "nginx", ["-c", join(folder, "nginx.conf"), "-p", folder], {
     stdio: "ignore",
@@ -79,12 +109,27 @@ server { listen 127.0.0.1:${port} backlog=512; ${server} } }\n`,
   return { port, folder, child, stop: stopper(child, folder, "SIGQUIT") };
 };
 
-export const startRedis = async (): Promise<Running> => {
+/** With a certificate it speaks TLS only. */
+export const startRedis = async (tls?: { caFile: string; cert: string; key: string }): Promise<Running> => {
   const folder = folderOf("redis");
   const port = await freePort();
   const child = spawn(
     findProgram("redis-server") ?? "redis-server",
-    ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder],
+    [
+      ...(tls === undefined
+        ? ["--port", String(port)]
+        : `--port 0 --tls-port ${port} --tls-cert-file ${tls.cert} --tls-key-file ${tls.key} --tls-ca-cert-file ${tls.caFile} --tls-auth-clients no`.split(
+            " ",
+          )),
+      "--bind",
+      "127.0.0.1",
+      "--save",
+      "",
+      "--appendonly",
+      "no",
+      "--dir",
+      folder,
+    ],
     { stdio: "ignore" },
   );
   await listening(port, child, "redis-server");
@@ -169,7 +214,9 @@ export const startMariadb = async (): Promise<Running> => {
 const idOf = (user: string): number => Number(execFileSync("id", ["-u", user], { encoding: "utf8" }));
 
 /** PostgreSQL refuses to run as root: it runs as the user of its Debian package. */
-export const startPostgres = async (): Promise<Running & { readonly run: (sql: string) => string }> => {
+export const startPostgres = async (
+  prepare: (data: string, uid: number) => readonly string[] = () => [],
+): Promise<Running & { readonly run: (sql: string) => string }> => {
   const bin = postgresBin() ?? "";
   const folder = folderOf("postgres");
   const port = await freePort();
@@ -185,9 +232,12 @@ export const startPostgres = async (): Promise<Running & { readonly run: (sql: s
   if (made.status !== 0) throw new Error(`initdb: ${made.stderr}`);
   const child = spawn(
     join(bin, "postgres"),
-    `-D ${data} -p ${port} -h 127.0.0.1 -c unix_socket_directories= -c fsync=off -c autovacuum=off -c shared_buffers=16MB`.split(
-      " ",
-    ),
+    [
+      ...`-D ${data} -p ${port} -h 127.0.0.1 -c unix_socket_directories= -c fsync=off -c autovacuum=off`.split(" "),
+      "-c",
+      "shared_buffers=16MB",
+      ...prepare(data, uid),
+    ],
     { uid, stdio: "ignore" },
   );
   await listening(port, child, "postgres");

@@ -1,6 +1,6 @@
 /**
  * What the probe reports each second, decoded. Edge ids are the probe's own and start anew with each life of the probe:
- * the first tick of a life has `reset` set, and everything known by id before it is void. Types only.
+ * the first tick of a life has `reset` set, and everything known by id before it is void.
  */
 import type { Table } from "../../../schemas/wire/columns.ts";
 import type {
@@ -50,6 +50,20 @@ export type ProbeEvent =
     }
   | { readonly kind: "oom"; readonly pid: number; readonly rssBytes: number; readonly monoMs: number };
 
+export const TLS_STATES = ["waiting", "read", "unreadable", "opted-out", "over-budget"] as const;
+export type TlsState = (typeof TLS_STATES)[number];
+
+/**
+ * A process that speaks TLS. `reason` names the library that is read, or says why its requests cannot be counted;
+ * `connections` is how many of its connections began with TLS since it was first seen.
+ */
+export interface ProbeTls {
+  readonly tgid: number;
+  readonly state: TlsState;
+  readonly reason: string;
+  readonly connections: number;
+}
+
 /** Everything but the gauges (`tcp.active`, `pending`) is an increase since the tick before. */
 export interface ProbeTick {
   /** second of the machine's monotonic clock; gaps mean that a tick was left out and its counts are in this one */
@@ -66,5 +80,7 @@ export interface ProbeTick {
   /** 16 bytes for each row of `pairs` */
   readonly pairIps: Uint8Array;
   readonly events: readonly ProbeEvent[];
+  /** all processes that speak TLS, only in ticks in which something about them has changed */
+  readonly tls: readonly ProbeTls[] | null;
   readonly self: Readonly<Record<string, number>>;
 }

@@ -19,7 +19,7 @@ import {
   TCP_SHAPE,
 } from "../../../schemas/wire/observe.ts";
 import { FRAME, FRAME_MAGIC, FRAME_MAJOR, HEADER_BYTES, LAYOUT, MAX_FRAME_BYTES } from "./layout.ts";
-import type { ProbeEdge, ProbeEvent, ProbeTick } from "./ProbeTick.ts";
+import { type ProbeEdge, type ProbeEvent, type ProbeTick, type ProbeTls, TLS_STATES } from "./ProbeTick.ts";
 
 export type * from "./ProbeTick.ts";
 
@@ -236,6 +236,24 @@ const decodeEvents = (frame: Frame | undefined): readonly ProbeEvent[] => {
   return events;
 };
 
+const decodeTls = (frame: Frame | undefined): readonly ProbeTls[] | null => {
+  if (frame === undefined) return null;
+  const l = LAYOUT.tls;
+  const list: ProbeTls[] = [];
+  for (let i = rowsOf(frame, l.size), at = 0; i > 0; i--, at += l.size) {
+    const tgid = frame.view.getUint32(at + l.tgid, true);
+    // the one row of an empty list
+    if (tgid === 0) continue;
+    list.push({
+      tgid,
+      state: TLS_STATES[below("tls.state", frame.view.getUint32(at + l.state, true), TLS_STATES.length)] ?? "waiting",
+      reason: cstring(frame.bytes, at + l.reason, 64),
+      connections: u64(frame.view, at + l.connections),
+    });
+  }
+  return list;
+};
+
 const decodeSelf = (frame: Frame | undefined): Record<string, number> => {
   const self: Record<string, number> = {};
   if (frame === undefined) return self;
@@ -290,6 +308,7 @@ const decodeTick = (end: Frame, parts: Parts, reset: boolean): ProbeTick => {
     pending: decodePending(part(FRAME.pending)),
     ...decodePairs(part(FRAME.pair)),
     events: decodeEvents(part(FRAME.event)),
+    tls: decodeTls(part(FRAME.tls)),
     self: decodeSelf(part(FRAME.self)),
   };
 };

@@ -22,6 +22,7 @@ export const FRAME = {
   self: 11,
   tick: 12,
   end: 13,
+  tls: 20,
 } as const;
 
 /** Size and member offsets of each struct, in bytes. */
@@ -62,5 +63,6 @@ export const LAYOUT = {
     filename: 64,
   },
   self: { size: 32, name: 0, value: 24 },
+  tls: { size: 80, connections: 0, tgid: 8, state: 12, reason: 16 },
   tick: { size: 16, tick: 0, mono_ns: 8 },
 } as const;

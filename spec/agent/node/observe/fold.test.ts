@@ -65,6 +65,7 @@ const tick = (rows: Rows): ProbeTick => {
     pairs: emptyTable(PAIR_SHAPE, 0),
     pairIps: new Uint8Array(),
     events: [],
+    tls: null,
     self: {},
   };
 };
