@@ -83,7 +83,7 @@ static __always_inline int tls_plain(struct tls_thread *t, struct tls_frame *cal
 	s->left = n;
 	s->segment = n;
 	s->iovs = 0;
-	s->blind = 0;
+	s->blind = call->base == 0;
 	s->base = call->base;
 	chunk(s, c);
 	return 0;

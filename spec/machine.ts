@@ -158,6 +158,7 @@ const detectors = {
   wrk: program("wrk", "wrk"),
   openssl: program("openssl", "openssl"),
   curl: program("curl", "curl"),
+  wget: program("wget", "wget"),
   prometheus: program("prometheus", "prometheus"),
   "victoria-metrics": program("victoria-metrics", "victoria-metrics"),
   chromium,

@@ -15,12 +15,14 @@ size_t instruction_length(const uint8_t *code, size_t left)
 }
 
 /* Returns are all alike and stepped over in hardware time; the entry is taken as it is. */
-size_t places_of(const uint8_t *code, size_t size, struct place places[MAX_PLACES], const char **why)
+size_t places_of(const uint8_t *code, size_t size, int returns, struct place places[MAX_PLACES], const char **why)
 {
 	size_t n = 0;
 
 	memset(places, 0, sizeof(*places) * MAX_PLACES);
 	places[n++].slow = 1;
+	if (!returns)
+		return n;
 	for (size_t at = 0; at + 4 <= size; at += 4) {
 		uint32_t word;
 
@@ -347,7 +349,7 @@ static struct place return_of(const struct code *code, size_t last)
 	return place;
 }
 
-size_t places_of(const uint8_t *code, size_t size, struct place places[MAX_PLACES], const char **why)
+size_t places_of(const uint8_t *code, size_t size, int returns, struct place places[MAX_PLACES], const char **why)
 {
 	struct code all = { .bytes = code, .size = size };
 	size_t n = 0, at = 0;
@@ -368,11 +370,18 @@ size_t places_of(const uint8_t *code, size_t size, struct place places[MAX_PLACE
 		to = target_of(code, at, length);
 		if (to >= 0 && to < (int64_t)size)
 			all.entered[to] = 1;
+		/* the function goes on in another: its returns are not here */
+		if (returns && code[at] == 0xe9 && (to < 0 || to >= (int64_t)size)) {
+			*why = "it ends with a jump";
+			goto out;
+		}
 		all.at[all.count++] = at;
 		at += length;
 	}
 	all.at[all.count] = size;
 	places[n++] = entry_of(&all);
+	if (!returns)
+		goto out;
 	for (size_t i = 0; i < all.count; i++) {
 		struct place place;
 

@@ -23,9 +23,9 @@ struct place {
 /* Bytes of the x86-64 instruction at `code`, 0 where it is not one that we know. */
 size_t instruction_length(const uint8_t *code, size_t left);
 /*
- * Places of a whole function, an entry first. How many, or 0 with *why set: code that is not understood to its end, or
- * has no return, or too many.
+ * Places of a whole function, an entry first, and alone where returns are not asked for. How many, or 0 with *why set:
+ * code that is not understood to its end, or has no return, or too many, or goes on elsewhere.
  */
-size_t places_of(const uint8_t *code, size_t size, struct place places[MAX_PLACES], const char **why);
+size_t places_of(const uint8_t *code, size_t size, int returns, struct place places[MAX_PLACES], const char **why);
 
 #endif

@@ -38,6 +38,7 @@ static const char help[] =
 	"    --no-tls               hook no program to read TLS\n"
 	"    --tls-delay SECONDS    hook only programs that are so old (5)\n"
 	"    --tls-budget PERCENT   of its CPU time that hooks may cost a program (5); 0: no limit\n"
+	"  probe --tls-places FILE  print where a program or library would be hooked to read TLS\n"
 	"  probe --layout           print the layout of the frames as JSON\n"
 	"  probe --help             this text\n"
 	"\n"
@@ -159,6 +160,8 @@ int main(int argc, char **argv)
 		layout_print();
 		return 0;
 	}
+	if (argc == 3 && strcmp(argv[1], "--tls-places") == 0)
+		return tls_explain(argv[2]);
 	if (argc == 2 && strcmp(argv[1], "--help") == 0) {
 		fputs(help, stdout);
 		return 0;

@@ -28,7 +28,7 @@
 #define FORGET_TICKS 600 /* what was found in a file is kept that long after its last process */
 #define SWEEP_TICKS 15
 #define SESSION_TICKS 10
-#define BUDGET_TICKS 5
+#define BUDGET_TICKS 3
 #define LOOK_AGAIN_TICKS 20
 #define LOOKS 4
 #define SECOND 1000000000ULL
@@ -200,15 +200,12 @@ static int add_function(struct file *file, const struct elf *elf, const struct s
 	code = elf_read(elf, symbol->offset, symbol->size);
 	if (!code)
 		return 0;
-	n = places_of(code, symbol->size, places, &why);
+	n = places_of(code, symbol->size, !(kind & TLS_FREES), places, &why);
 	free(code);
 	if (!n) {
 		file->why = why;
 		return 0;
 	}
-	/* its entry is enough to know that an object is gone, and ends that are jumps do not matter there */
-	if (kind & TLS_FREES)
-		n = 1;
 	if (file->count + n > MAX_HOOKS) {
 		file->why = "too many places";
 		return 0;
@@ -230,39 +227,49 @@ static int has_name(const char *path, const char *name)
 
 static void scan(struct file *file, const char *path)
 {
-	struct symbol symbols[] = { { "SSL_read", 0, 0 },     { "SSL_write", 0, 0 }, { "SSL_read_ex", 0, 0 },
+	struct symbol symbols[] = { { "SSL_read", 0, 0 },     { "SSL_read_ex", 0, 0 }, { "SSL_write", 0, 0 },
 				    { "SSL_write_ex", 0, 0 }, { "SSL_free", 0, 0 } };
-	int reads, writes;
+	static const uint64_t kinds[] = { 0, TLS_EX, TLS_WRITES, TLS_EX | TLS_WRITES, TLS_FREES };
+	int got[5];
 	struct elf elf;
 
-	file->why = NULL;
 	if (elf_open(&elf, file->fd)) {
 		give_up(file, "its executable cannot be read");
-		elf_close(&elf);
-		return;
-	}
-	if (!elf_find(&elf, symbols, 5)) {
-		if (elf_has(&elf, ".gopclntab") || elf_has(&elf, ".go.buildinfo"))
-			give_up(file, "Go: TLS of its own");
-		else if (has_name(path, "java"))
-			give_up(file, "Java: TLS of its own");
+	} else if (elf_find(&elf, symbols, 5)) {
+		for (size_t i = 0; i < 5; i++)
+			got[i] = add_function(file, &elf, &symbols[i], kinds[i]);
+		/* a program may use either form: one that cannot be hooked would be missed in silence */
+		if ((symbols[1].offset && !got[1]) || (symbols[3].offset && !got[3]) || !got[0] || !got[2])
+			give_up(file, file->why ? file->why : "SSL_read or SSL_write is missing");
 		else
-			give_up(file, "no TLS library that we know, or no symbols");
-		elf_close(&elf);
-		return;
-	}
-	reads = add_function(file, &elf, &symbols[0], 0);
-	writes = add_function(file, &elf, &symbols[1], TLS_WRITES);
-	reads += add_function(file, &elf, &symbols[2], TLS_EX);
-	writes += add_function(file, &elf, &symbols[3], TLS_EX | TLS_WRITES);
-	if (!reads || !writes)
-		give_up(file, file->why ? file->why : "SSL_read or SSL_write is missing");
-	else {
-		file->why = NULL;
-		add_function(file, &elf, &symbols[4], TLS_FREES);
-		file->why = NULL;
+			file->why = NULL;
+	} else if (elf_has(&elf, ".gopclntab") || elf_has(&elf, ".go.buildinfo")) {
+		give_up(file, "Go: TLS of its own");
+	} else if (has_name(path, "java")) {
+		give_up(file, "Java: TLS of its own");
+	} else {
+		give_up(file, has_name(path, "gnutls") ? "GnuTLS is not read" : "no TLS library that we know, or no symbols");
 	}
 	elf_close(&elf);
+}
+
+int tls_explain(const char *path)
+{
+	struct file file = { .fd = open(path, O_RDONLY | O_CLOEXEC) };
+
+	if (file.fd < 0) {
+		perror(path);
+		return 1;
+	}
+	scan(&file, path);
+	for (uint32_t i = 0; i < file.count; i++)
+		printf("%lx %s%s%s%s +%lu\n", (unsigned long)file.offsets[i], file.cookies[i] & TLS_FREES ? "free" :
+		       file.cookies[i] & TLS_WRITES ? "write" : "read", file.cookies[i] & TLS_EX ? "-ex" : "",
+		       file.cookies[i] & TLS_LEAVES ? " return" : " entry", file.cookies[i] & TLS_SLOW ? " slow" : "",
+		       (unsigned long)(file.cookies[i] >> TLS_DEPTH));
+	if (file.why)
+		printf("nothing: %s\n", file.why);
+	return file.why != NULL;
 }
 
 /* The file behind an open descriptor, which is taken over. `budget` bounds how many are scanned now; NULL: later. */
@@ -408,7 +415,7 @@ static int open_mapped(uint32_t tgid, unsigned long from, unsigned long to, cons
 static int find_files(struct process *process, int *budget)
 {
 	char path[64], line[1024], name[512], exe[512];
-	const char *why = "no TLS library that we know, or no symbols";
+	const char *why = NULL;
 	unsigned long from, to;
 	struct file *file;
 	ssize_t n;
@@ -429,7 +436,7 @@ static int find_files(struct process *process, int *budget)
 		char flags[8];
 
 		if (sscanf(line, "%lx-%lx %7s %*s %*s %*s %511[^\n]", &from, &to, flags, name) != 4 || flags[2] != 'x' ||
-		    !has_name(name, "ssl"))
+		    (!has_name(name, "ssl") && !has_name(name, "gnutls")))
 			continue;
 		fd = open_mapped(process->tgid, from, to, name);
 		file = fd < 0 ? NULL : file_of(fd, name, budget);
@@ -457,7 +464,7 @@ static int find_files(struct process *process, int *budget)
 			return *budget > 0;
 		if (!file->why)
 			process->files[process->file_count++] = file;
-		else
+		else if (!why)
 			why = file->why;
 	}
 	for (int i = 0; i < process->file_count; i++)
@@ -465,7 +472,7 @@ static int find_files(struct process *process, int *budget)
 	if (process->file_count)
 		say(process, TLS_READ, process->files[0]->name);
 	else
-		say(process, TLS_UNREADABLE, why);
+		say(process, TLS_UNREADABLE, why ? why : "no TLS library that we know");
 	return 1;
 }
 

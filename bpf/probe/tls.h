@@ -18,6 +18,8 @@ struct tls_options {
 	uint32_t budget; /* of a process's CPU time, in thousandths; 0 is none */
 };
 
+/* Prints where a file would be hooked: offset, function, place, and how far the stack is below that at entry. */
+int tls_explain(const char *path);
 void tls_start(struct kernel *kernel, const struct tls_options *options);
 /* Looks at new and at ended processes, opens and closes hooks; `tick` is the current one of the kernel side. */
 void tls_tick(uint32_t tick);

@@ -56,6 +56,7 @@ export const testPrograms = [
   { debian: "wrk", program: "wrk" },
   { debian: "openssl", program: "openssl" },
   { debian: "curl", program: "curl" },
+  { debian: "wget", program: "wget" },
   { debian: "prometheus", program: "prometheus" },
   { debian: "iproute2", program: "ip" },
   { debian: "victoria-metrics", program: "victoria-metrics" },

@@ -127,6 +127,57 @@ describeWith(["bpf", "openssl"], "requests within TLS", () => {
       expect(counts["unanswered"]?.[0]).toBe(1);
     });
 
+    itWith(["wget"], "lists a client whose library it does not read", async () => {
+      const wget = new Told("wget", [
+        "-q",
+        "-O",
+        "/dev/null",
+        `--ca-certificate=${certificate.caFile}`,
+        `https://localhost:${nginx.port}/wait`,
+      ]);
+      await bed.until("wget on the list", () => bed.tls.get(wget.pid)?.state === "unreadable");
+      expect(bed.tls.get(wget.pid)).toMatchObject({ reason: "GnuTLS is not read", connections: 1 });
+      for (const reply of held.splice(0)) reply.end("ok");
+      await new Promise((resolve) => wget.child.once("exit", resolve));
+    });
+
+    it("joins connections that are older than itself, and leaves off where hooks cost too much", async () => {
+      const client = new HttpsClient(nginx.port, 4, certificate.ca);
+      await client.times(8, "/", 4);
+      const late = await ProbeBed.start(undefined, "--tls-delay", "0", "--tls-budget", "1");
+      const state = (): string => late.tls.get(process.pid)?.state ?? "";
+      await client.times(8, "/", 4);
+      await late.until(
+        "hooks",
+        () => state() === "read" && [...late.tls.values()].every((one) => one.state === "read"),
+      );
+      const counted = await late.since(nginx.port, "http");
+      await client.times(100, "/", 4);
+      expect(await counted()).toEqual({ ok: [100, 100] });
+      const until = performance.now() + 15_000;
+      while (state() === "read" && performance.now() < until) await client.times(200, "/", 4);
+      expect(state()).toBe("over-budget");
+      expect(late.tls.get(process.pid)?.reason).toMatch(/^over its budget: hooks cost \d+ % of its CPU time$/);
+      const off = await late.since(nginx.port, "http");
+      await client.times(100, "/", 4);
+      expect((await off())["ok"]?.[0] ?? 0).toBe(0);
+      client.close();
+      await late.stop();
+    }, 30_000);
+
+    it("hooks nothing where that is turned off, and says so", async () => {
+      const off = await ProbeBed.start(undefined, "--no-tls");
+      const client = new HttpsClient(nginx.port, 1, certificate.ca);
+      await client.times(10, "/", 1);
+      await off.until("both on the list", () => off.tls.size === 2);
+      expect([...off.tls.values()].map(({ state, reason }) => `${state}: ${reason}`)).toEqual(
+        Array.from({ length: 2 }, () => "unreadable: reading TLS is turned off"),
+      );
+      expect(off.self("tlsLinks")).toBe(0);
+      client.close();
+      await off.stop();
+    });
+
     itWith(["curl"], "counts those of curl, and names what it was hooked by", async () => {
       const url = `https://localhost:${nginx.port}`;
       const args = ["-sS", "--http1.1", "--cacert", certificate.caFile, "-o", "/dev/null"];
@@ -219,5 +270,26 @@ describeWith(["bpf", "openssl"], "requests within TLS", () => {
       for (const one of [psql, next]) await one.stop();
       await postgres.stop();
     });
+  });
+
+  // last, since from then on the library is hooked process by process
+  itWith(["python"], "keeps out of a process that does not want it, and goes on with its neighbours", async () => {
+    const port = await freePort();
+    const server = new Told(DEBIAN_PYTHON, ["-c", PYTHON, "serve", String(port), certificate.cert, certificate.key]);
+    await listening(port, server.child, "python");
+    const words = ["-c", PYTHON, "ask", String(port), certificate.caFile];
+    const willing = new Told(DEBIAN_PYTHON, words);
+    const unwilling = new Told(DEBIAN_PYTHON, words, { ...process.env, COROOT_EBPF_TRACES: "disabled" });
+    for (const one of [willing, unwilling]) await one.tell("2\n", /done/);
+    await read(server.pid, willing.pid);
+    await bed.until("the refusal", () => bed.tls.get(unwilling.pid)?.state === "opted-out");
+    expect(bed.tls.get(unwilling.pid)?.reason).toBe("opted out by its environment");
+    // one link for each process of the library from now on
+    await bed.until("hooks of its own", () => bed.self("tlsLinks") >= 2);
+    for (const one of [willing, unwilling]) await one.tell("2\n", /done/);
+    const counted = await bed.since(port, "http");
+    for (const one of [willing, unwilling]) await one.tell("100\n", /done/);
+    expect(await counted()).toEqual({ ok: [90, 180], failed: [10, 20] });
+    for (const one of [willing, unwilling, server]) await one.stop();
   });
 });
