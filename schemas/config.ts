@@ -216,6 +216,10 @@ const Agent = Schema.Struct({
   spoolMaxBytes: field(whole(0, 2 ** 40), 256 * 1024 * 1024),
   /** observe network traffic with eBPF */
   traffic: field(flag, true),
+  /** read requests within TLS, by hooks in the functions of OpenSSL */
+  tls: field(flag, true),
+  /** what such hooks may cost a program, of its CPU time; 0: no limit */
+  tlsBudgetPercent: field(whole(0, 1000), 5),
 });
 
 const Recording = Schema.Struct({

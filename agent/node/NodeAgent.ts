@@ -10,7 +10,7 @@ import { Clock, Deferred, Duration, Effect, type Scope } from "effect";
 import { PROTOCOL } from "../../schemas/wire/frame.ts";
 import type { Capability, HelloBody } from "../../schemas/wire/link.ts";
 import { openHome, readKey, AgentFileError } from "./AgentHome.ts";
-import { hostCapabilities, mayLookInside } from "./capabilities.ts";
+import { hostCapabilities, mayLookInside, tlsCapability } from "./capabilities.ts";
 import { parseCgroupMounts } from "./host/cgroups.ts";
 import { readNode } from "./host/nodeFigures.ts";
 import type { Process } from "./host/ProcessTable.ts";
@@ -35,6 +35,8 @@ export interface NodeAgentOptions {
   readonly node?: string;
   /** false: no probe, whatever `probePath` says */
   readonly traffic: boolean;
+  /** the probe's own, see `probe --help` */
+  readonly probeArguments?: readonly string[];
   readonly version?: string;
   /** bound of the spool on disk */
   readonly spoolBytes?: number;
@@ -134,6 +136,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
     ];
     const capabilities = (): readonly Capability[] => [
       ...probeCapabilities,
+      ...tlsCapability(observer.unreadTls()),
       ...hostCapabilities({
         mounts,
         mayLookInside: inside,
@@ -189,6 +192,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
         ? null
         : yield* makeProbe({
             path: options.probePath,
+            args: options.probeArguments ?? [],
             onTick: (tick: ProbeTick) =>
               Effect.sync(() => {
                 tickedMs = monoMs();

@@ -36,6 +36,17 @@ const feature = (name: string, state: Capability["state"], errno = 0, reason = "
   reason,
 });
 
+const NAMED = 5;
+
+/** `unread`: programs whose TLS is not read, with the reason. */
+export const tlsCapability = (unread: readonly string[]): readonly Capability[] => {
+  if (unread.length === 0) return [];
+  const more = unread.length > NAMED ? `, and ${unread.length - NAMED} more` : "";
+  return [
+    feature("tls", "degraded", 0, `requests within TLS are not seen: ${unread.slice(0, NAMED).join(", ")}${more}`),
+  ];
+};
+
 export const hostCapabilities = (sight: HostSight): readonly Capability[] => {
   const { mounts } = sight;
   const rights = "no right to look into other users' processes (needs root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH)";

@@ -12,7 +12,7 @@ import { serviceId } from "../../../schemas/service.ts";
 import type { Emit } from "../host/nodeFigures.ts";
 import type { Process } from "../host/ProcessTable.ts";
 import type { Instance } from "../observe/Instances.ts";
-import type { Observer } from "../observe/Observer.ts";
+import { type Observer, tlsReason } from "../observe/Observer.ts";
 import { LE_SECONDS, type RequestCell, type WireEdge } from "../observe/WireEdge.ts";
 
 type Labels = Readonly<Record<string, string>>;
@@ -185,6 +185,11 @@ export const putObserved = (put: Emit, observer: Observer, common: { cluster: st
   for (const edge of observer.fold.edges.values()) {
     const base = bases.get(edge.definition.instance);
     if (base !== undefined) putEdge(put, base, edge);
+  }
+  for (const { one, owner } of observer.tlsOwners()) {
+    const base = bases.get(owner.id);
+    if (base !== undefined)
+      put("container_tls_connections", { ...base, state: one.state, reason: tlsReason(one) }, one.connections);
   }
   for (const listener of observer.listeners.all()) {
     const base = bases.get(observer.instances.ofPid(listener.pid)?.id ?? 0);

@@ -11,7 +11,7 @@ import { Reader } from "../host/Reader.ts";
 import { Briefs } from "./Briefs.ts";
 import { Fold } from "./Fold.ts";
 import { definitionOf, Instances, type Instance } from "./Instances.ts";
-import type { ProbeEvent, ProbeTick } from "../probe/ProbeTick.ts";
+import type { ProbeEvent, ProbeTick, ProbeTls } from "../probe/ProbeTick.ts";
 import { Usage } from "./Usage.ts";
 import { Catalog, type Listens, type Window } from "./Window.ts";
 
@@ -34,6 +34,10 @@ export interface Clocks {
   readonly wallMs: number;
 }
 
+/** A reason without changing figures, which may follow a colon. */
+export const tlsReason = ({ state, reason }: ProbeTls): string =>
+  state === "over-budget" ? (reason.split(":")[0] ?? reason) : reason;
+
 export class Observer {
   readonly reader = new Reader();
   readonly table: ProcessTable;
@@ -44,6 +48,8 @@ export class Observer {
   readonly catalog = new Catalog();
   /** what the probe said about itself last */
   probeSelf: Readonly<Record<string, number>> = {};
+  /** processes that speak TLS, as the probe said last */
+  private tls: readonly ProbeTls[] = [];
   private readonly briefs: Briefs;
   private listens: Listens = { version: 0, list: [] };
   private listensText = "";
@@ -86,6 +92,8 @@ export class Observer {
     this.wallMs = clocks.wallMs;
     this.lastTickMs = clocks.monoMs;
     this.probeSelf = tick.self;
+    if (tick.tls !== null) this.tls = tick.tls;
+    else if (tick.reset) this.tls = [];
     const wallOf = (event: ProbeEvent): number => clocks.wallMs - Math.max(0, tick.monoMs - event.monoMs);
     for (const event of tick.events)
       if (event.kind === "exec") {
@@ -115,6 +123,24 @@ export class Observer {
   probeLost(): void {
     this.lastTickMs = Number.NEGATIVE_INFINITY;
     this.fold.forgetProbe();
+    this.tls = [];
+  }
+
+  /** Processes that speak TLS and what they belong to; those of unknown owners are left out. */
+  *tlsOwners(): Iterable<{ readonly one: ProbeTls; readonly owner: Instance<Process> }> {
+    for (const one of this.tls) {
+      const owner = this.instances.ofPid(one.tgid);
+      if (owner !== null) yield { one, owner };
+    }
+  }
+
+  /** Programs whose TLS is not read, with the reason, each once and in order. */
+  unreadTls(): readonly string[] {
+    const said = new Set<string>();
+    for (const { one, owner } of this.tlsOwners())
+      if (owner.reported && one.state !== "read" && one.state !== "waiting")
+        said.add(`${owner.name ?? owner.identity.name} (${tlsReason(one)})`);
+    return [...said].toSorted();
   }
 
   /** Reads the host and ends the window. */

@@ -12,6 +12,7 @@ import { makeProbeDecoder, ProbeFrameError, type ProbeMessage, type ProbeTick } 
 export interface ProbeOptions {
   /** the executable, see bpf/build.mjs */
   readonly path: string;
+  readonly args?: readonly string[];
   /** The first tick of each life of the probe has `reset` set: edge ids start anew and all that was known is void. */
   readonly onTick: (tick: ProbeTick) => Effect.Effect<void>;
   /** Once per life before its first tick, and again when the probe fails: the complete list, "probe" being the whole. */
@@ -88,9 +89,9 @@ const refusal = (error: Error): string =>
     ? "no such file; build it with: node bpf/build.mjs"
     : `cannot be started: ${error.message}`;
 
-const start = (path: string): Effect.Effect<Child, ProbeFailed> =>
+const start = (path: string, args: readonly string[]): Effect.Effect<Child, ProbeFailed> =>
   Effect.async((resume) => {
-    const child = spawn(path, [], { stdio: ["pipe", "pipe", "pipe"] });
+    const child = spawn(path, args, { stdio: ["pipe", "pipe", "pipe"] });
     let said = "";
     child.stderr.on("data", (chunk: Buffer) => {
       said = (said + chunk.toString("utf8")).slice(-STDERR_BYTES);
@@ -163,7 +164,7 @@ export const makeProbe = (options: ProbeOptions): Effect.Effect<Probe, never, Sc
     const life = Effect.gen(function* () {
       yield* set({ state: "starting", pid: null });
       known = [];
-      const child = yield* Effect.acquireRelease(start(path), stop);
+      const child = yield* Effect.acquireRelease(start(path, options.args ?? []), stop);
       yield* set({ state: "running", pid: child.pid });
       const decoder = makeProbeDecoder();
       let told = false;

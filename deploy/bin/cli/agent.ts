@@ -34,6 +34,7 @@ export const nodeAgent = async (values: Values, servers: readonly string[] | und
     cluster: settings.cluster,
     spoolBytes: agent.spoolMaxBytes,
     traffic: agent.traffic,
+    probeArguments: agent.tls ? ["--tls-budget", String(agent.tlsBudgetPercent)] : ["--no-tls"],
     ...(node === undefined ? {} : { node }),
   });
   const supervised = process.env["COROOT_SUPERVISED"] === "1";

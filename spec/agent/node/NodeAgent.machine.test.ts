@@ -7,8 +7,10 @@ import { Effect, Exit, Logger, LogLevel, Scope } from "effect";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { makeNodeAgent, type NodeAgent } from "../../../agent/node/NodeAgent.ts";
 import { ROLE } from "../../../schemas/wire/observe.ts";
-import { describeWith } from "../../capabilities.ts";
+import { describeWith, itWith } from "../../capabilities.ts";
 import { buildProbe, probePath } from "../../kernel/ProbeBed.ts";
+import { freePort, listening, makeCertificate } from "../../kernel/servers.ts";
+import { PYTHON, Told } from "../../kernel/tls-programs.ts";
 import { startLinkServer, until, type LinkServer } from "./link/server.ts";
 
 let folder = "";
@@ -26,7 +28,7 @@ afterEach(async () => {
   rmSync(folder, { recursive: true });
 });
 
-const start = (probePath: string | null = null): Promise<NodeAgent> =>
+const start = (probePath: string | null = null, probeArguments: readonly string[] = []): Promise<NodeAgent> =>
   Effect.runPromise(
     Scope.extend(
       makeNodeAgent({
@@ -37,11 +39,18 @@ const start = (probePath: string | null = null): Promise<NodeAgent> =>
         cluster: "spec",
         node: "here",
         traffic: probePath !== null,
+        probeArguments,
       }),
       scope,
     ).pipe(Logger.withMinimumLogLevel(LogLevel.None)),
   );
 const windows = () => server.connections.flat();
+const tlsStates = () =>
+  new Set(
+    server.stores.flatMap(({ series }) =>
+      series.flatMap(({ name, labels }) => (name === "container_tls_connections" ? [labels["state"]] : [])),
+    ),
+  );
 
 describe("node agent", () => {
   it("without a probe says so, and sends usage and samples of this machine", async () => {
@@ -178,5 +187,48 @@ describeWith(["bpf"], "node agent with the probe", () => {
       8_000,
     );
     expect(agent.capabilities().find((one) => one.feature === "probe")?.state).not.toBe("off");
+  });
+
+  itWith(["openssl", "python"], "reads requests within TLS, and lists who does not want it", async () => {
+    writeFileSync(join(folder, "agent.key"), "k");
+    const certificate = makeCertificate();
+    const agent = await start(probePath, ["--tls-delay", "0", "--tls-budget", "0"]);
+    const port = await freePort();
+    writeFileSync(join(folder, "spec-secret.py"), PYTHON);
+    const run = (env: NodeJS.ProcessEnv, ...args: readonly string[]): Told =>
+      new Told("/usr/bin/python3", [join(folder, "spec-secret.py"), ...args], { ...process.env, ...env });
+    const secret = run({}, "serve", String(port), certificate.cert, certificate.key);
+    await listening(port, secret.child, "python");
+    const caller = run({ COROOT_EBPF_TRACES: "disabled" }, "ask", String(port), certificate.caFile);
+    const inbound = (status: number): number => {
+      const ports = new Map<number, number>();
+      let sum = 0;
+      for (const window of windows()) {
+        for (const one of window.edges) if (one.role === ROLE.server) ports.set(one.id, one.port);
+        for (let i = 0; i < window.l7.rows; i++)
+          if (ports.get(window.l7.edge[i] ?? 0) === port && window.l7.status[i] === status)
+            sum += window.l7.count[i] ?? 0;
+      }
+      return sum;
+    };
+    await until("the probe ticks", () => windows().length > 1, 8_000);
+    await caller.tell("2\n", /done/);
+    await until("the list", () => agent.capabilities().some((one) => one.feature === "tls"), 12_000);
+    expect(agent.capabilities().find((one) => one.feature === "tls")).toEqual({
+      feature: "tls",
+      state: "degraded",
+      errno: 0,
+      reason: "requests within TLS are not seen: spec-secret (opted out by its environment)",
+    });
+    await caller.tell("2\n", /done/);
+    await caller.tell("20\n", /done/);
+    await until("the failures", () => inbound(2) === 2, 8_000);
+    // and what came between the hook and the last call
+    await until("the rest", () => inbound(0) >= 18);
+    expect(inbound(0)).toBeLessThanOrEqual(22);
+    await Effect.runPromise(agent.flush);
+    await until("samples", () => tlsStates().has("opted-out"));
+    for (const one of [caller, secret]) await one.stop();
+    certificate.remove();
   });
 });

@@ -39,7 +39,13 @@ describe("configuration", () => {
       databases: { credentials: [] },
       otlp: { grpcPort: 4317 },
       recording: { actors: [], maxBytesPerActor: 67_108_864, maxBytes: 536_870_912 },
-      agent: { server: "http://127.0.0.1:8080", spoolMaxBytes: 268_435_456, traffic: true },
+      agent: {
+        server: "http://127.0.0.1:8080",
+        spoolMaxBytes: 268_435_456,
+        traffic: true,
+        tls: true,
+        tlsBudgetPercent: 5,
+      },
       log: "info",
     });
     expect(defaultDataDir({ HOME: "/home/ann" }, 1000)).toBe("/home/ann/.local/share/coroot");

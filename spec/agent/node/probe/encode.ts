@@ -5,7 +5,9 @@ type Struct = Exclude<keyof typeof LAYOUT, "header">;
 type Value = number | string | Uint8Array;
 
 const WIDE = new Set(
-  "mono_ns bytes_out bytes_in connect_ns rtt_us sum_ns oldest_ns cgroup memory_cgroup rss_bytes value tick".split(" "),
+  "mono_ns bytes_out bytes_in connect_ns rtt_us sum_ns oldest_ns cgroup memory_cgroup rss_bytes value tick connections".split(
+    " ",
+  ),
 );
 const SHORT = new Set(["port", "major", "minor"]);
 const BYTE = new Set(["role", "protocol", "status", "bucket"]);

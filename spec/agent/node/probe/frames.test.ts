@@ -218,4 +218,25 @@ describe("frames of the probe", () => {
       { numRuns: 500 },
     );
   });
+
+  it("takes the list of processes that speak TLS as a whole, and tells no change from an empty list", () => {
+    const decoder = makeProbeDecoder();
+    const list = (...some: Parameters<typeof rows>[2][]) => rows(FRAME.tls, "tls", ...some);
+    const tlsOf = (...parts: readonly Uint8Array[]) =>
+      decoder.push(join(...parts)).flatMap((one) => (one.kind === "tick" ? [one.tick.tls] : []));
+    expect(tlsOf(hello(), tickEnd(1))).toEqual([null]);
+    expect(
+      tlsOf(
+        list({ tgid: 7, state: 1, connections: 3, reason: "libssl.so.3" }, { tgid: 8, state: 2, reason: "GnuTLS" }),
+        tickEnd(2),
+      ),
+    ).toEqual([
+      [
+        { tgid: 7, state: "read", connections: 3, reason: "libssl.so.3" },
+        { tgid: 8, state: "unreadable", connections: 0, reason: "GnuTLS" },
+      ],
+    ]);
+    expect(tlsOf(list({}), tickEnd(3))).toEqual([[]]);
+    expect(() => tlsOf(list({ tgid: 7, state: 5 }), tickEnd(4))).toThrow(/tls.state/);
+  });
 });
