@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
  * Iterators, run by the loader: over all connections each second (what they moved, how many are open, what waits and
- * for how long; each_socket where the kernel refuses each_connection), and over all open files at start and now and then, for sockets that are older than the probe or were
- * missed. Both see every network namespace.
+ * for how long; each_socket where the kernel refuses each_connection), and over all open files at start and now and
+ * then, for sockets that are older than the probe or were missed. Both see every network namespace.
  */
 /* What waits on a connection, and since when. Global, so that the verifier looks at it once. */
 __noinline int look_waiting(struct conn *c, struct edge *edge)

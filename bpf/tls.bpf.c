@@ -89,6 +89,28 @@ static __always_inline int tls_plain(struct tls_thread *t, struct tls_frame *cal
 	return 0;
 }
 
+/* The state of a thread, with what its process says in this tick; NULL where the process does not speak TLS. */
+static __always_inline struct tls_thread *tls_thread(struct tls_thread *t, u32 tick, u32 tgid)
+{
+	struct tls_process *process = bpf_map_lookup_elem(&tls_processes, &tgid);
+
+	if (!t) {
+		if (!process || process->state != TLS_HOOKED)
+			return NULL;
+		t = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (!t)
+			return NULL;
+	}
+	t->tick = tick;
+	t->hooked = process && process->state == TLS_HOOKED;
+	if (process) {
+		__sync_fetch_and_add(&process->traps, t->traps);
+		__sync_fetch_and_add(&process->slow_traps, t->slow_traps);
+	}
+	t->traps = t->slow_traps = 0;
+	return t;
+}
+
 /* the loader makes it one of uprobe_multi, which libbpf has no name for before 1.3 */
 SEC("uprobe")
 int tls_call(struct pt_regs *regs)
@@ -96,22 +118,24 @@ int tls_call(struct pt_regs *regs)
 	u64 cookie = bpf_get_attach_cookie(regs), sp;
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	u32 sending = cookie & TLS_WRITES ? 1 : 0;
-	struct tls_process *process;
+	struct control *ctl = control();
 	struct tls_frame *call;
 	struct tls_thread *t;
 	s64 n;
 
-	if (cookie & TLS_NOTHING)
+	if ((cookie & TLS_NOTHING) || !ctl)
 		return 0;
-	process = bpf_map_lookup_elem(&tls_processes, &tgid);
-	if (!process)
-		return 0;
-	/* a thread has one at a time: a lost increment now and then does not matter to a budget */
+	t = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, 0);
+	if (!t || t->tick != ctl->tick) {
+		t = tls_thread(t, ctl->tick, tgid);
+		if (!t)
+			return 0;
+	}
 	if (cookie & TLS_SLOW)
-		process->slow_traps++;
+		t->slow_traps++;
 	else
-		process->traps++;
-	if (process->state != TLS_HOOKED)
+		t->traps++;
+	if (!t->hooked)
 		return 0;
 	if (cookie & TLS_FREES) {
 		struct tls_key key = { .ssl = arg_1(regs), .tgid = tgid };
@@ -123,9 +147,6 @@ int tls_call(struct pt_regs *regs)
 	}
 	sp = regs->sp + (cookie >> TLS_DEPTH);
 	if (!(cookie & TLS_LEAVES)) {
-		t = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-		if (!t)
-			return 0;
 		/* what began deeper has ended, or was left by a jump */
 		for (int i = 0; i < TLS_CALLS && t->depth; i++) {
 			if (t->calls[(t->depth - 1) & (TLS_CALLS - 1)].sp > sp)
@@ -143,9 +164,6 @@ int tls_call(struct pt_regs *regs)
 		t->received.inside = 0;
 		return 0;
 	}
-	t = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, 0);
-	if (!t)
-		return 0;
 	for (int i = 0; i < TLS_CALLS && t->depth; i++) {
 		if (t->calls[(t->depth - 1) & (TLS_CALLS - 1)].sp >= sp)
 			break;

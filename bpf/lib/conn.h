@@ -127,6 +127,11 @@ struct tls_frame {
 struct tls_thread {
 	struct tls_frame calls[TLS_CALLS];
 	u32 depth;
+	/* what is known of its process, asked for once in a tick, and traps that are not added to it yet */
+	u32 tick;
+	u32 hooked;
+	u32 traps;
+	u32 slow_traps;
 	u32 pad;
 	u64 wrote; /* session whose cipher text this thread has not sent yet */
 	struct tls_io sent;

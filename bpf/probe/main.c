@@ -39,6 +39,8 @@ static const char help[] =
 	"    --tls-delay SECONDS    hook only programs that are so old (5)\n"
 	"    --tls-budget PERCENT   of its CPU time that hooks may cost a program (5); 0: no limit\n"
 	"  probe --tls-places FILE  print where a program or library would be hooked to read TLS\n"
+	"  probe --tls-empty FILE   hook it there for all processes with a program that does nothing, until standard input\n"
+	"                           closes: to measure what the traps alone cost\n"
 	"  probe --layout           print the layout of the frames as JSON\n"
 	"  probe --help             this text\n"
 	"\n"
@@ -162,6 +164,8 @@ int main(int argc, char **argv)
 	}
 	if (argc == 3 && strcmp(argv[1], "--tls-places") == 0)
 		return tls_explain(argv[2]);
+	if (argc == 3 && strcmp(argv[1], "--tls-empty") == 0)
+		return tls_empty(argv[2]);
 	if (argc == 2 && strcmp(argv[1], "--help") == 0) {
 		fputs(help, stdout);
 		return 0;

@@ -272,6 +272,30 @@ int tls_explain(const char *path)
 	return file.why != NULL;
 }
 
+int tls_empty(const char *path)
+{
+	const struct bpf_insn nothing[] = { { .code = BPF_ALU64 | BPF_MOV | BPF_K }, { .code = BPF_JMP | BPF_EXIT } };
+	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = BPF_TRACE_UPROBE_MULTI);
+	struct file file = { .fd = open(path, O_RDONLY | O_CLOEXEC) };
+	struct kernel kernel = { .tls = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tls_empty", "GPL", nothing, 2, &opts) };
+	char ignored[64];
+	int link;
+
+	k = &kernel;
+	if (file.fd >= 0)
+		scan(&file, path);
+	link = file.fd < 0 || file.why || kernel.tls < 0 ? -1 : hook(file.fd, 0, file.offsets, file.cookies, file.count);
+	if (link < 0) {
+		fprintf(stderr, "probe: %s: %s\n", path, file.why ? file.why : strerror(errno));
+		return 1;
+	}
+	printf("hooked %u places\n", file.count);
+	fflush(stdout);
+	while (read(STDIN_FILENO, ignored, sizeof(ignored)) > 0)
+		;
+	return 0;
+}
+
 /* The file behind an open descriptor, which is taken over. `budget` bounds how many are scanned now; NULL: later. */
 static struct file *file_of(int fd, const char *path, int *budget)
 {

@@ -20,6 +20,8 @@ struct tls_options {
 
 /* Prints where a file would be hooked: offset, function, place, and how far the stack is below that at entry. */
 int tls_explain(const char *path);
+/* Hooks the same places with a program that does nothing, until standard input closes: what the traps alone cost. */
+int tls_empty(const char *path);
 void tls_start(struct kernel *kernel, const struct tls_options *options);
 /* Looks at new and at ended processes, opens and closes hooks; `tick` is the current one of the kernel side. */
 void tls_tick(uint32_t tick);

@@ -144,7 +144,7 @@ describeWith(["bpf", "openssl"], "requests within TLS", () => {
     it("joins connections that are older than itself, and leaves off where hooks cost too much", async () => {
       const client = new HttpsClient(nginx.port, 4, certificate.ca);
       await client.times(8, "/", 4);
-      const late = await ProbeBed.start(undefined, "--tls-delay", "0", "--tls-budget", "1");
+      const late = await ProbeBed.start(undefined, "--tls-delay", "0", "--tls-budget", "0.1");
       const state = (): string => late.tls.get(process.pid)?.state ?? "";
       await client.times(8, "/", 4);
       await late.until(

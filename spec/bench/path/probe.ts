@@ -13,7 +13,7 @@ import { capability, type CapabilityName } from "../../machine.ts";
 import type { Figure, Measured, MeasureContext } from "../figure.ts";
 import { cpuNs, descendants } from "./launch.ts";
 
-const whereAble =
+export const whereAble =
   (needs: readonly CapabilityName[], measure: (context: MeasureContext) => Promise<Measured>) =>
   async (context: MeasureContext): Promise<Measured> => {
     const missing = needs.map((name) => ({ name, ...capability(name) })).find((one) => !one.available);
@@ -22,7 +22,7 @@ const whereAble =
     return measure(context);
   };
 
-const median = (values: readonly number[]): number => {
+export const median = (values: readonly number[]): number => {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 === 1
@@ -31,7 +31,7 @@ const median = (values: readonly number[]): number => {
 };
 
 /** CPU time of a server and its workers. */
-const serverCpu = (server: Running): number => {
+export const serverCpu = (server: Running): number => {
   const pid = server.child.pid ?? 0;
   return cpuNs(pid) + descendants(pid).reduce((sum, one) => sum + cpuNs(one.pid), 0);
 };
