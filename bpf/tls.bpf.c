@@ -9,11 +9,17 @@
 #define arg_2(r) ((r)->regs[1])
 #define arg_4(r) ((r)->regs[3])
 #define result(r) ((r)->regs[0])
+#define go_1(r) ((r)->regs[0])
+#define go_2(r) ((r)->regs[1])
+#define goroutine(r) ((r)->regs[28])
 #else
 #define arg_1(r) ((r)->di)
 #define arg_2(r) ((r)->si)
 #define arg_4(r) ((r)->cx)
 #define result(r) ((r)->ax)
+#define go_1(r) ((r)->ax)
+#define go_2(r) ((r)->bx)
+#define goroutine(r) ((r)->r14)
 #endif
 static __always_inline struct tls_session *tls_session(const struct tls_key *key)
 {
@@ -41,7 +47,7 @@ static __always_inline struct tls_session *tls_session(const struct tls_key *key
 }
 
 /* `n` bytes of plain text were written or read. */
-static __always_inline int tls_plain(struct tls_thread *t, struct tls_frame *call, u32 n, u32 sending)
+static __always_inline int tls_plain(struct tls_thread *t, struct tls_frame *call, u32 n, u32 sending, u32 go)
 {
 	struct tls_key key = { .ssl = call->ssl, .tgid = bpf_get_current_pid_tgid() >> 32 };
 	struct tls_session *session = tls_session(&key);
@@ -56,11 +62,13 @@ static __always_inline int tls_plain(struct tls_thread *t, struct tls_frame *cal
 	if (!session->sk && sending)
 		c->role = c->turn ? c->role : ROLE_CLIENT;
 	if (sending) {
-		if (t->sent.inside) {
+		/* a goroutine sends on the thread that it returns on, but for rare moves between */
+		if (go ? t->sent.sk && t->sent.stamp + 2000 >= call->sp : t->sent.inside) {
 			tls_vote(session, &t->sent, call->ssl);
 			s->stamp = t->sent.stamp;
 		} else {
-			t->wrote = call->ssl;
+			if (!go)
+				t->wrote = call->ssl;
 			s->stamp = bpf_ktime_get_ns();
 		}
 	} else {
@@ -138,12 +146,37 @@ int tls_call(struct pt_regs *regs)
 	if (!t->hooked)
 		return 0;
 	if (cookie & TLS_FREES) {
-		struct tls_key key = { .ssl = arg_1(regs), .tgid = tgid };
-		struct tls_session *session = bpf_map_lookup_elem(&tls_sessions, &key);
+		u64 plain = arg_1(regs), go = go_1(regs);
+		struct tls_key key = { .tgid = tgid };
+		struct tls_session *session;
+
+		/* or the compiler reads one of them, at an offset that it calculates, which the verifier refuses */
+		asm volatile("" : "+r"(plain), "+r"(go));
+		key.ssl = cookie & TLS_GO ? go : plain;
+		session = bpf_map_lookup_elem(&tls_sessions, &key);
 
 		if (session)
 			session->freed = 1;
 		return 0;
+	}
+	if (cookie & TLS_GO) {
+		struct tls_key key = { .ssl = goroutine(regs), .tgid = tgid };
+
+		if (!(cookie & TLS_LEAVES)) {
+			struct tls_frame frame = { .sp = bpf_ktime_get_ns(), .ssl = go_1(regs), .base = go_2(regs) };
+
+			if (bpf_map_update_elem(&tls_goroutines, &key, &frame, BPF_ANY))
+				count(tls_full);
+			return 0;
+		}
+		call = bpf_map_lookup_elem(&tls_goroutines, &key);
+		if (!call)
+			return 0;
+		t->go = *call;
+		call = &t->go;
+		bpf_map_delete_elem(&tls_goroutines, &key);
+		n = (s64)result(regs);
+		goto done;
 	}
 	sp = regs->sp + (cookie >> TLS_DEPTH);
 	if (!(cookie & TLS_LEAVES)) {
@@ -178,7 +211,8 @@ int tls_call(struct pt_regs *regs)
 	n = (s32)result(regs);
 	if (n > 0 && (cookie & TLS_EX) && bpf_probe_read_user(&n, sizeof(n), (void *)call->length))
 		return 0;
+done:
 	if (n > 0 && n < (1LL << 31))
-		tls_plain(t, call, n, sending);
+		tls_plain(t, call, n, sending, cookie & TLS_GO ? 1 : 0);
 	return 0;
 }

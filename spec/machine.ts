@@ -159,6 +159,7 @@ const detectors = {
   openssl: program("openssl", "openssl"),
   curl: program("curl", "curl"),
   wget: program("wget", "wget"),
+  go: program("go", "golang-go"),
   prometheus: program("prometheus", "prometheus"),
   "victoria-metrics": program("victoria-metrics", "victoria-metrics"),
   chromium,

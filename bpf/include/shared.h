@@ -14,6 +14,7 @@
 #define BUCKETS 108
 #define MAX_TLS_PROCESSES 1024
 #define MAX_TLS_SESSIONS 8192
+#define MAX_TLS_GOROUTINES 16384
 #define RUNS 32
 #define PAIRS 4
 #define LOOKAHEAD 32
@@ -144,7 +145,7 @@ enum {
 	TLS_EX = 4, /* the length is behind the fourth argument */
 	TLS_FREES = 8,
 	TLS_SLOW = 16,
-	TLS_GO = 32,
+	TLS_GO = 32, /* by Go's own calling convention, on goroutines */
 	TLS_NOTHING = 64, /* measures what a trap costs */
 	TLS_DEPTH = 8, /* shift */
 };

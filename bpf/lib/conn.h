@@ -115,7 +115,7 @@ struct tls_io {
 
 /* A call of a TLS library's function, between entry and return. */
 struct tls_frame {
-	u64 sp; /* stack pointer at entry */
+	u64 sp; /* stack pointer at entry; Go: when that was, since stacks move */
 	u64 ssl;
 	u64 base;
 	u64 length; /* where the library leaves the length (see TLS_EX) */
@@ -126,6 +126,7 @@ struct tls_frame {
 /* The calls that a thread is in, and its working memory: unlike the socket's hooks it can be preempted there. */
 struct tls_thread {
 	struct tls_frame calls[TLS_CALLS];
+	struct tls_frame go;
 	u32 depth;
 	/* what is known of its process, asked for once in a tick, and traps that are not added to it yet */
 	u32 tick;

@@ -94,6 +94,15 @@ struct {
 	__type(value, struct tls_session);
 } tls_sessions SEC(".maps");
 
+/* Calls of Go's functions, by goroutine: those change threads in between. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_TLS_GOROUTINES);
+	__type(key, struct tls_key);
+	__type(value, struct tls_frame);
+} tls_goroutines SEC(".maps");
+
 /* From a socket's address to its session, for what waits there and for the end. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

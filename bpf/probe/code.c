@@ -260,6 +260,11 @@ static int is_harmless(const uint8_t *p, size_t length, int leaving)
 			return (p[1] & 7) != 0 && (p[1] & 7) == (p[1] >> 3 & 7);
 		return length == 3 && p[0] == 0x45 && p[1] == 0x31 && p[2] >= 0xc0;
 	}
+	/* Go's look at how much stack is left */
+	if (length == 4 && (memcmp(p, "\x49\x3b\x66\x10", 4) == 0 || memcmp(p, "\x4d\x3b\x66\x10", 4) == 0))
+		return 1;
+	if ((length == 5 && memcmp(p, "\x4c\x8d\x64\x24", 4) == 0) || (length == 8 && memcmp(p, "\x4c\x8d\xa4\x24", 4) == 0))
+		return 1;
 	if (length == 9 && memcmp(p, "\x64\x48\x8b\x04\x25", 5) == 0)
 		return 1;
 	if ((length == 5 && memcmp(p, "\x48\x89\x44\x24", 4) == 0) || (length == 8 && memcmp(p, "\x48\x89\x84\x24", 4) == 0))
@@ -282,7 +287,8 @@ static struct place entry_of(const struct code *code)
 		/* a loop would pass here again */
 		if (i && code->entered[code->at[i]])
 			break;
-		if ((is_push(p) && length <= 2) || is_condition(p) || p[0] == 0xe8) {
+		/* not a call: the kernel's emulation may not know of a shadow stack */
+		if ((is_push(p) && length <= 2) || is_condition(p)) {
 			place.offset = code->at[i];
 			place.depth = depth;
 			place.slow = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Where to stop a function at its entry and at each of its returns, found in its machine code. A place is always the
- * first byte of an instruction. The kernel emulates pushes, jumps and calls in a tenth of the time that it takes to step
+ * first byte of an instruction. The kernel emulates pushes and jumps in a tenth of the time that it takes to step
  * over others on virtual machines, so such a place is taken where it says the same: one that every call passes with its
  * arguments untouched, or that every return passes with its result.
  */
@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MAX_PLACES 24
+#define MAX_PLACES 48
 
 struct place {
 	uint32_t offset; /* from the function's start */

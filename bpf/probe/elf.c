@@ -10,6 +10,7 @@
 #define MAX_SEGMENTS 256
 #define CHUNK 4096 /* symbols */
 #define MAX_NAMES (128ULL << 20)
+#define MAX_GO_TABLE (256ULL << 20)
 
 #if defined(__aarch64__)
 #define MACHINE EM_AARCH64
@@ -154,18 +155,78 @@ size_t elf_find(const struct elf *elf, struct symbol *symbols, size_t n)
 	return n - missing(symbols, n);
 }
 
-int elf_has(const struct elf *elf, const char *section)
+static const Elf64_Shdr *section_of(const struct elf *elf, const char *section)
 {
 	const Elf64_Shdr *strings;
 	char name[32];
 	size_t length = strlen(section) + 1;
 
 	if (!elf->sections || elf->head.e_shstrndx >= elf->head.e_shnum || length > sizeof(name))
-		return 0;
+		return NULL;
 	strings = &elf->sections[elf->head.e_shstrndx];
 	for (int i = 0; i < elf->head.e_shnum; i++)
 		if (elf->sections[i].sh_name < strings->sh_size &&
 		    !read_at(elf, name, strings->sh_offset + elf->sections[i].sh_name, length) && !memcmp(name, section, length))
-			return 1;
-	return 0;
+			return &elf->sections[i];
+	return NULL;
+}
+
+int elf_has(const struct elf *elf, const char *section)
+{
+	return section_of(elf, section) != NULL;
+}
+
+/* The table's head: a magic number of its version, then words. */
+struct go_table {
+	uint32_t magic;
+	uint8_t zero[2], quantum, word;
+	uint64_t functions, files, text, names, units, file_names, positions, entries;
+};
+
+int elf_find_go(const struct elf *elf, struct symbol *symbols, size_t n)
+{
+	const Elf64_Shdr *section = section_of(elf, ".gopclntab"), *text = section_of(elf, ".text");
+	const struct go_table *table;
+	uint64_t size, base;
+	uint8_t *bytes;
+	int found = -1;
+
+	if (!section)
+		section = section_of(elf, ".data.rel.ro.gopclntab");
+	if (!section || section->sh_size < sizeof(*table) || section->sh_size > MAX_GO_TABLE)
+		return -1;
+	size = section->sh_size;
+	bytes = elf_read(elf, section->sh_offset, size);
+	if (!bytes)
+		return -1;
+	table = (const struct go_table *)bytes;
+	if ((table->magic != 0xfffffff0 && table->magic != 0xfffffff1) || table->word != 8 || table->names >= size ||
+	    table->entries >= size || table->functions > (size - table->entries) / 8 - 1)
+		goto out;
+	/* position-independent programs learn it when they start */
+	base = table->text || !text ? table->text : text->sh_addr;
+	for (size_t i = 0; i < n; i++)
+		symbols[i].offset = symbols[i].size = 0;
+	bytes[size - 1] = 0;
+	for (uint64_t f = 0; f < table->functions && missing(symbols, n); f++) {
+		uint32_t entry[3]; /* where it begins, its description, where the next begins */
+		uint32_t name;
+
+		memcpy(entry, bytes + table->entries + f * 8, sizeof(entry));
+		if (entry[1] > size - table->entries - 8)
+			continue;
+		memcpy(&name, bytes + table->entries + entry[1] + 4, sizeof(name));
+		if (name >= size - table->names)
+			continue;
+		for (size_t s = 0; s < n; s++) {
+			if (symbols[s].offset || strcmp((char *)bytes + table->names + name, symbols[s].name))
+				continue;
+			symbols[s].offset = offset_of(elf, base + entry[0]);
+			symbols[s].size = entry[2] - entry[0];
+		}
+	}
+	found = n - missing(symbols, n);
+out:
+	free(bytes);
+	return found;
 }

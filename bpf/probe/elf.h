@@ -29,6 +29,11 @@ int elf_open(struct elf *elf, int fd);
 void elf_close(struct elf *elf);
 /* Fills in functions by name, from the dynamic symbols and, where some are missing, from all. How many were found. */
 size_t elf_find(const struct elf *elf, struct symbol *symbols, size_t n);
+/*
+ * The same by the table that every Go program has, stripped or not, of Go 1.18 and later, whose functions take their
+ * arguments in registers. -1 where there is no such table.
+ */
+int elf_find_go(const struct elf *elf, struct symbol *symbols, size_t n);
 /* Whether there is a section of this name. */
 int elf_has(const struct elf *elf, const char *section);
 /* Reads `size` bytes at `offset`; NULL where the file does not have them. To be freed. */

@@ -301,6 +301,7 @@ int load(struct kernel *kernel)
 	FD(tls_sessions);
 	FD(tls_sockets);
 	FD(tls_threads);
+	FD(tls_goroutines);
 	kernel->object = object;
 	attach(kernel, object);
 	report();
@@ -330,7 +331,8 @@ int load_tls(struct kernel *kernel, char *reason, size_t size)
 		bpf_program__set_autoload(program, strcmp(bpf_program__name(program), "tls_call") == 0);
 	error = bpf_object__load(object);
 	if (error) {
-		snprintf(reason, size, "%s: %s", strerror(-error), said);
+		fprintf(stderr, "probe: TLS: %s: %s\n", strerror(-error), said);
+		snprintf(reason, size, "the kernel refuses the program: %s", strerror(-error));
 		bpf_object__close(object);
 		return error;
 	}

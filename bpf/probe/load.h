@@ -10,7 +10,7 @@
 
 struct kernel {
 	int controls, edges, folded, rows, listeners, events, conns, scratches, zero_row;
-	int tls_processes, tls_sessions, tls_sockets, tls_threads;
+	int tls_processes, tls_sessions, tls_sockets, tls_threads, tls_goroutines;
 	int tls; /* the program for TLS libraries, -1 until load_tls */
 	struct bpf_object *object;
 	struct bpf_link *connections; /* iterator over connections, NULL where refused */

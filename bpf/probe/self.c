@@ -58,7 +58,8 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 		kernel_bytes = memory_of(k->edges) + memory_of(k->folded) + memory_of(k->rows) + memory_of(k->listeners) +
 			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->controls) +
 			       memory_of(k->scratches) + memory_of(k->zero_row) + memory_of(k->tls_processes) +
-			       memory_of(k->tls_sessions) + memory_of(k->tls_sockets) + memory_of(k->tls_threads);
+			       memory_of(k->tls_sessions) + memory_of(k->tls_sockets) + memory_of(k->tls_threads) +
+			       memory_of(k->tls_goroutines);
 	getrusage(RUSAGE_SELF, &usage);
 	out_begin(FRAME_SELF);
 	self("edges", f->edges);

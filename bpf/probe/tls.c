@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@
 #include <unistd.h>
 
 #define MAX_FILES_EACH 4
-#define MAX_HOOKS 64
+#define MAX_HOOKS 128
 #define ATTACHES_PER_TICK 8
 #define EXAMINED_PER_TICK 8
 #define FILES_PER_TICK 2
@@ -31,6 +32,7 @@
 #define BUDGET_TICKS 3
 #define LOOK_AGAIN_TICKS 20
 #define LOOKS 4
+#define STAT_TICKS 10
 #define SECOND 1000000000ULL
 /* below this share of one core no process is cut off, whatever it uses itself */
 #define FREE_SHARE 500
@@ -225,6 +227,30 @@ static int has_name(const char *path, const char *name)
 	return strstr(base ? base + 1 : path, name) != NULL;
 }
 
+static void scan_go(struct file *file, const struct elf *elf)
+{
+	struct symbol symbols[] = { { "crypto/tls.(*Conn).Read", 0, 0 },
+				    { "crypto/tls.(*Conn).Write", 0, 0 },
+				    { "crypto/tls.(*Conn).Close", 0, 0 } };
+	static const uint64_t kinds[] = { TLS_GO, TLS_GO | TLS_WRITES, TLS_GO | TLS_FREES };
+	int found = elf_find_go(elf, symbols, 3), got[3];
+
+	if (found < 0) {
+		give_up(file, "Go before 1.18");
+		return;
+	}
+	if (!symbols[0].offset || !symbols[1].offset) {
+		give_up(file, "Go without crypto/tls");
+		return;
+	}
+	for (size_t i = 0; i < 3; i++)
+		got[i] = add_function(file, elf, &symbols[i], kinds[i]);
+	if (!got[0] || !got[1])
+		give_up(file, file->why ? file->why : "Go: its code is not understood");
+	else
+		file->why = NULL;
+}
+
 static void scan(struct file *file, const char *path)
 {
 	struct symbol symbols[] = { { "SSL_read", 0, 0 },     { "SSL_read_ex", 0, 0 }, { "SSL_write", 0, 0 },
@@ -244,7 +270,7 @@ static void scan(struct file *file, const char *path)
 		else
 			file->why = NULL;
 	} else if (elf_has(&elf, ".gopclntab") || elf_has(&elf, ".go.buildinfo")) {
-		give_up(file, "Go: TLS of its own");
+		scan_go(file, &elf);
 	} else if (has_name(path, "java")) {
 		give_up(file, "Java: TLS of its own");
 	} else {
@@ -770,9 +796,7 @@ void tls_tick(uint32_t tick)
 		return;
 	if (n && !prepared && !options.off) {
 		prepared = 1;
-		if (load_tls(k, refusal, sizeof(refusal)))
-			fprintf(stderr, "probe: TLS: %s\n", refusal);
-		else
+		if (!load_tls(k, refusal, sizeof(refusal)))
 			measure();
 	}
 	for (uint32_t i = 0; i < n; i++) {
@@ -798,8 +822,10 @@ void tls_tick(uint32_t tick)
 		uint64_t cpu, started;
 		uint32_t parent;
 
-		/* a number that was given anew is noticed by the start of the process */
-		if (stat_of(process->tgid, &parent, &cpu, &started) || (process->started && process->started != started)) {
+		/* a number that was given anew is noticed by the start of the process, now and then */
+		if ((kill(process->tgid, 0) && errno == ESRCH) ||
+		    ((tick + process->tgid) % STAT_TICKS == 0 && (stat_of(process->tgid, &parent, &cpu, &started) ||
+								   (process->started && process->started != started)))) {
 			drop_links(process);
 			bpf_map_delete_elem(k->tls_processes, &process->tgid);
 			*at = process->next;

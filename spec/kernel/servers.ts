@@ -191,7 +191,7 @@ export const startZookeeper = async (): Promise<Running> => {
 };
 
 /** MariaDB without accounts: any user may do anything. Files may be loaded from clients. */
-export const startMariadb = async (): Promise<Running> => {
+export const startMariadb = async (more: readonly string[] = []): Promise<Running> => {
   const folder = folderOf("mariadb");
   const port = await freePort();
   const made = spawnSync(
@@ -204,7 +204,9 @@ export const startMariadb = async (): Promise<Running> => {
     findProgram("mariadbd") ?? "mariadbd",
     `--no-defaults --datadir=${folder}/data --user=root --port=${port} --bind-address=127.0.0.1 --socket=${folder}/socket
      --skip-grant-tables --local-infile=1 --innodb-flush-method=nosync --innodb-buffer-pool-size=16M
-     --innodb-flush-log-at-trx-commit=0 --skip-log-bin --max-allowed-packet=64M`.split(/\s+/),
+     --innodb-flush-log-at-trx-commit=0 --skip-log-bin --max-allowed-packet=64M`
+      .split(/\s+/)
+      .concat(more),
     { stdio: "ignore" },
   );
   await listening(port, child, "mariadbd");

@@ -57,6 +57,26 @@ require("node:https").createServer({ cert: readFileSync(cert), key: readFileSync
 process.stdin.on("end", () => process.exit()).resume();
 `;
 
+/** Go: `go run`-able HTTPS server, 500 where the path says so. */
+export const GO = `package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+)
+
+func main() {
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/fail" {
+			w.WriteHeader(500)
+		}
+		fmt.Fprint(w, "ok")
+	})
+	panic(http.ListenAndServeTLS(os.Args[1], os.Args[2], os.Args[3], nil))
+}
+`;
+
 /** A child whose answers come as lines. */
 export class Told {
   readonly child: ChildProcess;

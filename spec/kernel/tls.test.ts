@@ -3,9 +3,11 @@
  * our own. Each pair first speaks a few words, so that the probe sees TLS and hooks the library, and is counted from
  * then on.
  */
-import { chownSync, copyFileSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { chownSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type ServerResponse } from "node:http";
 import { Agent, request } from "node:https";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "node:tls";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -15,12 +17,13 @@ import {
   freePort,
   listening,
   makeCertificate,
+  startMariadb,
   type Running,
   startNginx,
   startPostgres,
   startRedis,
 } from "./servers.ts";
-import { NODE, PYTHON, Told } from "./tls-programs.ts";
+import { GO, NODE, PYTHON, Told } from "./tls-programs.ts";
 import { exchange } from "./traffic.ts";
 
 const N = 10_000;
@@ -209,6 +212,38 @@ describeWith(["bpf", "openssl"], "requests within TLS", () => {
     await server.stop();
   });
 
+  itWith(
+    ["go"],
+    "counts those of a Go server, stripped as well",
+    async () => {
+      const folder = mkdtempSync(join(tmpdir(), "coroot-go-"));
+      writeFileSync(join(folder, "main.go"), GO);
+      const client = (port: number): HttpsClient => new HttpsClient(port, 4, certificate.ca);
+      for (const flags of ["", "-s -w"]) {
+        execFileSync("go", ["build", "-ldflags", flags, "-o", "server", "main.go"], {
+          cwd: folder,
+          env: { ...process.env, GO111MODULE: "off", CGO_ENABLED: "0" },
+        });
+        const port = await freePort();
+        const server = new Told(join(folder, "server"), [`127.0.0.1:${port}`, certificate.cert, certificate.key]);
+        await listening(port, server.child, "go");
+        const asking = client(port);
+        await asking.times(8, "/", 4);
+        await read(process.pid, server.pid);
+        // goroutines that waited for their next request when they were hooked
+        await asking.times(8, "/", 4);
+        const counted = await bed.since(port, "http");
+        await asking.times(2_000, "/", 4);
+        await asking.times(100, "/fail", 4);
+        expect(await counted()).toEqual({ ok: [2_000, 2_000], failed: [100, 100] });
+        asking.close();
+        await server.stop();
+      }
+      rmSync(folder, { recursive: true, force: true });
+    },
+    60_000,
+  );
+
   itWith(["python"], "counts those of Python, with sockets and with an event loop", async () => {
     const port = await freePort();
     const server = new Told(DEBIAN_PYTHON, ["-c", PYTHON, "serve", String(port), certificate.cert, certificate.key]);
@@ -237,6 +272,23 @@ describeWith(["bpf", "openssl"], "requests within TLS", () => {
       expect(await counted()).toEqual({ ok: [900, 900], failed: [100, 100] });
       await cli.stop();
       await redis.stop();
+    });
+  });
+
+  describeWith(["mariadb"], "of MariaDB", () => {
+    it("counts statements and errors of a session that begins in the clear", async () => {
+      const mariadb = await startMariadb([`--ssl-cert=${certificate.cert}`, `--ssl-key=${certificate.key}`]);
+      const words = `--no-defaults -h 127.0.0.1 -P ${mariadb.port} -u root -N -B -n --force --ssl --ssl-ca=${certificate.caFile}`;
+      const cli = new Told("mariadb", words.split(" "));
+      await cli.tell("select 'first';\n", /first/);
+      await read(cli.pid, mariadb.child.pid ?? 0);
+      await cli.tell("select 'second';\n", /second/);
+      const counted = await bed.since(mariadb.port, "mysql");
+      await cli.tell("select 'ok';\n".repeat(900), /^ok/, 900);
+      await cli.tell("select nothing;\n".repeat(100), /ERROR/, 100);
+      expect(await counted()).toEqual({ ok: [900, 900], failed: [100, 100] });
+      await cli.stop();
+      await mariadb.stop();
     });
   });
 
