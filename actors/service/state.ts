@@ -54,7 +54,16 @@ export interface InstanceState {
   oomKills: number;
   /** seconds of its last window */
   span: number;
+  /** what of its memory is in the service's sum */
+  countedMemory: number;
 }
+
+/** Brings the service's sum up to date with one instance, or with one that is about to go. */
+export const countMemory = (state: ServiceState, instance: InstanceState, gone = false): void => {
+  const memory = instance.up && !gone ? instance.last.memory : 0;
+  state.memoryBytes += memory - instance.countedMemory;
+  instance.countedMemory = memory;
+};
 
 export type Phase = "ok" | "suspicion" | "incident" | "recovering";
 
@@ -79,11 +88,17 @@ export interface ServiceState {
   readonly since: number;
   readonly marks: Marks;
   readonly edges: Map<string, EdgeState>;
+  /** the same, without a key to be made for each window */
+  readonly edgesByPeer: Readonly<Record<Side, Map<ServiceId | null, EdgeState>>>;
   readonly instances: Map<string, InstanceState>;
   readonly events: ServiceEvent[];
   readonly series: Series;
   readonly traffic: TrafficWindow;
   readonly live: LiveRing;
+  /** the newest second that had requests, whose percentiles are not in `live` yet */
+  percentilesDue: { readonly second: number; readonly span: number } | null;
+  /** of the instances that are up */
+  memoryBytes: number;
   readonly ledger: Ledger;
   availability: Sli;
   latency: Sli;
@@ -138,11 +153,14 @@ export const newState = (argument: ServiceArgument, now: number): ServiceState =
   since: now,
   marks: new Marks(),
   edges: new Map(),
+  edgesByPeer: { outbound: new Map(), "inbound-client": new Map(), "inbound-server": new Map() },
   instances: new Map(),
   events: [],
   series: new Series(),
   traffic: new TrafficWindow(),
   live: new LiveRing(),
+  percentilesDue: null,
+  memoryBytes: 0,
   ledger: new Ledger(),
   availability: newSli(now),
   latency: newSli(now),
@@ -177,8 +195,23 @@ export const newState = (argument: ServiceArgument, now: number): ServiceState =
 
 export const edgeKey = (side: Side, peer: ServiceId | null): string => `${side}:${peer ?? "?"}`;
 
-export const newEdge = (key: string, side: Side, peer: ServiceId | null, now: number): EdgeState => ({
-  key,
+/** The service's edge on that side to or from that peer; made when it is new. */
+export const edgeOf = (state: ServiceState, side: Side, peer: ServiceId | null, now: number): EdgeState => {
+  const known = state.edgesByPeer[side].get(peer);
+  if (known !== undefined) return known;
+  const edge = newEdge(side, peer, now);
+  state.edgesByPeer[side].set(peer, edge);
+  state.edges.set(edge.key, edge);
+  return edge;
+};
+
+export const dropEdge = (state: ServiceState, { key, side, peer }: EdgeState): void => {
+  state.edgesByPeer[side].delete(peer);
+  state.edges.delete(key);
+};
+
+const newEdge = (side: Side, peer: ServiceId | null, now: number): EdgeState => ({
+  key: edgeKey(side, peer),
   side,
   peer,
   protocols: new Set(),
