@@ -11,6 +11,7 @@
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
 #define RCV_SHUTDOWN 1
 enum {
 	TCP_ESTABLISHED = 1,
@@ -34,6 +35,7 @@ enum {
 #include "lib/postgres.h"
 #include "lib/mysql.h"
 #include "lib/memcached.h"
+#include "lib/dns.h"
 #include "lib/framed.h"
 #include "lib/http.h"
 #include "lib/walk.h"

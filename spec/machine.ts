@@ -152,6 +152,7 @@ const detectors = {
   redis: program("redis-server", "redis-server"),
   mariadb: program("mariadbd", "mariadb-server"),
   memcached: program("memcached", "memcached"),
+  dnsmasq: program("dnsmasq", "dnsmasq-base"),
   zookeeper,
   nginx: program("nginx", "nginx-light"),
   python: program("python3", "python3"),

@@ -112,6 +112,7 @@ struct pt_regs {
 	unsigned long di;
 	unsigned long si;
 	unsigned long dx;
+	unsigned long r8;
 	unsigned long orig_ax;
 	unsigned long cs;
 };

@@ -59,10 +59,10 @@ static __always_inline void forget(struct conn *c)
 	c->waits_out = c->waits_in;
 }
 
-/* Global, so that the verifier looks at it once. */
+/* `proto` has the row's detail above its lowest byte. Global, so that the verifier looks at it once. */
 __noinline int record(u32 id, u32 proto, u32 status, u64 ns, u32 n)
 {
-	struct row_key key = { .edge = id, .proto = proto, .status = status };
+	struct row_key key = { .edge = id, .proto = proto, .status = status, .detail = proto >> 8 };
 	struct row *row = bpf_map_lookup_elem(&rows, &key);
 	u32 bucket = bucket_of(ns);
 

@@ -62,6 +62,27 @@ struct {
 	__type(value, u32);
 } listeners SEC(".maps");
 
+/* Sockets that look up names without being connected, or send and receive several messages at a call. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct resolver);
+} resolvers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_LOOKUPS);
+	__type(key, struct lookup_key);
+	__type(value, struct lookup);
+} lookups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, NAME_RING);
+} names SEC(".maps");
+
 /* Working memory of the walkers, one cell per direction since a receive may interrupt a send. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -59,6 +59,7 @@ void layout_print(void)
 	FIELD(l7, count);
 	FIELD(l7, protocol);
 	FIELD(l7, status);
+	FIELD(l7, detail);
 	END();
 	BEGIN(hist);
 	FIELD(hist, row);
@@ -87,6 +88,16 @@ void layout_print(void)
 	FIELD(event, code);
 	FIELD(event, comm);
 	FIELD(event, filename);
+	END();
+	BEGIN(name);
+	FIELD(name, mono_ns);
+	FIELD(name, edge);
+	FIELD(name, latency_us);
+	FIELD(name, length);
+	FIELD(name, type);
+	FIELD(name, status);
+	FIELD(name, rcode);
+	FIELD(name, data);
 	END();
 	BEGIN(self);
 	FIELD(self, name);

@@ -266,6 +266,8 @@ int load(struct kernel *kernel)
 	FD(conns);
 	FD(scratches);
 	FD(zero_row);
+	FD(lookups);
+	FD(names);
 	attach(kernel, object);
 	report();
 	/* the kernel's BTF was read to relocate; give its memory back */

@@ -5,7 +5,13 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { makeProbeDecoder, type ProbeEdge, type ProbeEvent, type ProbeTick } from "../../agent/node/probe/frames.ts";
+import {
+  makeProbeDecoder,
+  type ProbeAnswer,
+  type ProbeEdge,
+  type ProbeEvent,
+  type ProbeTick,
+} from "../../agent/node/probe/frames.ts";
 import type { Capability } from "../../schemas/wire/link.ts";
 import { HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
 import { PROTOCOLS, type ProtocolName, ROLE, type Role, STATUS, type Status } from "../../schemas/wire/observe.ts";
@@ -33,6 +39,8 @@ export interface EdgeSum {
   /** finished requests by "protocol.status" */
   readonly requests: Map<string, number>;
   readonly sumUs: Map<string, number>;
+  /** finished requests by "protocol.status" and detail */
+  readonly details: Map<string, number>;
   readonly histograms: Map<string, Float64Array>;
   pendingCount: number;
   pendingOldestMs: number;
@@ -44,6 +52,7 @@ export interface EdgeSum {
 export interface Sought {
   readonly role?: Role;
   readonly port?: number;
+  readonly netns?: number;
 }
 
 const STATUS_NAMES = Object.entries(STATUS);
@@ -55,6 +64,7 @@ const bump = (map: Map<string, number>, key: string, by: number): void => void m
 export class ProbeBed {
   readonly sums = new Map<number, EdgeSum>();
   readonly events: ProbeEvent[] = [];
+  readonly answers: ProbeAnswer[] = [];
   /** edges that the probe forgot; their sums stay */
   readonly gone: number[] = [];
   readonly capabilities: Capability[] = [];
@@ -110,7 +120,8 @@ export class ProbeBed {
     return [...this.sums.values()].filter(
       ({ edge }) =>
         (sought.role === undefined || edge.role === sought.role) &&
-        (sought.port === undefined || edge.port === sought.port),
+        (sought.port === undefined || edge.port === sought.port) &&
+        (sought.netns === undefined || edge.netns === sought.netns),
     );
   }
 
@@ -196,6 +207,7 @@ export class ProbeBed {
     this.ticks++;
     this.last = tick;
     this.events.push(...tick.events);
+    this.answers.push(...tick.answers);
     this.gone.push(...tick.gone);
     for (const edge of tick.edges) {
       const known = this.sums.get(edge.id);
@@ -212,6 +224,7 @@ export class ProbeBed {
           rttCount: 0,
           requests: new Map(),
           sumUs: new Map(),
+          details: new Map(),
           histograms: new Map(),
           pendingCount: 0,
           pendingOldestMs: 0,
@@ -234,6 +247,7 @@ export class ProbeBed {
       const name = rowName(l7.protocol[i] ?? 0, l7.status[i] ?? 0);
       const s = this.sum(l7.edge[i] ?? 0);
       bump(s.requests, name, l7.count[i] ?? 0);
+      bump(s.details, `${name} ${l7.detail[i] ?? 0}`, l7.count[i] ?? 0);
       bump(s.sumUs, name, l7.sumUs[i] ?? 0);
     }
     for (let i = 0; i < hist.rows; i++) {

@@ -1,15 +1,15 @@
 /**
  * What the probe reports each second, decoded. Edge ids are the probe's own and start anew with each life of the probe:
- * the first tick of a life has `reset` set, and everything known by id before it is void. Types only.
+ * the first tick of a life has `reset` set, and everything known by id before it is void. Types, and one shape.
  */
-import type { Table } from "../../../schemas/wire/columns.ts";
-import type {
-  HIST_SHAPE,
+import type { Table, TableShape } from "../../../schemas/wire/columns.ts";
+import {
+  type HIST_SHAPE,
   L7_SHAPE,
-  PAIR_SHAPE,
-  PENDING_SHAPE,
-  Role,
-  TCP_SHAPE,
+  type PAIR_SHAPE,
+  type PENDING_SHAPE,
+  type Role,
+  type TCP_SHAPE,
 } from "../../../schemas/wire/observe.ts";
 
 /**
@@ -50,6 +50,24 @@ export type ProbeEvent =
     }
   | { readonly kind: "oom"; readonly pid: number; readonly rssBytes: number; readonly monoMs: number };
 
+/** Requests as on the wire. `detail` of DNS: type of the question (0: above 255) + 256 × code of the answer; else 0. */
+export const PROBE_L7_SHAPE = { ...L7_SHAPE, detail: "u16" } as const satisfies TableShape;
+
+/**
+ * An answer that a client got, or its question where none came. `message` is the head of the DNS message (RFC 1035),
+ * empty where it could not be read. Not all are told: `self.namesLost` counts those above the probe's budget.
+ */
+export interface ProbeAnswer {
+  readonly edge: number;
+  readonly monoMs: number;
+  readonly latencyUs: number;
+  readonly type: number;
+  readonly status: number;
+  /** code of the answer, 0 to 15 */
+  readonly rcode: number;
+  readonly message: Uint8Array;
+}
+
 /** Everything but the gauges (`tcp.active`, `pending`) is an increase since the tick before. */
 export interface ProbeTick {
   /** second of the machine's monotonic clock; gaps mean that a tick was left out and its counts are in this one */
@@ -59,12 +77,13 @@ export interface ProbeTick {
   readonly edges: readonly ProbeEdge[];
   readonly gone: readonly number[];
   readonly tcp: Table<typeof TCP_SHAPE>;
-  readonly l7: Table<typeof L7_SHAPE>;
+  readonly l7: Table<typeof PROBE_L7_SHAPE>;
   readonly hist: Table<typeof HIST_SHAPE>;
   readonly pending: Table<typeof PENDING_SHAPE>;
   readonly pairs: Table<typeof PAIR_SHAPE>;
   /** 16 bytes for each row of `pairs` */
   readonly pairIps: Uint8Array;
   readonly events: readonly ProbeEvent[];
+  readonly answers: readonly ProbeAnswer[];
   readonly self: Readonly<Record<string, number>>;
 }

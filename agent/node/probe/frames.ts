@@ -10,7 +10,6 @@ import { HISTOGRAM_BUCKETS } from "../../../schemas/wire/histogram.ts";
 import type { Capability } from "../../../schemas/wire/link.ts";
 import {
   HIST_SHAPE,
-  L7_SHAPE,
   PAIR_SHAPE,
   PENDING_SHAPE,
   PROTOCOLS,
@@ -19,7 +18,7 @@ import {
   TCP_SHAPE,
 } from "../../../schemas/wire/observe.ts";
 import { FRAME, FRAME_MAGIC, FRAME_MAJOR, HEADER_BYTES, LAYOUT, MAX_FRAME_BYTES } from "./layout.ts";
-import type { ProbeEdge, ProbeEvent, ProbeTick } from "./ProbeTick.ts";
+import { PROBE_L7_SHAPE, type ProbeAnswer, type ProbeEdge, type ProbeEvent, type ProbeTick } from "./ProbeTick.ts";
 
 export type * from "./ProbeTick.ts";
 
@@ -122,8 +121,8 @@ const decodeTcp = (frame: Frame | undefined): Table<typeof TCP_SHAPE> =>
     }
   });
 
-const decodeL7 = (frame: Frame | undefined): Table<typeof L7_SHAPE> =>
-  table(L7_SHAPE, frame, LAYOUT.l7.size, (t, view, rows) => {
+const decodeL7 = (frame: Frame | undefined): Table<typeof PROBE_L7_SHAPE> =>
+  table(PROBE_L7_SHAPE, frame, LAYOUT.l7.size, (t, view, rows) => {
     const l = LAYOUT.l7;
     for (let i = 0, at = 0; i < rows; i++, at += l.size) {
       t.edge[i] = view.getUint32(at + l.edge, true);
@@ -131,6 +130,7 @@ const decodeL7 = (frame: Frame | undefined): Table<typeof L7_SHAPE> =>
       t.status[i] = below("l7.status", view.getUint8(at + l.status), STATUS.unanswered + 1);
       t.count[i] = view.getUint32(at + l.count, true);
       t.sumUs[i] = u64(view, at + l.sum_ns) / 1000;
+      t.detail[i] = view.getUint16(at + l.detail, true);
     }
   });
 
@@ -236,6 +236,26 @@ const decodeEvents = (frame: Frame | undefined): readonly ProbeEvent[] => {
   return events;
 };
 
+const decodeAnswers = (frame: Frame | undefined): readonly ProbeAnswer[] => {
+  if (frame === undefined) return [];
+  const l = LAYOUT.name;
+  const { view, bytes } = frame;
+  const answers: ProbeAnswer[] = [];
+  for (let i = rowsOf(frame, l.size), at = 0; i > 0; i--, at += l.size) {
+    const length = below("name.length", view.getUint16(at + l.length, true), l.size - l.data + 1);
+    answers.push({
+      edge: view.getUint32(at + l.edge, true),
+      monoMs: u64(view, at + l.mono_ns) / 1e6,
+      latencyUs: view.getUint32(at + l.latency_us, true),
+      type: view.getUint16(at + l.type, true),
+      status: below("name.status", view.getUint8(at + l.status), STATUS.unanswered + 1),
+      rcode: below("name.rcode", view.getUint8(at + l.rcode), 16),
+      message: bytes.subarray(at + l.data, at + l.data + length),
+    });
+  }
+  return answers;
+};
+
 const decodeSelf = (frame: Frame | undefined): Record<string, number> => {
   const self: Record<string, number> = {};
   if (frame === undefined) return self;
@@ -290,6 +310,7 @@ const decodeTick = (end: Frame, parts: Parts, reset: boolean): ProbeTick => {
     pending: decodePending(part(FRAME.pending)),
     ...decodePairs(part(FRAME.pair)),
     events: decodeEvents(part(FRAME.event)),
+    answers: decodeAnswers(part(FRAME.name)),
     self: decodeSelf(part(FRAME.self)),
   };
 };

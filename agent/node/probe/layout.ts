@@ -22,6 +22,7 @@ export const FRAME = {
   self: 11,
   tick: 12,
   end: 13,
+  name: 14,
 } as const;
 
 /** Size and member offsets of each struct, in bytes. */
@@ -44,7 +45,7 @@ export const LAYOUT = {
     retransmits: 52,
     rtt_count: 56,
   },
-  l7: { size: 24, sum_ns: 0, edge: 8, count: 12, protocol: 16, status: 17 },
+  l7: { size: 24, sum_ns: 0, edge: 8, count: 12, protocol: 16, status: 17, detail: 18 },
   hist: { size: 12, row: 0, count: 4, bucket: 8 },
   pending: { size: 24, oldest_ns: 0, edge: 8, count: 12, protocol: 16 },
   pair: { size: 24, edge: 0, port: 4, ip: 8 },
@@ -61,6 +62,7 @@ export const LAYOUT = {
     comm: 48,
     filename: 64,
   },
+  name: { size: 512, mono_ns: 0, edge: 8, latency_us: 12, length: 16, type: 18, status: 20, rcode: 21, data: 24 },
   self: { size: 32, name: 0, value: 24 },
   tick: { size: 16, tick: 0, mono_ns: 8 },
 } as const;
