@@ -5,7 +5,15 @@
 import { send, type ActorEffect } from "../../runtime/actor/Behavior.ts";
 import type { ServiceId } from "../../schemas/service.ts";
 import { ROLE, STATUS, type InstanceDefinition, type InstanceEvent } from "../../schemas/wire/observe.ts";
-import type { EdgeWindow, InstanceWindow, Observe, RequestWindow, ServiceEvent, Side } from "../service/messages.ts";
+import type {
+  AbsentName,
+  EdgeWindow,
+  InstanceWindow,
+  Observe,
+  RequestWindow,
+  ServiceEvent,
+  Side,
+} from "../service/messages.ts";
 import { servicePath } from "../service/messages.ts";
 import type { Window } from "./messages.ts";
 import type { SessionEdge, SessionState } from "./state.ts";
@@ -15,6 +23,7 @@ interface Part {
   readonly instances: InstanceWindow[];
   readonly edges: Map<string, Mutable<EdgeWindow> & { protocols: RequestWindow[] }>;
   readonly events: ServiceEvent[];
+  readonly absent: AbsentName[];
 }
 
 const sideOf = (edge: SessionEdge): Side => (edge.definition.role === ROLE.client ? "outbound" : "inbound-server");
@@ -45,7 +54,7 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
   const partOf = (service: ServiceId): Part => {
     let part = parts.get(service);
     if (part === undefined) {
-      part = { instances: [], edges: new Map(), events: [] };
+      part = { instances: [], edges: new Map(), events: [], absent: [] };
       parts.set(service, part);
     }
     return part;
@@ -139,6 +148,10 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
     const made = instance === undefined ? null : eventOf(event, instance.definition, at);
     if (instance !== undefined && made !== null) partOf(instance.service).events.push(made);
   }
+  for (const { instance: id, name, type, count, known } of body.absent) {
+    const instance = state.instances.get(id);
+    if (instance !== undefined) partOf(instance.service).absent.push({ name, type, count, known });
+  }
   for (const id of body.gone) {
     const instance = state.instances.get(id);
     if (instance === undefined) continue;
@@ -169,6 +182,7 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
       instances: part.instances,
       edges: [...part.edges.values()],
       events: part.events,
+      ...(part.absent.length > 0 ? { absent: part.absent } : {}),
     };
     return send(servicePath(service), observe);
   });

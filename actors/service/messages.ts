@@ -65,6 +65,16 @@ export interface ServiceEvent {
   readonly text: string;
 }
 
+/** A name that does not exist, as told in one window. */
+export interface AbsentName {
+  readonly name: string;
+  /** "TypeA", "TypeAAAA", … */
+  readonly type: string;
+  readonly count: number;
+  /** there was an answer for it before */
+  readonly known: boolean;
+}
+
 /** One window of one agent. Windows not newer than that agent's high-water mark are dropped. */
 export interface Observe extends Message {
   readonly type: "observe";
@@ -79,6 +89,7 @@ export interface Observe extends Message {
   readonly instances: readonly InstanceWindow[];
   readonly edges: readonly EdgeWindow[];
   readonly events: readonly ServiceEvent[];
+  readonly absent?: readonly AbsentName[];
   /** windows that came when the mailbox was full, in order */
   readonly more?: readonly Observe[];
 }

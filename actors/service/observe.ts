@@ -8,6 +8,8 @@
  */
 import { recall } from "./baselines.ts";
 import { countSlower, HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
+import { PROTOCOLS } from "../../schemas/wire/observe.ts";
+import { DnsWindow } from "./DnsWindow.ts";
 import type { EdgeWindow, InstanceWindow, Observe, RequestWindow } from "./messages.ts";
 import { observe as observeTest, observeRecovery, rates } from "./sequential.ts";
 import {
@@ -22,6 +24,8 @@ import {
   type Sli,
 } from "./state.ts";
 import { Waits } from "./waits.ts";
+
+const DNS = PROTOCOLS.indexOf("dns");
 
 /** Windows older than this come from an agent's memory or spool: they correct the ledger and never open an incident. */
 const LATE_MS = 10_000;
@@ -60,6 +64,7 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
     if (instance !== undefined)
       instance.up = event.kind === "start" ? true : event.kind === "oom" ? instance.up : false;
   }
+  for (const absent of message.absent ?? []) (state.dns ??= new DnsWindow()).addAbsent(absent, at);
   for (const window of message.edges) takeEdge(state, window, second, now, taken);
   judge(state, taken, second, at, now);
 };
@@ -216,6 +221,7 @@ const takeEdge = (state: ServiceState, window: EdgeWindow, second: number, now: 
   series.addOver(second, span, "oldestMs", window.oldestMs);
   for (const protocol of window.protocols) {
     edge.traffic.add(second, protocol, span);
+    if (protocol.protocol === DNS && window.side === "outbound") (state.dns ??= new DnsWindow()).add(second, protocol);
     series.addOver(second, span, "sumMs", protocol.sumUs / 1000);
   }
   if (window.failedConnects > 0) edge.traffic.addFailedConnects(second, window.failedConnects, span);

@@ -189,6 +189,16 @@ export interface NameDefinition {
   readonly address: string;
   readonly name: string;
 }
+/** A name that does not exist, as an instance was told in this window, all tries of a search list being one. */
+export interface AbsentDefinition {
+  readonly instance: number;
+  readonly name: string;
+  /** "TypeA", "TypeAAAA", … */
+  readonly type: string;
+  readonly count: number;
+  /** the instance has got an answer for that name before */
+  readonly known: boolean;
+}
 /** Where connections to an address really went, as the node's translation has it. */
 export interface NatDefinition {
   readonly address: string;
@@ -228,6 +238,7 @@ export interface ObserveBody {
   readonly names?: readonly NameDefinition[];
   readonly nat?: readonly NatDefinition[];
   readonly vips?: readonly VipDefinition[];
+  readonly absent?: readonly AbsentDefinition[];
   readonly tcp?: WireTable;
   readonly l7?: WireTable;
   readonly hist?: WireTable;

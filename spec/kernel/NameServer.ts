@@ -56,10 +56,9 @@ export class NameServer {
     this.netns = statSync(`/proc/${child.pid ?? 0}/ns/net`).ino;
   }
 
-  /** `resolv`: lines for resolv.conf behind `nameserver 127.0.0.1`. */
-  static async start(resolv = ""): Promise<NameServer> {
+  static async start(): Promise<NameServer> {
     const folder = mkdtempSync(join(tmpdir(), "coroot-dns-"));
-    writeFileSync(join(folder, "resolv.conf"), `nameserver 127.0.0.1\n${resolv}\n`);
+    writeFileSync(join(folder, "resolv.conf"), "nameserver 127.0.0.1\n");
     writeFileSync(join(folder, "hosts"), "127.0.0.1 localhost\n");
     const child = spawn(
       "unshare",
@@ -88,10 +87,22 @@ export class NameServer {
     return ["--net", "--mount", "--target", String(child.pid ?? 0)];
   }
 
+  /** More lines for the resolv.conf of programs that start from now on. */
+  resolv(lines: string): void {
+    writeFileSync(join(this.folder, "resolv.conf"), `nameserver 127.0.0.1\n${lines}\n`);
+  }
+
   /** Runs a program in the namespace; its output. */
   async run(program: string, ...args: readonly string[]): Promise<string> {
     const path = program === "node" ? readlinkSync("/proc/self/exe") : program;
     return (await run("nsenter", [...NameServer.inside(this.child), path, ...args], { maxBuffer: 1 << 24 })).stdout;
+  }
+
+  /** Starts a program in the namespace. */
+  spawn(program: string, ...args: readonly string[]): ChildProcess {
+    return spawn("nsenter", [...NameServer.inside(this.child), program, ...args], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
   }
 
   async stop(): Promise<void> {

@@ -74,6 +74,8 @@ export class ProbeBed {
   ended = false;
   exitCode: number | null = null;
   stderr = "";
+  /** hears each tick too, as an agent does */
+  tap: ((tick: ProbeTick) => void) | null = null;
   private readonly waiters = new Set<() => void>();
 
   private constructor(path: string, args: readonly string[]) {
@@ -206,6 +208,7 @@ export class ProbeBed {
     if (tick.reset) this.sums.clear();
     this.ticks++;
     this.last = tick;
+    this.tap?.(tick);
     this.events.push(...tick.events);
     this.answers.push(...tick.answers);
     this.gone.push(...tick.gone);

@@ -1,5 +1,13 @@
 /** DNS at both ends: Debian's dnsmasq, asked by glibc, by Node's c-ares and over plain sockets in every form there is. */
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { parseCgroupMounts } from "../../agent/node/host/cgroups.ts";
+import type { Emit } from "../../agent/node/host/nodeFigures.ts";
+import { putObserved } from "../../agent/node/metrics/Samples.ts";
+import { Observer } from "../../agent/node/observe/Observer.ts";
+import { Dictionary } from "../../agent/node/observe/Window.ts";
+import type { DecodedObserve } from "../../schemas/wire/checkObserve.ts";
+import { checkObserve, decodeFrame } from "../../schemas/wire/codec.ts";
 import { ROLE, type Role } from "../../schemas/wire/observe.ts";
 import { describeWith } from "../capabilities.ts";
 import { NameServer } from "./NameServer.ts";
@@ -206,6 +214,63 @@ for i in range(5): s.sendto(question(i, "w%d.dead" % i, 28), ("127.0.0.2", 53))`
       15_000,
     );
     expect(waiting()).toBe(0);
+  }, 20_000);
+
+  it("is told by the agent: names of addresses, absent names apart from tries of a search list, exact metrics", async () => {
+    const observer = new Observer({
+      node: "spec",
+      bootMs: Date.now() - Number.parseFloat(readFileSync("/proc/uptime", "utf8")) * 1000,
+      mounts: parseCgroupMounts(readFileSync("/proc/self/mountinfo", "utf8")),
+    });
+    const dictionary = new Dictionary(observer.catalog);
+    const began = performance.now();
+    const bodies: DecodedObserve[] = [];
+    bed.tap = (tick) => {
+      const clocks = { monoMs: performance.now() - began, wallMs: Date.now() };
+      observer.absorb(tick, clocks);
+      bodies.push(checkObserve(decodeFrame(dictionary.encode(observer.observe(bodies.length, clocks))).body));
+    };
+    server.resolv("search corp.test lan.test\noptions ndots:5");
+    const client = server.spawn(
+      "python3",
+      "-c",
+      `import socket, sys
+def get(name):
+    try: socket.getaddrinfo(name, 80, type=socket.SOCK_STREAM)
+    except socket.gaierror: pass
+for name in ("alias.test", "typo.test"): get(name)
+sys.stdin.read()`,
+    );
+    const own = (body: DecodedObserve): readonly string[] =>
+      body.absent.filter(({ name }) => name.endsWith(".test")).map(({ name, type }) => `${name} ${type}`);
+    try {
+      await bed.until("the absent name", () => bodies.some((body) => own(body).length > 0));
+      expect(bodies.flatMap(own).toSorted()).toEqual(["typo.test TypeA", "typo.test TypeAAAA"]);
+      const names = new Map(bodies.flatMap(({ names }) => names).map(({ address, name }) => [address, name]));
+      expect([names.get("192.0.2.7"), names.get("2001:db8::7")]).toEqual(["alias.test", "alias.test"]);
+      await bed.settled();
+      const told = new Map<string, number>();
+      const put: Emit = (name, labels, value) => {
+        const key = [name, labels["domain"], labels["request_type"], labels["status"], labels["le"]].join(" ");
+        if (labels["app_id"]?.includes("python") === true && name.includes("_dns_"))
+          told.set(key, (told.get(key) ?? 0) + value);
+      };
+      putObserved(put, observer, { cluster: "default", machineId: "m" });
+      const requests = [...told].filter(([key]) => key.startsWith("container_dns_requests_total")).toSorted();
+      const counts = (domain: string, status: string, n: number): readonly (readonly [string, number])[] =>
+        ["TypeA", "TypeAAAA"].map((type) => [`container_dns_requests_total ${domain} ${type} ${status} `, n]);
+      expect(requests).toEqual([
+        ...counts("alias.test", "ok", 1),
+        ...counts("alias.test.search_path_suffix", "nxdomain", 2),
+        ...counts("typo.test", "nxdomain", 1),
+        ...counts("typo.test.search_path_suffix", "nxdomain", 2),
+      ]);
+      expect(told.get("container_dns_requests_duration_seconds_total_count    ")).toBe(12);
+    } finally {
+      client.stdin?.end();
+      bed.tap = null;
+      observer.close();
+    }
   }, 20_000);
 
   it("tells the agent of answers within its budget, and counts the rest", () => {

@@ -4,6 +4,7 @@
  */
 import type { Evidence, Inspection } from "../../../schemas/incident.ts";
 import type { HealthStatus } from "../../../schemas/service.ts";
+import type { DnsWindow } from "../DnsWindow.ts";
 import { describePhase } from "../phases.ts";
 import type { ServiceEvent } from "../messages.ts";
 import type { Field } from "../Series.ts";
@@ -75,6 +76,10 @@ const share = (state: ServiceState, of: (instance: InstanceState) => number): nu
 };
 const cpuShare = ({ cpuCores, last }: InstanceState): number => (last.cpuLimit > 0 ? cpuCores / last.cpuLimit : 0);
 const memoryShare = ({ last }: InstanceState): number => (last.memoryLimit > 0 ? last.memory / last.memoryLimit : 0);
+
+const NO_LOOKUPS = "looks up no names";
+const lookupsWithoutAnswer = (dns: DnsWindow, second: number): number =>
+  dns.total("failed", second) + dns.total("unanswered", second);
 
 const sloFinding = (state: ServiceState, bad: number, total: number, allowed: number, what: string): Finding => {
   if (!hasSlo(state)) return noData("no callers, no objective");
@@ -151,6 +156,75 @@ const CHECKS: readonly Check[] = [
           text: `${total.toFixed(1)} failed connects/s to ${names}`,
         },
       };
+    },
+  },
+  {
+    id: "dns_latency",
+    category: "DNS",
+    title: "DNS latency",
+    unit: "ms",
+    threshold: () => 100,
+    holdMs: 10_000,
+    spanSeconds: 60,
+    exceeds: ({ dns, series }, threshold) => dns !== null && (dns.p95Ms(series.latest) ?? 0) > threshold,
+    find: ({ dns, series }, threshold) => {
+      const p95 = dns?.p95Ms(series.latest) ?? null;
+      if (p95 === null) return noData(NO_LOOKUPS);
+      const text = `95 % of look-ups take up to ${p95.toFixed(p95 < 10 ? 1 : 0)} ms`;
+      return {
+        value: p95,
+        message: text,
+        evidence: { series: "DNS latency, p95", normal: threshold, value: p95, unit: "ms", text },
+      };
+    },
+  },
+  {
+    id: "dns_server_errors",
+    category: "DNS",
+    title: "DNS server errors",
+    unit: "count",
+    threshold: () => 0,
+    holdMs: 0,
+    spanSeconds: 60,
+    exceeds: ({ dns, series }, threshold) => dns !== null && lookupsWithoutAnswer(dns, series.latest) > threshold,
+    find: ({ dns, series }) => {
+      if (dns === null || dns.total("requests", series.latest) === 0) return noData(NO_LOOKUPS);
+      const n = lookupsWithoutAnswer(dns, series.latest);
+      const [failed, unanswered] = [dns.total("failed", series.latest), dns.total("unanswered", series.latest)];
+      const text = `of ${dns.total("requests", series.latest)} look-ups ${failed} failed and ${unanswered} had no answer`;
+      return {
+        value: n,
+        message: n === 0 ? "name servers answer" : text,
+        evidence: { series: "DNS errors", normal: 0, value: n, unit: "count", text },
+      };
+    },
+  },
+  {
+    id: "dns_nxdomain",
+    category: "DNS",
+    title: "Names that are gone",
+    unit: "count",
+    threshold: () => 0,
+    holdMs: 0,
+    spanSeconds: 600,
+    exceeds: ({ dns }, threshold, now) => dns !== null && dns.vanished(now) > threshold,
+    find: ({ dns }, _threshold, now) => {
+      if (dns === null) return noData(NO_LOOKUPS);
+      const absent = dns.absentSince(now);
+      const gone = absent.filter(({ known }) => known);
+      const told = (gone.length > 0 ? gone : absent)
+        .slice(0, 3)
+        .map(({ name, type, count }) => `${name} (${type.replace(/^Type/, "")}) ${count} times`)
+        .join(", ");
+      const value = dns.vanished(now);
+      // A name that never was is a mistake or a habit of the program, and not a change for the worse.
+      const message =
+        gone.length > 0
+          ? `names that existed do not any more: ${told}`
+          : absent.length > 0
+            ? `asked for names that never existed: ${told}`
+            : "all names that it asks for exist";
+      return { value, message, evidence: { series: "NXDOMAIN", normal: 0, value, unit: "count", text: message } };
     },
   },
   {

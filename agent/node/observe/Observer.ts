@@ -11,6 +11,7 @@ import { Reader } from "../host/Reader.ts";
 import { Briefs } from "./Briefs.ts";
 import { Fold } from "./Fold.ts";
 import { definitionOf, Instances, type Instance } from "./Instances.ts";
+import { Lookups } from "./Lookups.ts";
 import type { ProbeEvent, ProbeTick } from "../probe/ProbeTick.ts";
 import { Usage } from "./Usage.ts";
 import { Catalog, type Listens, type Window } from "./Window.ts";
@@ -41,6 +42,7 @@ export class Observer {
   readonly listeners: Listeners;
   readonly usage: Usage;
   readonly fold: Fold;
+  readonly lookups: Lookups;
   readonly catalog = new Catalog();
   /** what the probe said about itself last */
   probeSelf: Readonly<Record<string, number>> = {};
@@ -71,6 +73,11 @@ export class Observer {
         return listener === undefined ? null : this.instances.ofPid(listener.pid);
       },
     });
+    this.lookups = new Lookups({
+      clientOf: (edge) => this.fold.clientOf(edge),
+      resolvConf: (tgid) => this.reader.text(`${proc}/${tgid}/root/etc/resolv.conf`),
+    });
+    this.catalog.names = this.lookups.addresses;
   }
 
   private nowMs = 0;
@@ -95,6 +102,7 @@ export class Observer {
     this.applyChanges(clocks.monoMs);
     // Edges before exits: the owner of a socket may have ended in the same second.
     this.fold.absorb(tick, clocks.monoMs);
+    this.lookups.absorb(tick, clocks.monoMs);
     for (const event of tick.events) {
       if (event.kind === "exec") continue;
       if (event.kind === "oom") {
@@ -143,6 +151,8 @@ export class Observer {
       const edge = this.fold.edges.get(id);
       if (edge !== undefined) this.catalog.addEdge(edge.definition);
     }
+    const looked = this.lookups.flush(monoMs, (id) => this.instances.all.get(id)?.reported === true);
+    this.lookups.forget((id) => this.instances.all.has(id));
     const usage = this.usage.table(this.instances.all.values());
     this.briefs.forget(monoMs, (id) => this.instances.all.has(id));
     this.usage.forget(
@@ -162,6 +172,7 @@ export class Observer {
       events: this.instances.events.splice(0),
       listens: this.listens,
       ...folded,
+      ...looked,
       usage,
     };
   }
