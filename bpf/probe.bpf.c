@@ -13,6 +13,7 @@
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define RCV_SHUTDOWN 1
+#define E2BIG 7
 enum {
 	TCP_ESTABLISHED = 1,
 	TCP_SYN_SENT = 2,
@@ -43,5 +44,6 @@ enum {
 #include "state.bpf.c"
 #include "iterate.bpf.c"
 #include "process.bpf.c"
+#include "block.bpf.c"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

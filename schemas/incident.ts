@@ -27,8 +27,9 @@ export interface Inspection {
     | "cpu_near_limit"
     | "cpu_throttling"
     | "memory_near_limit"
-    | "oom";
-  readonly category: "SLO" | "Network" | "DNS" | "Instances" | "CPU" | "Memory";
+    | "oom"
+    | "io_latency";
+  readonly category: "SLO" | "Network" | "DNS" | "Instances" | "CPU" | "Memory" | "Storage";
   readonly title: string;
   readonly status: HealthStatus;
   /** "no data" is not "ok" and not "down" */

@@ -141,6 +141,7 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
       ioBytes: usage.ioBytes[i] ?? 0,
       ioWaitMs: usage.ioWaitMs[i] ?? 0,
       restarts: usage.restarts[i] ?? 0,
+      ...timesOf(usage, i),
     });
   }
   for (const event of body.events) {
@@ -187,6 +188,15 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
     return send(servicePath(service), observe);
   });
 };
+
+/** Most windows of most instances have none. */
+const timesOf = (
+  usage: Window["body"]["usage"],
+  i: number,
+): Pick<InstanceWindow, "ios" | "ioUs" | "syncs" | "syncUs"> =>
+  (usage.ios[i] ?? 0) + (usage.syncs[i] ?? 0) === 0
+    ? {}
+    : { ios: usage.ios[i] ?? 0, ioUs: usage.ioUs[i] ?? 0, syncs: usage.syncs[i] ?? 0, syncUs: usage.syncUs[i] ?? 0 };
 
 const emptyWindow = (side: Side, peer: ServiceId | null): Mutable<EdgeWindow> => ({
   side,

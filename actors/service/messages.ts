@@ -55,6 +55,11 @@ export interface InstanceWindow {
   readonly ioBytes: number;
   readonly ioWaitMs: number;
   readonly restarts: number;
+  /** requests of disks and calls of fsync, and the sums of their times; absent: none */
+  readonly ios?: number;
+  readonly ioUs?: number;
+  readonly syncs?: number;
+  readonly syncUs?: number;
 }
 
 export interface ServiceEvent {

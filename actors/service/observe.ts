@@ -10,6 +10,7 @@ import { recall } from "./baselines.ts";
 import { countSlower, HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
 import { PROTOCOLS } from "../../schemas/wire/observe.ts";
 import { DnsWindow } from "./DnsWindow.ts";
+import { IoWindow } from "./IoWindow.ts";
 import type { EdgeWindow, InstanceWindow, Observe, RequestWindow } from "./messages.ts";
 import { observe as observeTest, observeRecovery, rates } from "./sequential.ts";
 import {
@@ -135,6 +136,7 @@ const takeInstance = (
   state.series.addOver(second, span, "cpuMs", window.cpuMs);
   state.series.addOver(second, span, "throttledMs", window.throttledMs);
   state.series.addOver(second, span, "ioWaitMs", window.ioWaitMs);
+  if ((window.ios ?? 0) + (window.syncs ?? 0) > 0) (state.io ??= new IoWindow()).add(second, window);
   if (window.memoryLimit > 0) state.series.addOver(second, span, "memoryRatio", window.memory / window.memoryLimit);
   state.live.addOver(second, span, "cpuCores", cpuCores);
   state.live.addOver(second, span, "throttledRatio", throttledRatio);

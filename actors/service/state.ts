@@ -2,6 +2,7 @@
 import { partitionOf } from "../../runtime/cluster/places.ts";
 import type { ServiceId } from "../../schemas/service.ts";
 import type { DnsWindow } from "./DnsWindow.ts";
+import type { IoWindow } from "./IoWindow.ts";
 import { Ledger, type LedgerMinute } from "./ledger.ts";
 import { LiveRing } from "./LiveRing.ts";
 import type { InstanceWindow, ServiceArgument, ServiceEvent, Side } from "./messages.ts";
@@ -120,6 +121,8 @@ export interface ServiceState {
   settling: number[];
   /** null: it has looked up nothing */
   dns: DnsWindow | null;
+  /** null: it has used no disk that is timed */
+  io: IoWindow | null;
   readonly checks: Map<string, { since: number }>;
   /** seconds of the longest windows that come now (scrapes), 1 for those of our agents */
   span: number;
@@ -170,6 +173,7 @@ export const newState = (argument: ServiceArgument, now: number): ServiceState =
   inStore: [],
   settling: [],
   dns: null,
+  io: null,
   checks: new Map(),
   span: 1,
   spanAt: 0,

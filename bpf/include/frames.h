@@ -29,6 +29,8 @@ enum frame_kind {
 	/* nothing can be observed here: the probe ends and a restart would not help */
 	FRAME_END = 13,
 	FRAME_NAME = 14,
+	FRAME_IO = 15,
+	FRAME_IO_HIST = 16, /* as FRAME_HIST, of the rows of FRAME_IO */
 };
 
 enum capability_state { STATE_OFF = 0, STATE_ON = 1, STATE_DEGRADED = 2 };
@@ -139,6 +141,18 @@ struct frame_name {
 	uint8_t rcode;
 	uint16_t pad;
 	uint8_t data[488]; /* head of a DNS message */
+};
+
+struct frame_io {
+	uint64_t owner; /* id of a cgroup; of an fsync the process; 0 where not known */
+	uint64_t bytes;
+	uint64_t sum_ns;
+	uint32_t device; /* major << 20 | minor */
+	uint32_t count;
+	uint32_t errors;
+	uint8_t what; /* 0 read, 1 write, 2 flush, 3 discard, 4 fsync */
+	uint8_t pad;
+	uint16_t pad2;
 };
 
 struct frame_self {

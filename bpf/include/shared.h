@@ -12,6 +12,8 @@
 #define MAX_LISTENERS 4096
 #define EVENT_RING (256 * 1024)
 #define MAX_LOOKUPS 8192
+#define MAX_TIMINGS 4096
+#define MAX_SYNCS 4096
 #define NAME_RING (512 * 1024)
 /* answers of which the agent is told each second; the rest are counted without their names */
 #define NAMES_PER_TICK 1000
@@ -124,6 +126,8 @@ struct control {
 	unsigned long long lookup_full;
 	unsigned long long lookup_unmatched;
 	unsigned long long names_over;
+	unsigned long long timing_full;
+	unsigned long long timing_lost;
 };
 
 /* A question over UDP that waits for its answer. `question` hashes the name as it was asked, and the type. */
@@ -156,6 +160,31 @@ struct name_event {
 	unsigned char rcode;
 	unsigned short pad;
 	unsigned char data[NAME_HEAD];
+};
+
+/* What is timed: requests of a block device by operation, and fsync. */
+enum {
+	TIMING_READ = 0,
+	TIMING_WRITE = 1,
+	TIMING_FLUSH = 2,
+	TIMING_DISCARD = 3,
+	TIMING_SYNC = 4,
+	TIMING_PART = 16, /* flags beside it */
+	TIMING_FAILED = 32,
+};
+
+struct timing_key {
+	unsigned long long owner; /* id of a cgroup; of an fsync the process; 0 where it is not known or not told apart */
+	unsigned int device; /* as the kernel's dev_t: major << 20 | minor */
+	unsigned int what;
+};
+
+struct timing {
+	unsigned long long bytes;
+	unsigned long long sum_ns;
+	unsigned int errors;
+	unsigned int pad;
+	unsigned int hist[BUCKETS];
 };
 
 struct event {

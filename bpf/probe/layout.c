@@ -99,6 +99,15 @@ void layout_print(void)
 	FIELD(name, rcode);
 	FIELD(name, data);
 	END();
+	BEGIN(io);
+	FIELD(io, owner);
+	FIELD(io, bytes);
+	FIELD(io, sum_ns);
+	FIELD(io, device);
+	FIELD(io, count);
+	FIELD(io, errors);
+	FIELD(io, what);
+	END();
 	BEGIN(self);
 	FIELD(self, name);
 	FIELD(self, value);

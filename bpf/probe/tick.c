@@ -5,6 +5,7 @@
 #include "out.h"
 #include "self.h"
 #include "table.h"
+#include "timing.h"
 #include "../include/frames.h"
 #include "../include/shared.h"
 
@@ -51,7 +52,7 @@ static struct control *ctl;
 static struct table by_id, row_table;
 static struct known *all;
 static uint64_t ticks_skipped, ticks_built, read_errors, evicted;
-static uint64_t edge_count, row_count, active_count;
+static uint64_t edge_count, row_count, active_count, timing_count;
 static uint32_t idle_ticks;
 
 /* rows of the frames that are open at the same time are gathered apart */
@@ -469,6 +470,7 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	send_list(&pair_list, FRAME_PAIR);
 	events_send();
 	names_send();
+	timing_count = timing_send(k->timings, &read_errors);
 	ctl->names = 0;
 	send_list(&gone_list, FRAME_GONE);
 	self_send(k, ctl,
@@ -480,6 +482,7 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 			  .read_errors = read_errors,
 			  .skipped = ticks_skipped,
 			  .built = ticks_built,
+			  .timings = timing_count,
 		  });
 	out_frame(FRAME_TICK, &end, sizeof(end));
 }

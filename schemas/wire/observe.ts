@@ -100,6 +100,12 @@ export const USAGE_SHAPE = {
   ioWaitMs: "f64",
   restarts: "u32",
   processes: "u32",
+  /** reads and writes that disks did for it, and the sum of their times from when they were made, μs */
+  ios: "u32",
+  ioUs: "f64",
+  /** calls of fsync, and the sum of their times, μs */
+  syncs: "u32",
+  syncUs: "f64",
 } as const satisfies TableShape;
 
 /** Kinds of services, the third part of their ids. */

@@ -12,6 +12,7 @@ import {
   type ProbeEvent,
   type ProbeTick,
 } from "../../agent/node/probe/frames.ts";
+import { TIMED } from "../../agent/node/probe/ProbeTick.ts";
 import type { Capability } from "../../schemas/wire/link.ts";
 import { HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
 import { PROTOCOLS, type ProtocolName, ROLE, type Role, STATUS, type Status } from "../../schemas/wire/observe.ts";
@@ -49,6 +50,14 @@ export interface EdgeSum {
   readonly pairs: number[];
 }
 
+export interface TimedSum {
+  count: number;
+  errors: number;
+  bytes: number;
+  sumUs: number;
+  readonly histogram: Float64Array;
+}
+
 export interface Sought {
   readonly role?: Role;
   readonly port?: number;
@@ -65,6 +74,8 @@ export class ProbeBed {
   readonly sums = new Map<number, EdgeSum>();
   readonly events: ProbeEvent[] = [];
   readonly answers: ProbeAnswer[] = [];
+  /** requests of disks and fsync by "device what owner" */
+  readonly timed = new Map<string, TimedSum>();
   /** edges that the probe forgot; their sums stay */
   readonly gone: number[] = [];
   readonly capabilities: Capability[] = [];
@@ -205,7 +216,10 @@ export class ProbeBed {
   }
 
   private add(tick: ProbeTick): void {
-    if (tick.reset) this.sums.clear();
+    if (tick.reset) {
+      this.sums.clear();
+      this.timed.clear();
+    }
     this.ticks++;
     this.last = tick;
     this.tap?.(tick);
@@ -235,7 +249,27 @@ export class ProbeBed {
           pairs: [],
         });
     }
-    const { tcp, l7, hist, pending, pairs } = tick;
+    const { tcp, l7, hist, pending, pairs, io, ioHist } = tick;
+    const timedOf = (i: number): TimedSum => {
+      const key = `${io.device[i] ?? 0} ${TIMED[io.what[i] ?? 0] ?? "?"} ${io.owner[i] ?? 0}`;
+      const known = this.timed.get(key);
+      if (known !== undefined) return known;
+      const made = { count: 0, errors: 0, bytes: 0, sumUs: 0, histogram: new Float64Array(HISTOGRAM_BUCKETS) };
+      this.timed.set(key, made);
+      return made;
+    };
+    for (let i = 0; i < io.rows; i++) {
+      const sum = timedOf(i);
+      sum.count += io.count[i] ?? 0;
+      sum.errors += io.errors[i] ?? 0;
+      sum.bytes += io.bytes[i] ?? 0;
+      sum.sumUs += io.sumUs[i] ?? 0;
+    }
+    for (let i = 0; i < ioHist.rows; i++) {
+      const { histogram } = timedOf(ioHist.row[i] ?? 0);
+      const bucket = ioHist.bucket[i] ?? 0;
+      histogram[bucket] = (histogram[bucket] ?? 0) + (ioHist.count[i] ?? 0);
+    }
     for (let i = 0; i < tcp.rows; i++) {
       const s = this.sum(tcp.edge[i] ?? 0);
       s.opens += tcp.opens[i] ?? 0;

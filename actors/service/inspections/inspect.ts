@@ -5,6 +5,7 @@
 import type { Evidence, Inspection } from "../../../schemas/incident.ts";
 import type { HealthStatus } from "../../../schemas/service.ts";
 import type { DnsWindow } from "../DnsWindow.ts";
+import type { IoFigures } from "../IoWindow.ts";
 import { describePhase } from "../phases.ts";
 import type { ServiceEvent } from "../messages.ts";
 import type { Field } from "../Series.ts";
@@ -80,6 +81,13 @@ const memoryShare = ({ last }: InstanceState): number => (last.memoryLimit > 0 ?
 const NO_LOOKUPS = "looks up no names";
 const lookupsWithoutAnswer = (dns: DnsWindow, second: number): number =>
   dns.total("failed", second) + dns.total("unanswered", second);
+
+/** A mean of few requests says little of a disk. */
+const LEAST_IOS = 10;
+const slowest = ({ ios, ioMs, syncs, syncMs }: IoFigures): number | null => {
+  if (ios < LEAST_IOS && syncs < LEAST_IOS) return null;
+  return Math.max(ios < LEAST_IOS ? 0 : (ioMs ?? 0), syncs < LEAST_IOS ? 0 : (syncMs ?? 0));
+};
 
 const sloFinding = (state: ServiceState, bad: number, total: number, allowed: number, what: string): Finding => {
   if (!hasSlo(state)) return noData("no callers, no objective");
@@ -364,6 +372,31 @@ const CHECKS: readonly Check[] = [
           unit: "count",
           text: kills.at(-1)?.text ?? "none",
         },
+      };
+    },
+  },
+  {
+    id: "io_latency",
+    category: "Storage",
+    title: "Disk latency",
+    unit: "ms",
+    threshold: () => 100,
+    holdMs: 10_000,
+    spanSeconds: 60,
+    exceeds: ({ io, series }, threshold) => io !== null && (slowest(io.figures(series.latest)) ?? 0) > threshold,
+    find: ({ io, series }, threshold) => {
+      const figures = io?.figures(series.latest) ?? null;
+      const value = figures === null ? null : slowest(figures);
+      if (figures === null || value === null) return noData("too few requests of disks in the last minute");
+      const said = [
+        figures.ioMs === null ? "" : `${figures.ios} requests of disks took ${figures.ioMs.toFixed(1)} ms each`,
+        figures.syncMs === null ? "" : `${figures.syncs} calls of fsync took ${figures.syncMs.toFixed(1)} ms each`,
+      ];
+      const text = said.filter((one) => one !== "").join(", ");
+      return {
+        value,
+        message: text,
+        evidence: { series: "disk latency, mean", normal: threshold, value, unit: "ms", text },
       };
     },
   },

@@ -190,7 +190,10 @@ export const putObserved = (put: Emit, observer: Observer, common: { cluster: st
     if (usage.memoryLimit > 0) put("container_resources_memory_limit_bytes", base, usage.memoryLimit);
     put("container_oom_kills_total", base, totals.oomKills);
   }
-  for (const [instance, base] of bases) observer.lookups.put(put, base, instance);
+  for (const [instance, base] of bases) {
+    observer.lookups.put(put, base, instance);
+    observer.disks.put(put, base, instance);
+  }
   const named = new Set<string>();
   for (const edge of observer.fold.edges.values()) {
     const { instance, peer, role } = edge.definition;

@@ -9,6 +9,7 @@ import { Listeners, type Listener } from "../host/Listeners.ts";
 import { ProcessTable, type Process } from "../host/ProcessTable.ts";
 import { Reader } from "../host/Reader.ts";
 import { Briefs } from "./Briefs.ts";
+import { Disks } from "./Disks.ts";
 import { Fold } from "./Fold.ts";
 import { definitionOf, Instances, type Instance } from "./Instances.ts";
 import { Lookups } from "./Lookups.ts";
@@ -43,6 +44,7 @@ export class Observer {
   readonly usage: Usage;
   readonly fold: Fold;
   readonly lookups: Lookups;
+  readonly disks: Disks;
   readonly catalog = new Catalog();
   /** what the probe said about itself last */
   probeSelf: Readonly<Record<string, number>> = {};
@@ -62,12 +64,13 @@ export class Observer {
     this.listeners = new Listeners(this.reader, this.table, proc);
     this.usage = new Usage(this.reader, options.mounts, proc);
     this.briefs = new Briefs(options.mounts);
+    const ofProcess = (tgid: number): Instance<Process> | null => {
+      this.table.lookup(tgid);
+      this.applyChanges(this.nowMs);
+      return this.instances.ofRecentPid(tgid) ?? this.briefs.ownerOf(tgid);
+    };
     this.fold = new Fold({
-      ofProcess: (tgid) => {
-        this.table.lookup(tgid);
-        this.applyChanges(this.nowMs);
-        return this.instances.ofRecentPid(tgid) ?? this.briefs.ownerOf(tgid);
-      },
+      ofProcess,
       ofListening: (netns, address, port) => {
         const listener = this.byListening.get(`${netns}|${address}|${port}`);
         return listener === undefined ? null : this.instances.ofPid(listener.pid);
@@ -78,6 +81,14 @@ export class Observer {
       resolvConf: (tgid) => this.reader.text(`${proc}/${tgid}/root/etc/resolv.conf`),
     });
     this.catalog.names = this.lookups.addresses;
+    this.disks = new Disks({
+      ofCgroup: (id) => this.briefs.ownerOfBlocks(id),
+      ofProcess,
+      used: (id, sync, count, us) => {
+        const instance = this.instances.all.get(id);
+        if (instance !== undefined) this.usage.timed(instance, sync, count, us);
+      },
+    });
   }
 
   private nowMs = 0;
@@ -103,6 +114,7 @@ export class Observer {
     // Edges before exits: the owner of a socket may have ended in the same second.
     this.fold.absorb(tick, clocks.monoMs);
     this.lookups.absorb(tick, clocks.monoMs);
+    this.disks.absorb(tick);
     for (const event of tick.events) {
       if (event.kind === "exec") continue;
       if (event.kind === "oom") {
@@ -153,6 +165,7 @@ export class Observer {
     }
     const looked = this.lookups.flush(monoMs, (id) => this.instances.all.get(id)?.reported === true);
     this.lookups.forget((id) => this.instances.all.has(id));
+    this.disks.forget((id) => this.instances.all.has(id));
     const usage = this.usage.table(this.instances.all.values());
     this.briefs.forget(monoMs, (id) => this.instances.all.has(id));
     this.usage.forget(

@@ -1,6 +1,6 @@
 /**
  * What the probe reports each second, decoded. Edge ids are the probe's own and start anew with each life of the probe:
- * the first tick of a life has `reset` set, and everything known by id before it is void. Types, and one shape.
+ * the first tick of a life has `reset` set, and everything known by id before it is void. Types and shapes.
  */
 import type { Table, TableShape } from "../../../schemas/wire/columns.ts";
 import {
@@ -54,6 +54,22 @@ export type ProbeEvent =
 export const PROBE_L7_SHAPE = { ...L7_SHAPE, detail: "u16" } as const satisfies TableShape;
 
 /**
+ * Requests that disks completed, and fsync: by owner (id of a cgroup, of an fsync the process; 0: not known), device
+ * (major << 20 | minor) and what (TIMED). `ioHist` has their latencies, `row` being the index here.
+ */
+export const PROBE_IO_SHAPE = {
+  owner: "f64",
+  device: "u32",
+  what: "u8",
+  count: "u32",
+  errors: "u32",
+  bytes: "f64",
+  sumUs: "f64",
+} as const satisfies TableShape;
+export const TIMED = ["read", "write", "flush", "discard", "fsync"] as const;
+export const FSYNC = TIMED.indexOf("fsync");
+
+/**
  * An answer that a client got, or its question where none came. `message` is the head of the DNS message (RFC 1035),
  * empty where it could not be read. Not all are told: `self.namesLost` counts those above the probe's budget.
  */
@@ -85,5 +101,7 @@ export interface ProbeTick {
   readonly pairIps: Uint8Array;
   readonly events: readonly ProbeEvent[];
   readonly answers: readonly ProbeAnswer[];
+  readonly io: Table<typeof PROBE_IO_SHAPE>;
+  readonly ioHist: Table<typeof HIST_SHAPE>;
   readonly self: Readonly<Record<string, number>>;
 }

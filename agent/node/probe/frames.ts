@@ -18,7 +18,15 @@ import {
   TCP_SHAPE,
 } from "../../../schemas/wire/observe.ts";
 import { FRAME, FRAME_MAGIC, FRAME_MAJOR, HEADER_BYTES, LAYOUT, MAX_FRAME_BYTES } from "./layout.ts";
-import { PROBE_L7_SHAPE, type ProbeAnswer, type ProbeEdge, type ProbeEvent, type ProbeTick } from "./ProbeTick.ts";
+import {
+  PROBE_IO_SHAPE,
+  PROBE_L7_SHAPE,
+  TIMED,
+  type ProbeAnswer,
+  type ProbeEdge,
+  type ProbeEvent,
+  type ProbeTick,
+} from "./ProbeTick.ts";
 
 export type * from "./ProbeTick.ts";
 
@@ -134,13 +142,27 @@ const decodeL7 = (frame: Frame | undefined): Table<typeof PROBE_L7_SHAPE> =>
     }
   });
 
-const decodeHist = (frame: Frame | undefined, l7Rows: number): Table<typeof HIST_SHAPE> =>
+const decodeHist = (frame: Frame | undefined, among: number): Table<typeof HIST_SHAPE> =>
   table(HIST_SHAPE, frame, LAYOUT.hist.size, (t, view, rows) => {
     const l = LAYOUT.hist;
     for (let i = 0, at = 0; i < rows; i++, at += l.size) {
-      t.row[i] = below("hist.row", view.getUint32(at + l.row, true), l7Rows);
+      t.row[i] = below("hist.row", view.getUint32(at + l.row, true), among);
       t.bucket[i] = below("hist.bucket", view.getUint8(at + l.bucket), HISTOGRAM_BUCKETS);
       t.count[i] = view.getUint32(at + l.count, true);
+    }
+  });
+
+const decodeIo = (frame: Frame | undefined): Table<typeof PROBE_IO_SHAPE> =>
+  table(PROBE_IO_SHAPE, frame, LAYOUT.io.size, (t, view, rows) => {
+    const l = LAYOUT.io;
+    for (let i = 0, at = 0; i < rows; i++, at += l.size) {
+      t.owner[i] = u64(view, at + l.owner);
+      t.device[i] = view.getUint32(at + l.device, true);
+      t.what[i] = below("io.what", view.getUint8(at + l.what), TIMED.length);
+      t.count[i] = view.getUint32(at + l.count, true);
+      t.errors[i] = view.getUint32(at + l.errors, true);
+      t.bytes[i] = u64(view, at + l.bytes);
+      t.sumUs[i] = u64(view, at + l.sum_ns) / 1000;
     }
   });
 
@@ -298,6 +320,7 @@ const decodeTick = (end: Frame, parts: Parts, reset: boolean): ProbeTick => {
   exactly(end, LAYOUT.tick.size);
   const part = (kind: number): Frame | undefined => parts.frames.get(kind);
   const l7 = decodeL7(part(FRAME.l7));
+  const io = decodeIo(part(FRAME.io));
   return {
     tick: u64(end.view, LAYOUT.tick.tick),
     monoMs: u64(end.view, LAYOUT.tick.mono_ns) / 1e6,
@@ -311,6 +334,8 @@ const decodeTick = (end: Frame, parts: Parts, reset: boolean): ProbeTick => {
     ...decodePairs(part(FRAME.pair)),
     events: decodeEvents(part(FRAME.event)),
     answers: decodeAnswers(part(FRAME.name)),
+    io,
+    ioHist: decodeHist(part(FRAME.ioHist), io.rows),
     self: decodeSelf(part(FRAME.self)),
   };
 };

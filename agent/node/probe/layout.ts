@@ -23,6 +23,8 @@ export const FRAME = {
   tick: 12,
   end: 13,
   name: 14,
+  io: 15,
+  ioHist: 16,
 } as const;
 
 /** Size and member offsets of each struct, in bytes. */
@@ -63,6 +65,7 @@ export const LAYOUT = {
     filename: 64,
   },
   name: { size: 512, mono_ns: 0, edge: 8, latency_us: 12, length: 16, type: 18, status: 20, rcode: 21, data: 24 },
+  io: { size: 40, owner: 0, bytes: 8, sum_ns: 16, device: 24, count: 28, errors: 32, what: 36 },
   self: { size: 32, name: 0, value: 24 },
   tick: { size: 16, tick: 0, mono_ns: 8 },
 } as const;

@@ -217,6 +217,24 @@ describe("inspections of look-ups", () => {
   });
 });
 
+describe("the inspection of disks", () => {
+  it("sees slow requests and slow calls of fsync, and wants enough of them", () => {
+    const { run, inspection } = service();
+    run(20, serving(20));
+    expect(inspection("io_latency").status).toBe("unknown");
+    run(5, { instances: [instance({ ios: 1, ioUs: 900_000 })] });
+    expect(inspection("io_latency").status).toBe("unknown");
+    run(60, { instances: [instance({ ios: 20, ioUs: 20 * 2_000, syncs: 5, syncUs: 5 * 4_000 })] });
+    expect(inspection("io_latency").status).toBe("ok");
+    run(60, { instances: [instance({ ios: 20, ioUs: 20 * 2_000, syncs: 5, syncUs: 5 * 300_000 })] });
+    expect(inspection("io_latency")).toMatchObject({ status: "warning", category: "Storage" });
+    expect(inspection("io_latency").value).toBeCloseTo(300);
+    expect(inspection("io_latency").message).toContain("calls of fsync took 300.0 ms each");
+    run(70, serving(20));
+    expect(inspection("io_latency").status).toBe("unknown");
+  });
+});
+
 describe("objectives", () => {
   it("are nobody's without callers", () => {
     const { run, page } = service();

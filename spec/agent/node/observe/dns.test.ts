@@ -3,7 +3,12 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { readDnsMessage } from "../../../../agent/node/observe/dnsMessage.ts";
 import { DNS_PROTOCOL, Lookups, parseSearchList } from "../../../../agent/node/observe/Lookups.ts";
-import { PROBE_L7_SHAPE, type ProbeAnswer, type ProbeTick } from "../../../../agent/node/probe/ProbeTick.ts";
+import {
+  PROBE_IO_SHAPE,
+  PROBE_L7_SHAPE,
+  type ProbeAnswer,
+  type ProbeTick,
+} from "../../../../agent/node/probe/ProbeTick.ts";
 import { emptyTable } from "../../../../schemas/wire/columns.ts";
 import { HIST_SHAPE, PAIR_SHAPE, PENDING_SHAPE, STATUS, TCP_SHAPE } from "../../../../schemas/wire/observe.ts";
 
@@ -124,6 +129,8 @@ const tick = (
     pairIps: new Uint8Array(),
     events: [],
     answers,
+    io: emptyTable(PROBE_IO_SHAPE, 0),
+    ioHist: emptyTable(HIST_SHAPE, 0),
     self: {},
   };
   return made;

@@ -3,7 +3,12 @@ import { describe, expect, it } from "vitest";
 import { Fold } from "../../../../agent/node/observe/Fold.ts";
 import { Instances, type Instance } from "../../../../agent/node/observe/Instances.ts";
 import { Catalog, Dictionary, type Window } from "../../../../agent/node/observe/Window.ts";
-import { PROBE_L7_SHAPE, type ProbeEdge, type ProbeTick } from "../../../../agent/node/probe/ProbeTick.ts";
+import {
+  PROBE_IO_SHAPE,
+  PROBE_L7_SHAPE,
+  type ProbeEdge,
+  type ProbeTick,
+} from "../../../../agent/node/probe/ProbeTick.ts";
 import { checkObserve, decodeFrame } from "../../../../schemas/wire/codec.ts";
 import { emptyTable } from "../../../../schemas/wire/columns.ts";
 import { HIST_SHAPE, PAIR_SHAPE, PENDING_SHAPE, ROLE, TCP_SHAPE } from "../../../../schemas/wire/observe.ts";
@@ -66,6 +71,8 @@ const tick = (rows: Rows): ProbeTick => {
     pairIps: new Uint8Array(),
     events: [],
     answers: [],
+    io: emptyTable(PROBE_IO_SHAPE, 0),
+    ioHist: emptyTable(HIST_SHAPE, 0),
     self: {},
   };
 };
