@@ -216,6 +216,8 @@ const emptyWindow = (side: Side, peer: ServiceId | null): Mutable<EdgeWindow> =>
   oldestMs: 0,
 });
 
+const mebibytes = (bytes: number): string => `${Math.round(bytes / 1048576)} MiB`;
+
 const eventOf = (event: InstanceEvent, instance: InstanceDefinition, at: number): ServiceEvent | null => {
   const who = instance.instance;
   switch (event.kind) {
@@ -233,7 +235,10 @@ const eventOf = (event: InstanceEvent, instance: InstanceDefinition, at: number)
       return { kind: event.left === 0 ? "exit" : "worker-exit", instance: who, at, text };
     }
     case "oom": {
-      const size = event.rssBytes > 0 ? ` at ${Math.round(event.rssBytes / 1048576)} MiB` : "";
+      const { rssBytes, anonBytes, shmemBytes = 0 } = event;
+      const parts =
+        anonBytes === undefined ? "" : ` (${mebibytes(anonBytes)} anonymous, ${mebibytes(shmemBytes)} shared memory)`;
+      const size = rssBytes > 0 ? ` at ${mebibytes(rssBytes)}${parts}` : "";
       return {
         kind: "oom",
         instance: who,

@@ -122,7 +122,9 @@ struct frame_event {
 	uint64_t mono_ns;
 	uint64_t cgroup;
 	uint64_t memory_cgroup;
-	uint64_t rss_bytes;
+	uint64_t rss_bytes; /* of a victim: anonymous, shared and files' pages */
+	uint64_t anon_bytes;
+	uint64_t shmem_bytes;
 	uint32_t kind; /* 1 exec, 2 exit, 3 out of memory */
 	uint32_t pid;
 	uint32_t ppid;

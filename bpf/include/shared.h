@@ -191,7 +191,9 @@ struct event {
 	unsigned long long mono_ns;
 	unsigned long long cgroup;
 	unsigned long long memory_cgroup;
-	unsigned long long rss;
+	unsigned long long rss; /* pages, as the next two */
+	unsigned long long anon;
+	unsigned long long shmem;
 	unsigned int kind;
 	unsigned int pid;
 	unsigned int ppid;

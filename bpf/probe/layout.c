@@ -82,6 +82,8 @@ void layout_print(void)
 	FIELD(event, cgroup);
 	FIELD(event, memory_cgroup);
 	FIELD(event, rss_bytes);
+	FIELD(event, anon_bytes);
+	FIELD(event, shmem_bytes);
 	FIELD(event, kind);
 	FIELD(event, pid);
 	FIELD(event, ppid);

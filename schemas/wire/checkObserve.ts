@@ -212,7 +212,20 @@ const instanceEvent = (path: string, value: unknown): InstanceEvent | null => {
   const atMs = amount(`${path}.atMs`, e["atMs"]);
   if (kind === "start") return { kind, instance, atMs };
   const pid = whole(`${path}.pid`, e["pid"], U32_MAX);
-  if (kind === "oom") return { kind, instance, atMs, pid, rssBytes: amount(`${path}.rssBytes`, e["rssBytes"]) };
+  if (kind === "oom") {
+    const rssBytes = amount(`${path}.rssBytes`, e["rssBytes"]);
+    if (e["anonBytes"] === undefined) return { kind, instance, atMs, pid, rssBytes };
+    const anonBytes = amount(`${path}.anonBytes`, e["anonBytes"]);
+    return {
+      kind,
+      instance,
+      atMs,
+      pid,
+      rssBytes,
+      anonBytes,
+      shmemBytes: amount(`${path}.shmemBytes`, e["shmemBytes"]),
+    };
+  }
   return {
     kind,
     instance,

@@ -168,6 +168,13 @@ export interface ListenDefinition {
   readonly netns: number;
 }
 
+/** Of a process that was killed for lack of memory; resident in all, and the parts of it where they are known. */
+export interface OomSizes {
+  readonly rssBytes: number;
+  readonly anonBytes?: number;
+  readonly shmemBytes?: number;
+}
+
 export type InstanceEvent =
   | { readonly kind: "start"; readonly instance: number; readonly atMs: number }
   | {
@@ -181,13 +188,12 @@ export type InstanceEvent =
       /** processes of the instance that are left */
       readonly left: number;
     }
-  | {
+  | ({
       readonly kind: "oom";
       readonly instance: number;
       readonly atMs: number;
       readonly pid: number;
-      readonly rssBytes: number;
-    };
+    } & OomSizes);
 
 /** Body of an `observe` frame. Tables are WireTable of the shapes above. Times are milliseconds. */
 /** A name that the node looked up, and an address that it got for it. */

@@ -121,7 +121,8 @@ export class Observer {
         const instance = this.instances.ofRecentPid(event.pid);
         if (instance !== null) {
           this.usage.oom(instance);
-          this.instances.oom(instance, event.pid, event.rssBytes, wallOf(event));
+          const { rssBytes, anonBytes, shmemBytes } = event;
+          this.instances.oom(instance, event.pid, { rssBytes, anonBytes, shmemBytes }, wallOf(event));
         }
       } else {
         this.table.exited(event.pid);
@@ -150,7 +151,7 @@ export class Observer {
     this.applyChanges(monoMs);
     if (this.listeners.refresh(monoMs)) this.takeListeners();
     const counted = this.usage.measure(this.instances.all.values());
-    if (!this.probeAlive) for (const instance of counted) this.instances.oom(instance, 0, 0, wallMs);
+    if (!this.probeAlive) for (const instance of counted) this.instances.oom(instance, 0, { rssBytes: 0 }, wallMs);
     this.instances.settle(monoMs, wallMs);
     for (const instance of this.instances.all.values())
       if (instance.reported) this.catalog.addInstance(definitionOf(instance));

@@ -48,7 +48,15 @@ export type ProbeEvent =
       readonly signal: number | null;
       readonly monoMs: number;
     }
-  | { readonly kind: "oom"; readonly pid: number; readonly rssBytes: number; readonly monoMs: number };
+  | {
+      readonly kind: "oom";
+      readonly pid: number;
+      /** resident: anonymous, shared and files' pages */
+      readonly rssBytes: number;
+      readonly anonBytes: number;
+      readonly shmemBytes: number;
+      readonly monoMs: number;
+    };
 
 /** Requests as on the wire. `detail` of DNS: type of the question (0: above 255) + 256 × code of the answer; else 0. */
 export const PROBE_L7_SHAPE = { ...L7_SHAPE, detail: "u16" } as const satisfies TableShape;

@@ -246,7 +246,15 @@ const decodeEvent = (frame: Frame, at: number): ProbeEvent => {
       ? { kind: "exit", pid, code: (code >> 8) & 0xff, signal: null, monoMs }
       : { kind: "exit", pid, code: null, signal, monoMs };
   }
-  if (kind === 3) return { kind: "oom", pid, rssBytes: u64(view, at + l.rss_bytes), monoMs };
+  if (kind === 3)
+    return {
+      kind: "oom",
+      pid,
+      rssBytes: u64(view, at + l.rss_bytes),
+      anonBytes: u64(view, at + l.anon_bytes),
+      shmemBytes: u64(view, at + l.shmem_bytes),
+      monoMs,
+    };
   throw new ProbeFrameError("event.kind", `${kind} is not known`);
 };
 
