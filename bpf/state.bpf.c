@@ -54,7 +54,8 @@ static __always_inline void ended(struct conn *c, struct sock *sk)
 	if (!left || c->mode == MODE_OFF || c->mode == MODE_GUESS)
 		return;
 	/* a guess that no reply has confirmed counts only where the guess cannot well be wrong */
-	if (c->mode == MODE_TRIAL && c->proto != PROTO_HTTP && c->proto != PROTO_POSTGRES)
+	if (c->mode == MODE_TRIAL && c->proto != PROTO_HTTP && c->proto != PROTO_POSTGRES &&
+	    c->proto != PROTO_DNS)
 		return;
 	if (c->proto == PROTO_POSTGRES && c->walks[RESPONSE].status == STATUS_FAILED) {
 		settle(c, STATUS_FAILED, 1, bpf_ktime_get_ns());

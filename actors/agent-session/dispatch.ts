@@ -5,14 +5,22 @@
 import { send, type ActorEffect } from "../../runtime/actor/Behavior.ts";
 import type { ServiceId } from "../../schemas/service.ts";
 import { ROLE, STATUS, type InstanceDefinition, type InstanceEvent } from "../../schemas/wire/observe.ts";
-import type { EdgeWindow, InstanceWindow, Observe, RequestWindow, ServiceEvent, Side } from "../service/messages.ts";
+import type {
+  AbsentName,
+  EdgeWindow,
+  InstanceWindow,
+  Observe,
+  RequestWindow,
+  ServiceEvent,
+  Side,
+} from "../service/messages.ts";
 import { servicePath } from "../service/messages.ts";
 import type { Window } from "./messages.ts";
 import type { SessionEdge, SessionState } from "./state.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 type Filling = Mutable<EdgeWindow>;
-type Part = Mutable<Pick<Observe, "instances" | "edges" | "events">>;
+type Part = Mutable<Pick<Observe, "instances" | "edges" | "events">> & { absent: readonly AbsentName[] };
 
 /** What a service is told of as one edge: all edges of this agent on the same side of it, with the same peer. */
 export interface Group {
@@ -70,7 +78,7 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
   const partOf = (service: ServiceId): Part => {
     let part = parts.get(service);
     if (part === undefined) {
-      part = { instances: NOTHING, edges: NOTHING, events: NOTHING };
+      part = { instances: NOTHING, edges: NOTHING, events: NOTHING, absent: NOTHING };
       parts.set(service, part);
     }
     return part;
@@ -157,6 +165,7 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
       ioBytes: usage.ioBytes[i] ?? 0,
       ioWaitMs: usage.ioWaitMs[i] ?? 0,
       restarts: usage.restarts[i] ?? 0,
+      ...timesOf(usage, i),
     });
   }
   for (const event of body.events) {
@@ -165,6 +174,12 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
     if (instance === undefined || made === null) continue;
     const part = partOf(instance.service);
     part.events = and(part.events, made);
+  }
+  for (const { instance: id, name, type, count, known } of body.absent) {
+    const instance = state.instances.get(id);
+    if (instance === undefined) continue;
+    const part = partOf(instance.service);
+    part.absent = and<AbsentName>(part.absent, { name, type, count, known });
   }
   for (const id of body.gone) {
     const instance = state.instances.get(id);
@@ -198,10 +213,20 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
       instances: part.instances,
       edges: part.edges,
       events: part.events,
+      ...(part.absent.length > 0 ? { absent: part.absent } : {}),
     };
     return send(servicePath(service), observe);
   });
 };
+
+/** Most windows of most instances have none. */
+const timesOf = (
+  usage: Window["body"]["usage"],
+  i: number,
+): Pick<InstanceWindow, "ios" | "ioUs" | "syncs" | "syncUs"> =>
+  (usage.ios[i] ?? 0) + (usage.syncs[i] ?? 0) === 0
+    ? {}
+    : { ios: usage.ios[i] ?? 0, ioUs: usage.ioUs[i] ?? 0, syncs: usage.syncs[i] ?? 0, syncUs: usage.syncUs[i] ?? 0 };
 
 const NOTHING: readonly never[] = [];
 
@@ -246,6 +271,8 @@ const emptyWindow = ({ side, peer, active }: Group): Filling => ({
   oldestMs: 0,
 });
 
+const mebibytes = (bytes: number): string => `${Math.round(bytes / 1048576)} MiB`;
+
 const eventOf = (event: InstanceEvent, instance: InstanceDefinition, at: number): ServiceEvent | null => {
   const who = instance.instance;
   switch (event.kind) {
@@ -263,7 +290,10 @@ const eventOf = (event: InstanceEvent, instance: InstanceDefinition, at: number)
       return { kind: event.left === 0 ? "exit" : "worker-exit", instance: who, at, text };
     }
     case "oom": {
-      const size = event.rssBytes > 0 ? ` at ${Math.round(event.rssBytes / 1048576)} MiB` : "";
+      const { rssBytes, anonBytes, shmemBytes = 0 } = event;
+      const parts =
+        anonBytes === undefined ? "" : ` (${mebibytes(anonBytes)} anonymous, ${mebibytes(shmemBytes)} shared memory)`;
+      const size = rssBytes > 0 ? ` at ${mebibytes(rssBytes)}${parts}` : "";
       return {
         kind: "oom",
         instance: who,

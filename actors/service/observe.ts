@@ -8,6 +8,9 @@
  */
 import { recall } from "./baselines.ts";
 import { countSlower, HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
+import { PROTOCOLS } from "../../schemas/wire/observe.ts";
+import { DnsWindow } from "./DnsWindow.ts";
+import { IoWindow } from "./IoWindow.ts";
 import type { EdgeWindow, InstanceWindow, Observe, RequestWindow } from "./messages.ts";
 import { observe as observeTest, observeRecovery, rates } from "./sequential.ts";
 import {
@@ -23,6 +26,8 @@ import {
   type Sli,
 } from "./state.ts";
 import { Waits } from "./waits.ts";
+
+const DNS = PROTOCOLS.indexOf("dns");
 
 /** Windows older than this come from an agent's memory or spool: they correct the ledger and never open an incident. */
 const LATE_MS = 10_000;
@@ -62,6 +67,7 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
     instance.up = event.kind === "start" ? true : event.kind === "oom" ? instance.up : false;
     countMemory(state, instance);
   }
+  for (const absent of message.absent ?? []) (state.dns ??= new DnsWindow()).addAbsent(absent, at);
   for (const window of message.edges) takeEdge(state, window, second, now, taken);
   judge(state, taken, second, at, now);
 };
@@ -130,6 +136,7 @@ const takeInstance = (
   state.series.addOver(second, span, "cpuMs", window.cpuMs);
   state.series.addOver(second, span, "throttledMs", window.throttledMs);
   state.series.addOver(second, span, "ioWaitMs", window.ioWaitMs);
+  if ((window.ios ?? 0) + (window.syncs ?? 0) > 0) (state.io ??= new IoWindow()).add(second, window);
   if (window.memoryLimit > 0) state.series.addOver(second, span, "memoryRatio", window.memory / window.memoryLimit);
   state.live.addOver(second, span, "cpuCores", cpuCores);
   state.live.addOver(second, span, "throttledRatio", throttledRatio);
@@ -208,6 +215,7 @@ const takeEdge = (state: ServiceState, window: EdgeWindow, second: number, now: 
   series.addOver(second, span, "oldestMs", window.oldestMs);
   for (const protocol of window.protocols) {
     edge.traffic.add(second, protocol, span);
+    if (protocol.protocol === DNS && window.side === "outbound") (state.dns ??= new DnsWindow()).add(second, protocol);
     series.addOver(second, span, "sumMs", protocol.sumUs / 1000);
   }
   if (window.failedConnects > 0) edge.traffic.addFailedConnects(second, window.failedConnects, span);

@@ -1,6 +1,8 @@
 /** What a service actor owns. Changed only by its `step`; derived parts are lost on a restart, see each class. */
 import { partitionOf } from "../../runtime/cluster/places.ts";
 import type { ServiceId } from "../../schemas/service.ts";
+import type { DnsWindow } from "./DnsWindow.ts";
+import type { IoWindow } from "./IoWindow.ts";
 import { Ledger, type LedgerMinute } from "./ledger.ts";
 import { LiveRing } from "./LiveRing.ts";
 import type { InstanceWindow, ServiceArgument, ServiceEvent, Side } from "./messages.ts";
@@ -132,6 +134,10 @@ export interface ServiceState {
   inStore: readonly LedgerMinute[];
   /** numbers of minutes that wait until they are old enough to be "usual" */
   settling: number[];
+  /** null: it has looked up nothing */
+  dns: DnsWindow | null;
+  /** null: it has used no disk that is timed */
+  io: IoWindow | null;
   readonly checks: Map<string, { since: number }>;
   /** seconds of the longest windows that come now (scrapes), 1 for those of our agents */
   span: number;
@@ -184,6 +190,8 @@ export const newState = (argument: ServiceArgument, now: number): ServiceState =
   hadSlo: false,
   inStore: [],
   settling: [],
+  dns: null,
+  io: null,
   checks: new Map(),
   span: 1,
   spanAt: 0,

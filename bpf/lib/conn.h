@@ -78,6 +78,13 @@ struct conn {
 	struct run runs[RUNS];
 };
 
+/* How far a socket is in a vector of messages, by direction. */
+struct resolver {
+	u64 vector[2];
+	u32 thread[2];
+	u32 next[2];
+};
+
 #define WINDOW 512
 #define BUFFER 1024
 
@@ -99,6 +106,18 @@ struct scratch {
 	u32 count;
 	u32 good; /* messages understood in this walk */
 	struct walk w;
+	/* a datagram */
+	struct edge_key key;
+	struct lookup_key asked;
+	struct lookup ask;
+	u64 socket;
+	u64 address; /* user address of the other end's, 0: connected */
+	u32 nr; /* system call */
+	u32 at; /* which message of a vector */
+	u32 told; /* bytes of the DNS message to tell */
+	u32 pad;
+	u64 arg2;
+	u64 arg5;
 	u8 buf[BUFFER + 64];
 };
 

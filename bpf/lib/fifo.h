@@ -59,12 +59,12 @@ static __always_inline void forget(struct conn *c)
 	c->waits_out = c->waits_in;
 }
 
-/* Global, so that the verifier looks at it once. */
+/* `proto` has the row's detail above its lowest byte. Global, so that the verifier looks at it once. */
 __noinline int record(u32 id, u32 proto, u32 status, u64 ns, u32 n)
 {
-	struct row_key key = { .edge = id, .proto = proto, .status = status };
+	struct row_key key = { .edge = id, .proto = proto, .status = status, .detail = proto >> 8 };
 	struct row *row = bpf_map_lookup_elem(&rows, &key);
-	u32 bucket = bucket_of(ns);
+	u32 bucket;
 
 	if (!row) {
 		u32 zero = 0;
@@ -80,6 +80,8 @@ __noinline int record(u32 id, u32 proto, u32 status, u64 ns, u32 n)
 		}
 	}
 	__sync_fetch_and_add(&row->sum_ns, ns * n);
+	/* last, so that the verifier has little to follow behind its branches */
+	bucket = bucket_of(ns);
 	if (bucket < BUCKETS)
 		__sync_fetch_and_add(&row->hist[bucket], n);
 	return 0;

@@ -29,11 +29,6 @@ static __always_inline u32 little32(const u8 *p)
 	return *(const u32 *)p;
 }
 
-static __always_inline u32 big16(const u8 *p)
-{
-	return (u32)p[0] << 8 | p[1];
-}
-
 /* Goes on after `used` bytes of a frame of `whole`. */
 static __always_inline int frame_rest(struct scratch *s, u32 used, u32 whole)
 {
@@ -421,6 +416,8 @@ __noinline int framed_step(struct scratch *s, struct conn *c)
 			verdict = mongodb_part(s, c);
 		else if (c->proto == PROTO_KAFKA)
 			verdict = kafka_part(s, c);
+		else if (c->proto == PROTO_DNS)
+			verdict = dns_part(s, c);
 		else
 			verdict = cassandra_part(s, c);
 		if (verdict != STEP_ON)
@@ -466,6 +463,8 @@ static __always_inline u32 framed_request(const u8 *p, u32 have, u32 size, bool 
 
 static __always_inline bool framed_response(struct conn *c, const u8 *p, u32 have)
 {
+	if (c->proto == PROTO_DNS)
+		return true;
 	if (c->proto == PROTO_CASSANDRA)
 		return p[0] == 0x83 || p[0] == 0x84 || p[0] == 0x85;
 	if (c->proto == PROTO_MONGODB)

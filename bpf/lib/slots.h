@@ -12,7 +12,7 @@
 
 static __always_inline bool has_slots(u32 proto)
 {
-	return proto >= PROTO_MONGODB && proto <= PROTO_CASSANDRA;
+	return (proto >= PROTO_MONGODB && proto <= PROTO_CASSANDRA) || proto == PROTO_DNS;
 }
 
 __noinline int clear_slots(struct conn *c)
@@ -22,6 +22,12 @@ __noinline int clear_slots(struct conn *c)
 	__builtin_memset(c->runs, 0, sizeof(c->runs));
 	c->head = c->tail = 0;
 	return 0;
+}
+
+/* The protocol with a row's detail: of DNS, what the request's kind says of its type, and the answer's code. */
+static __always_inline u32 row_of(const struct conn *c, u32 kind, u32 code)
+{
+	return c->proto == PROTO_DNS ? c->proto | (kind & 0xff00) | code << 16 : c->proto;
 }
 
 /* `kind` has the kind of conn.h in its lowest byte; the rest is the protocol's own. */
@@ -69,8 +75,8 @@ __noinline long slot_kind(struct conn *c, u32 id)
 	return c->tail != c->head ? KIND_PLAIN : -1;
 }
 
-/* The reply to the request with this id, complete at `end`. */
-__noinline int settle_slot(struct conn *c, u32 id, u32 status, u64 end)
+/* The reply to the request with this id, complete at `end`. `status` may have a code above its lowest byte. Its latency. */
+__noinline long settle_slot(struct conn *c, u32 id, u32 status, u64 end)
 {
 	u64 t0 = 0;
 	u32 i, kind = KIND_PLAIN;
@@ -82,7 +88,7 @@ __noinline int settle_slot(struct conn *c, u32 id, u32 status, u64 end)
 
 		if (run->t0 && run->end == id) {
 			t0 = run->t0;
-			kind = run->kind & 255;
+			kind = run->kind;
 			run->t0 = 0;
 			break;
 		}
@@ -96,11 +102,11 @@ __noinline int settle_slot(struct conn *c, u32 id, u32 status, u64 end)
 		c->head++;
 	}
 	c->popped++;
-	if (kind == KIND_WAIT)
+	if ((kind & 255) == KIND_WAIT)
 		c->waits_out++;
 	else
-		record(c->id, c->proto, status, end > t0 ? end - t0 : 0, 1);
-	return 0;
+		record(c->id, row_of(c, kind, status >> 8), status & 255, end > t0 ? end - t0 : 0, 1);
+	return end > t0 ? end - t0 : 0;
 }
 
 /* The connection has closed: what has a slot was not answered. */
@@ -112,7 +118,7 @@ static __noinline int abandon_slots(struct conn *c, u64 end)
 		struct run *run = &c->runs[i];
 
 		if (run->t0 && (run->kind & 255) != KIND_WAIT)
-			record(c->id, c->proto, STATUS_UNANSWERED, end > run->t0 ? end - run->t0 : 0, 1);
+			record(c->id, row_of(c, run->kind, 0), STATUS_UNANSWERED, end > run->t0 ? end - run->t0 : 0, 1);
 	}
 	if (c->tail != c->head)
 		record(c->id, c->proto, STATUS_UNANSWERED, end > c->started ? end - c->started : 0, c->tail - c->head);

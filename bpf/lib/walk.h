@@ -220,6 +220,10 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 	u8 fresh = c->fresh;
 	int have;
 
+	if (c->key.port == DNS_PORT && s->direction == REQUEST && s->turned) {
+		c->fresh = 0;
+		return adopt(c, PROTO_DNS, FRAME_HEAD, FRAME_HEAD);
+	}
 	if (s->direction == REQUEST && w->carried == 4) {
 		/* the frame behind a length that was received by itself */
 		length = *(u32 *)w->carry;

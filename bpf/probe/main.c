@@ -7,6 +7,7 @@
 #include "events.h"
 #include "layout.h"
 #include "load.h"
+#include "names.h"
 #include "out.h"
 #include "tick.h"
 #include "../include/frames.h"
@@ -113,11 +114,12 @@ static int run(int signals)
 			{ .fd = STDIN_FILENO, .events = POLLIN },
 			{ .fd = STDOUT_FILENO, .events = out_left() ? POLLOUT : 0 },
 			{ .fd = events_fd(), .events = POLLIN },
+			{ .fd = names_fd(), .events = POLLIN },
 		};
 		uint64_t expired;
 		char ignored[256];
 
-		if (poll(on, 5, -1) < 0 && errno != EINTR) {
+		if (poll(on, 6, -1) < 0 && errno != EINTR) {
 			fprintf(stderr, "probe: poll: %s\n", strerror(errno));
 			return 1;
 		}
@@ -127,6 +129,8 @@ static int run(int signals)
 			return 0;
 		if (on[4].revents)
 			events_take();
+		if (on[5].revents)
+			names_take();
 		if (on[0].revents && read(timer, &expired, sizeof(expired)) == sizeof(expired)) {
 			uint64_t now = mono(), tick = now / SECOND;
 

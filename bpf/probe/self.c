@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "self.h"
 #include "events.h"
+#include "names.h"
 #include "out.h"
 #include "../include/frames.h"
 
@@ -55,7 +56,8 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	if (f->built % 10 == 1)
 		kernel_bytes = memory_of(k->edges) + memory_of(k->folded) + memory_of(k->rows) + memory_of(k->listeners) +
 			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->controls) +
-			       memory_of(k->scratches) + memory_of(k->zero_row);
+			       memory_of(k->scratches) + memory_of(k->zero_row) + memory_of(k->lookups) + memory_of(k->timings) + memory_of(k->syncs) +
+			       memory_of(k->names);
 	getrusage(RUSAGE_SELF, &usage);
 	out_begin(FRAME_SELF);
 	self("edges", f->edges);
@@ -76,6 +78,12 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("blindChunks", ctl->blind);
 	self("waitsByDesign", ctl->waits);
 	self("eventsLost", ctl->event_lost + events_lost());
+	self("lookupsRefused", ctl->lookup_full);
+	self("lookupsUnmatched", ctl->lookup_unmatched);
+	self("namesLost", ctl->names_over + names_lost());
+	self("timings", f->timings);
+	self("timingsRefused", ctl->timing_full);
+	self("timingsLost", ctl->timing_lost);
 	self("readErrors", f->read_errors);
 	self("ticksSkipped", f->skipped);
 	self("frames", out_frames());

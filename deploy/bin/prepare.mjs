@@ -59,6 +59,7 @@ export const testPrograms = [
   { debian: "victoria-metrics", program: "victoria-metrics" },
   { debian: "mariadb-server", program: "mariadbd" },
   { debian: "memcached", program: "memcached" },
+  { debian: "dnsmasq-base", program: "dnsmasq" },
   { debian: "default-jre-headless", program: "java" },
   { debian: "zookeeper", file: "/usr/share/java/zookeeper.jar" },
 ];
