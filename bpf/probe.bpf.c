@@ -35,6 +35,7 @@ enum {
 #include "lib/mysql.h"
 #include "lib/memcached.h"
 #include "lib/framed.h"
+#include "lib/nats.h"
 #include "lib/http.h"
 #include "lib/walk.h"
 #include "socket.bpf.c"

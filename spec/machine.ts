@@ -153,6 +153,7 @@ const detectors = {
   mariadb: program("mariadbd", "mariadb-server"),
   memcached: program("memcached", "memcached"),
   zookeeper,
+  nats: program("nats-server", "nats-server"),
   nginx: program("nginx", "nginx-light"),
   python: program("python3", "python3"),
   wrk: program("wrk", "wrk"),

@@ -34,6 +34,10 @@ enum {
 	PROTO_MONGODB = 8,
 	PROTO_KAFKA = 9,
 	PROTO_CASSANDRA = 10,
+	PROTO_RABBITMQ = 11,
+	PROTO_DUBBO = 12,
+	PROTO_CLICKHOUSE = 13,
+	PROTO_FOUNDATIONDB = 14,
 	PROTOCOLS = 16,
 };
 enum { STATUS_OK = 0, STATUS_REJECTED = 1, STATUS_FAILED = 2, STATUS_UNANSWERED = 3 };
@@ -85,8 +89,11 @@ struct row_key {
 	unsigned short pad;
 };
 
+/* `untimed` are messages that nothing answers: in the count, in no bucket. */
 struct row {
 	unsigned long long sum_ns;
+	unsigned int untimed;
+	unsigned int pad;
 	unsigned int hist[BUCKETS];
 };
 

@@ -66,7 +66,8 @@ struct conn {
 	u8 closed;
 	u8 fresh; /* seen from its opening, nothing sent yet */
 	u8 careful; /* HTTP: replies must be walked to their ends */
-	u8 pad[3];
+	u8 votes; /* messages that fit the guess, where nothing answers them */
+	u8 pad[2];
 	u32 looked; /* tick in which it was last looked at; several processes may have the socket */
 	u32 pushed;
 	u32 popped;
@@ -74,6 +75,8 @@ struct conn {
 	u32 head;
 	u32 waits_in;
 	u32 waits_out;
+	u32 inbox; /* NATS: hash of where replies to this connection go */
+	u32 pad2;
 	struct walk walks[2];
 	struct run runs[RUNS];
 };

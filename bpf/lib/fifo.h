@@ -59,6 +59,9 @@ static __always_inline void forget(struct conn *c)
 	c->waits_out = c->waits_in;
 }
 
+/* Instead of a latency: messages that nothing answers. */
+#define UNTIMED (~0ULL)
+
 /* Global, so that the verifier looks at it once. */
 __noinline int record(u32 id, u32 proto, u32 status, u64 ns, u32 n)
 {
@@ -78,6 +81,10 @@ __noinline int record(u32 id, u32 proto, u32 status, u64 ns, u32 n)
 			count_n(row_full, n);
 			return 0;
 		}
+	}
+	if (ns == UNTIMED) {
+		__sync_fetch_and_add(&row->untimed, n);
+		return 0;
 	}
 	__sync_fetch_and_add(&row->sum_ns, ns * n);
 	if (bucket < BUCKETS)

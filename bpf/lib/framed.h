@@ -406,39 +406,6 @@ __noinline int kafka_part(struct scratch *s, struct conn *c)
 	return s->direction == REQUEST ? kafka_request(s, c, p, have) : kafka_response(s, c, p, have);
 }
 
-/* Several parts at a call, while they are in the window. */
-__noinline int framed_step(struct scratch *s, struct conn *c)
-{
-	u32 i, have;
-	int verdict;
-
-	if (!s || !c)
-		return STEP_LOST;
-	for (i = 0; i < 8; i++) {
-		if (c->proto == PROTO_ZOOKEEPER)
-			verdict = zk_part(s, c);
-		else if (c->proto == PROTO_MONGODB)
-			verdict = mongodb_part(s, c);
-		else if (c->proto == PROTO_KAFKA)
-			verdict = kafka_part(s, c);
-		else
-			verdict = cassandra_part(s, c);
-		if (verdict != STEP_ON)
-			return verdict;
-		have = s->len - s->pos;
-		if (s->w.skip) {
-			if (s->w.skip > have)
-				return STEP_ON;
-			s->pos += s->w.skip;
-			have -= s->w.skip;
-			s->w.skip = 0;
-		}
-		if (!have || (have < LOOKAHEAD && s->left))
-			return STEP_ON;
-	}
-	return STEP_ON;
-}
-
 /* Which of them a request is; `size` bytes were sent or received at once. Those with an opcode of their own first. */
 static __always_inline u32 framed_request(const u8 *p, u32 have, u32 size, bool fresh)
 {

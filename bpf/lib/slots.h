@@ -12,7 +12,7 @@
 
 static __always_inline bool has_slots(u32 proto)
 {
-	return proto >= PROTO_MONGODB && proto <= PROTO_CASSANDRA;
+	return (1u << proto) & (1u << PROTO_MONGODB | 1u << PROTO_KAFKA | 1u << PROTO_CASSANDRA | 1u << PROTO_NATS);
 }
 
 __noinline int clear_slots(struct conn *c)

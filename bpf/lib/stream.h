@@ -164,8 +164,23 @@ static __always_inline int pass_line(struct scratch *s)
 /* A step's verdict: go on; token cut; out of step; stop watching the connection; the chunk's rest says nothing. */
 enum { STEP_ON = 0, STEP_MORE = 1, STEP_LOST = 2, STEP_OFF = 3, STEP_REST = 4 };
 
+/* Of these `finish` counts messages that nothing answers. */
+static __always_inline bool has_messages(u32 proto)
+{
+	return proto == PROTO_NATS;
+}
+
+/* Messages that fit a guess, after which it is taken for true though nothing has answered. */
+#define VOTES 3
+
 static __noinline int settle_group(struct scratch *s, struct conn *c)
 {
+	if (has_messages(c->proto)) {
+		if (c->mode == MODE_PINNED || c->votes + s->good >= VOTES)
+			record(c->id, c->proto, s->status, UNTIMED, s->count);
+		s->count = 0;
+		return 0;
+	}
 	settle(c, s->status, s->count, s->stamp);
 	s->count = 0;
 	return 0;

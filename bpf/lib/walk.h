@@ -7,6 +7,41 @@
 #ifndef COROOT_WALK_H
 #define COROOT_WALK_H
 
+/* Several parts at a call, while they are in the window. */
+__noinline int part_step(struct scratch *s, struct conn *c)
+{
+	u32 i, have;
+	int verdict;
+
+	if (!s || !c)
+		return STEP_LOST;
+	for (i = 0; i < 8; i++) {
+		if (c->proto == PROTO_ZOOKEEPER)
+			verdict = zk_part(s, c);
+		else if (c->proto == PROTO_MONGODB)
+			verdict = mongodb_part(s, c);
+		else if (c->proto == PROTO_KAFKA)
+			verdict = kafka_part(s, c);
+		else if (c->proto == PROTO_NATS)
+			verdict = nats_part(s, c);
+		else
+			verdict = cassandra_part(s, c);
+		if (verdict != STEP_ON)
+			return verdict;
+		have = s->len - s->pos;
+		if (s->w.skip) {
+			if (s->w.skip > have)
+				return STEP_ON;
+			s->pos += s->w.skip;
+			have -= s->w.skip;
+			s->w.skip = 0;
+		}
+		if (!have || (have < LOOKAHEAD && s->left))
+			return STEP_ON;
+	}
+	return STEP_ON;
+}
+
 struct walking {
 	struct scratch *s;
 	struct conn *c;
@@ -61,7 +96,7 @@ static long step(u32 i, struct walking *x)
 	else if (x->proto == PROTO_MEMCACHED)
 		verdict = mc_step(s, c);
 	else
-		verdict = framed_step(s, c);
+		verdict = part_step(s, c);
 	if (verdict == STEP_ON && (s->left || s->len != s->pos || s->w.done))
 		return 0;
 	x->verdict = verdict == STEP_ON ? STEP_REST : verdict;
@@ -138,6 +173,10 @@ static __always_inline int walk(struct scratch *s, struct conn *c)
 		leave(c);
 	} else if (s->good && direction == RESPONSE) {
 		c->mode = MODE_PINNED;
+	} else if (has_messages(c->proto) && c->mode == MODE_TRIAL) {
+		c->votes = s->good < VOTES ? c->votes + s->good : VOTES;
+		if (c->votes >= VOTES)
+			c->mode = MODE_PINNED;
 	}
 	return 0;
 }
@@ -174,6 +213,8 @@ static __always_inline int adopt(struct conn *c, u32 proto, u32 request, u32 res
 	c->walks[REQUEST].state = request;
 	c->walks[RESPONSE].state = response;
 	c->careful = 0;
+	c->votes = 0;
+	c->inbox = 0;
 	c->proto = proto;
 	c->mode = MODE_TRIAL;
 	return 1;
@@ -204,6 +245,8 @@ __noinline int which(struct scratch *s, u32 have, u32 size, u32 fresh)
 	}
 	if (mc_request(s->buf, have, ended))
 		return PROTO_MEMCACHED;
+	if (ended && nats_met(s->buf, have, REQUEST))
+		return PROTO_NATS;
 	if (my_met(s->buf, have, size))
 		return PROTO_MYSQL;
 	proto = framed_request(s->buf, have, size, fresh);
@@ -234,6 +277,12 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 			have = peek(s, 0);
 			if (have >= 0 && my_greeting(s->buf, have))
 				return adopt(c, PROTO_MYSQL, MY_LOGIN, MY_IDLE);
+			if (have >= 0 && nats_greeting(s->buf, have))
+				return adopt(c, PROTO_NATS, NATS_START, NATS_START);
+		} else {
+			have = peek(s, 0);
+			if (have >= 0 && nats_met(s->buf, have, RESPONSE))
+				return adopt(c, PROTO_NATS, NATS_START, NATS_START);
 		}
 		/* a server that speaks first, or a reply to something unknown */
 		if (!c->proto)
@@ -286,6 +335,8 @@ static __noinline int confirm(struct scratch *s, struct conn *c)
 		return mc_fits(s->buf);
 	if (c->proto == PROTO_POSTGRES)
 		return pg_response(s->buf, have);
+	if (c->proto == PROTO_NATS)
+		return nats_fits(s->buf, have);
 	return framed_response(c, s->buf, have);
 }
 

@@ -223,7 +223,7 @@ static void grow_row(const struct row_key *key, const struct row *now)
 		sent = must(calloc(1, sizeof(*sent)));
 		table_put(&row_table, row_id(key), sent);
 	}
-	if (memcmp(sent->hist, now->hist, sizeof(sent->hist)) == 0)
+	if (sent->untimed == now->untimed && memcmp(sent->hist, now->hist, sizeof(sent->hist)) == 0)
 		return;
 	edge->idle = 0;
 	row = add(&l7_list);
@@ -244,7 +244,7 @@ static void grow_row(const struct row_key *key, const struct row *now)
 		}
 	}
 	/* by the histogram, so that both always agree */
-	row->count = total;
+	row->count = total + (now->untimed - sent->untimed);
 	*sent = *now;
 }
 

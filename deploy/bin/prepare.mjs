@@ -61,6 +61,7 @@ export const testPrograms = [
   { debian: "memcached", program: "memcached" },
   { debian: "default-jre-headless", program: "java" },
   { debian: "zookeeper", file: "/usr/share/java/zookeeper.jar" },
+  { debian: "nats-server", program: "nats-server" },
 ];
 
 /** @param {Need} need */

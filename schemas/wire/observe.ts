@@ -49,7 +49,10 @@ export const TCP_SHAPE = {
   rttCount: "u32",
 } as const satisfies TableShape;
 
-/** Finished requests per edge, protocol and status. `sumUs` is the sum of their latencies in microseconds. */
+/**
+ * Finished requests per edge, protocol and status. `sumUs` is the sum of their latencies in microseconds. `count` is more
+ * than the histogram's sum by the messages that nothing answers (NATS, RabbitMQ), which have no latency.
+ */
 export const L7_SHAPE = {
   edge: "u32",
   protocol: "u8",

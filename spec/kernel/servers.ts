@@ -1,6 +1,6 @@
 /**
  * Real servers on free loopback ports, in a temporary directory of their own: nginx, Redis, PostgreSQL, MariaDB,
- * Memcached, ZooKeeper. Each is a child that `stop` ends and whose files it removes.
+ * Memcached, ZooKeeper, NATS. Each is a child that `stop` ends and whose files it removes.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { chmodSync, chownSync, mkdtempSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
@@ -100,6 +100,21 @@ export const startMemcached = async (): Promise<Running> => {
     { stdio: "ignore" },
   );
   await listening(port, child, "memcached");
+  return { port, folder, child, stop: stopper(child, folder, "SIGTERM") };
+};
+
+/** A publisher of `app.>`; what it publishes elsewhere is refused. */
+export const startNats = async (): Promise<Running> => {
+  const folder = folderOf("nats");
+  const port = await freePort();
+  const file = join(folder, "conf");
+  writeFileSync(
+    file,
+    `host: 127.0.0.1, port: ${port}, no_auth_user: app
+authorization { users: [{ user: app, password: app, permissions: { publish: [app.>, _INBOX.>], subscribe: ">" } }] }\n`,
+  );
+  const child = spawn(findProgram("nats-server") ?? "nats-server", ["-c", file], { stdio: "ignore" });
+  await listening(port, child, "nats-server");
   return { port, folder, child, stop: stopper(child, folder, "SIGTERM") };
 };
 
