@@ -36,6 +36,7 @@ enum {
 #include "lib/memcached.h"
 #include "lib/framed.h"
 #include "lib/nats.h"
+#include "lib/amqp.h"
 #include "lib/http.h"
 #include "lib/walk.h"
 #include "socket.bpf.c"

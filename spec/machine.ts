@@ -154,6 +154,7 @@ const detectors = {
   memcached: program("memcached", "memcached"),
   zookeeper,
   nats: program("nats-server", "nats-server"),
+  rabbitmq: program("rabbitmq-server", "rabbitmq-server"),
   nginx: program("nginx", "nginx-light"),
   python: program("python3", "python3"),
   wrk: program("wrk", "wrk"),

@@ -14,6 +14,8 @@
 #define BUCKETS 108
 #define RUNS 32
 #define PAIRS 4
+/* channels of a RabbitMQ connection that are told apart */
+#define LANES 8
 #define LOOKAHEAD 32
 /* steps of a walker over one chunk, after which the connection counts as lost */
 #define MAX_STEPS 16384

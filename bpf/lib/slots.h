@@ -15,10 +15,17 @@ static __always_inline bool has_slots(u32 proto)
 	return (1u << proto) & (1u << PROTO_MONGODB | 1u << PROTO_KAFKA | 1u << PROTO_CASSANDRA | 1u << PROTO_NATS);
 }
 
+/* Protocols that keep more than the order of their requests. */
+static __always_inline bool has_more(u32 proto)
+{
+	return has_slots(proto) || proto == PROTO_RABBITMQ;
+}
+
 __noinline int clear_slots(struct conn *c)
 {
 	if (!c)
 		return 0;
+	__builtin_memset(c->lanes, 0, sizeof(c->lanes));
 	__builtin_memset(c->runs, 0, sizeof(c->runs));
 	c->head = c->tail = 0;
 	return 0;

@@ -167,7 +167,7 @@ enum { STEP_ON = 0, STEP_MORE = 1, STEP_LOST = 2, STEP_OFF = 3, STEP_REST = 4 };
 /* Of these `finish` counts messages that nothing answers. */
 static __always_inline bool has_messages(u32 proto)
 {
-	return proto == PROTO_NATS;
+	return proto == PROTO_NATS || proto == PROTO_RABBITMQ;
 }
 
 /* Messages that fit a guess, after which it is taken for true though nothing has answered. */

@@ -24,6 +24,8 @@ __noinline int part_step(struct scratch *s, struct conn *c)
 			verdict = kafka_part(s, c);
 		else if (c->proto == PROTO_NATS)
 			verdict = nats_part(s, c);
+		else if (c->proto == PROTO_RABBITMQ)
+			verdict = amqp_part(s, c);
 		else
 			verdict = cassandra_part(s, c);
 		if (verdict != STEP_ON)
@@ -107,7 +109,7 @@ static __always_inline void reset_walks(struct conn *c)
 {
 	__builtin_memset(c->walks, 0, sizeof(c->walks));
 	forget(c);
-	if (has_slots(c->proto))
+	if (has_more(c->proto))
 		clear_slots(c);
 }
 
@@ -189,32 +191,50 @@ static __always_inline void miss(struct conn *c)
 	}
 }
 
-/* Looks at the beginning of a chunk without taking it from the stream, behind a `length` where that came before. */
-static __noinline int peek(struct scratch *s, u32 length)
+/*
+ * Looks at the beginning of a chunk without taking it from the stream, behind a `length` where that came before. Some
+ * programs send a head in several pieces.
+ */
+#define PEEK 56
+__noinline int peek(struct scratch *s, u32 length)
 {
-	u32 n = s->segment < 56 ? s->segment : 56, at = length ? 4 : 0;
+	u32 n, at = length ? 4 : 0, left, i;
+	struct user_iovec v;
 
-	if (s->blind)
+	if (!s || s->blind)
 		return -1;
-	asm volatile("%0 &= 0x3f" : "+r"(n));
-	if (n == 0 || bpf_probe_read_user(s->buf + at, n, (void *)s->base))
-		return -1;
+	v.base = s->base;
+	v.len = s->segment;
+	left = s->size;
+	for (i = 0; i < 4; i++) {
+		n = v.len < left ? v.len : left;
+		if (n > PEEK - at)
+			n = PEEK - at;
+		asm volatile("%0 &= 0x3f" : "+r"(n));
+		asm volatile("%0 &= 0x3f" : "+r"(at));
+		if (n && bpf_probe_read_user(s->buf + at, n, (void *)v.base))
+			return -1;
+		at += n;
+		left -= n;
+		if (at >= PEEK || !left || i >= s->iovs ||
+		    bpf_probe_read_user(&v, sizeof(v), (void *)(s->iov + i * sizeof(v))))
+			break;
+	}
 	if (length)
 		*(u32 *)s->buf = length;
-	return n + at;
+	return at;
 }
 
 /* From here on the connection is taken to speak `proto`. */
 static __always_inline int adopt(struct conn *c, u32 proto, u32 request, u32 response)
 {
 	reset_walks(c);
-	if (has_slots(proto))
+	if (has_more(proto))
 		clear_slots(c);
 	c->walks[REQUEST].state = request;
 	c->walks[RESPONSE].state = response;
 	c->careful = 0;
 	c->votes = 0;
-	c->inbox = 0;
 	c->proto = proto;
 	c->mode = MODE_TRIAL;
 	return 1;
@@ -247,6 +267,10 @@ __noinline int which(struct scratch *s, u32 have, u32 size, u32 fresh)
 		return PROTO_MEMCACHED;
 	if (ended && nats_met(s->buf, have, REQUEST))
 		return PROTO_NATS;
+	if (fresh && amqp_preface(s->buf, have))
+		return PROTO_RABBITMQ | AMQP_PREFACE << 8;
+	if (amqp_met(s, have))
+		return PROTO_RABBITMQ;
 	if (my_met(s->buf, have, size))
 		return PROTO_MYSQL;
 	proto = framed_request(s->buf, have, size, fresh);
@@ -283,6 +307,8 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 			have = peek(s, 0);
 			if (have >= 0 && nats_met(s->buf, have, RESPONSE))
 				return adopt(c, PROTO_NATS, NATS_START, NATS_START);
+			if (have >= 0 && amqp_met(s, have))
+				return adopt(c, PROTO_RABBITMQ, AMQP_FRAME, AMQP_FRAME);
 		}
 		/* a server that speaks first, or a reply to something unknown */
 		if (!c->proto)
@@ -337,6 +363,8 @@ static __noinline int confirm(struct scratch *s, struct conn *c)
 		return pg_response(s->buf, have);
 	if (c->proto == PROTO_NATS)
 		return nats_fits(s->buf, have);
+	if (c->proto == PROTO_RABBITMQ)
+		return amqp_fits(s->buf, have);
 	return framed_response(c, s->buf, have);
 }
 

@@ -62,6 +62,7 @@ export const testPrograms = [
   { debian: "default-jre-headless", program: "java" },
   { debian: "zookeeper", file: "/usr/share/java/zookeeper.jar" },
   { debian: "nats-server", program: "nats-server" },
+  { debian: "rabbitmq-server", program: "rabbitmq-server" },
 ];
 
 /** @param {Need} need */
