@@ -30,6 +30,8 @@ static __always_inline void look(struct conn *c, struct sock *sk)
 	}
 	edge->active++;
 	fold(c, edge, sk);
+	if (c->proto == PROTO_CLICKHOUSE)
+		ch_rest(c, bpf_ktime_get_ns());
 	n = c->pushed - c->popped;
 	n -= c->waits_in - c->waits_out;
 	if (!n || n > (1u << 24) || (c->mode != MODE_PINNED && c->mode != MODE_TRIAL))

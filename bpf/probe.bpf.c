@@ -37,6 +37,7 @@ enum {
 #include "lib/framed.h"
 #include "lib/nats.h"
 #include "lib/amqp.h"
+#include "lib/clickhouse.h"
 #include "lib/http.h"
 #include "lib/walk.h"
 #include "socket.bpf.c"

@@ -191,40 +191,6 @@ static __always_inline void miss(struct conn *c)
 	}
 }
 
-/*
- * Looks at the beginning of a chunk without taking it from the stream, behind a `length` where that came before. Some
- * programs send a head in several pieces.
- */
-#define PEEK 56
-__noinline int peek(struct scratch *s, u32 length)
-{
-	u32 n, at = length ? 4 : 0, left, i;
-	struct user_iovec v;
-
-	if (!s || s->blind)
-		return -1;
-	v.base = s->base;
-	v.len = s->segment;
-	left = s->size;
-	for (i = 0; i < 4; i++) {
-		n = v.len < left ? v.len : left;
-		if (n > PEEK - at)
-			n = PEEK - at;
-		asm volatile("%0 &= 0x3f" : "+r"(n));
-		asm volatile("%0 &= 0x3f" : "+r"(at));
-		if (n && bpf_probe_read_user(s->buf + at, n, (void *)v.base))
-			return -1;
-		at += n;
-		left -= n;
-		if (at >= PEEK || !left || i >= s->iovs ||
-		    bpf_probe_read_user(&v, sizeof(v), (void *)(s->iov + i * sizeof(v))))
-			break;
-	}
-	if (length)
-		*(u32 *)s->buf = length;
-	return at;
-}
-
 /* From here on the connection is taken to speak `proto`. */
 static __always_inline int adopt(struct conn *c, u32 proto, u32 request, u32 response)
 {
@@ -271,6 +237,8 @@ __noinline int which(struct scratch *s, u32 have, u32 size, u32 fresh)
 		return PROTO_RABBITMQ | AMQP_PREFACE << 8;
 	if (amqp_met(s, have))
 		return PROTO_RABBITMQ;
+	if (fresh ? ch_hello(s->buf, have) : ch_query(s->buf, have, true))
+		return PROTO_CLICKHOUSE;
 	if (my_met(s->buf, have, size))
 		return PROTO_MYSQL;
 	proto = framed_request(s->buf, have, size, fresh);
@@ -365,6 +333,8 @@ static __noinline int confirm(struct scratch *s, struct conn *c)
 		return nats_fits(s->buf, have);
 	if (c->proto == PROTO_RABBITMQ)
 		return amqp_fits(s->buf, have);
+	if (c->proto == PROTO_CLICKHOUSE)
+		return ch_fits(s->buf, have, s->size);
 	return framed_response(c, s->buf, have);
 }
 
@@ -439,6 +409,8 @@ static __always_inline int chunk(struct scratch *s, struct conn *c)
 			return 0;
 		s->count = 0;
 	}
+	if (c->proto == PROTO_CLICKHOUSE)
+		return ch_chunk(s, c);
 	return walk(s, c);
 }
 

@@ -63,6 +63,8 @@ export const testPrograms = [
   { debian: "zookeeper", file: "/usr/share/java/zookeeper.jar" },
   { debian: "nats-server", program: "nats-server" },
   { debian: "rabbitmq-server", program: "rabbitmq-server" },
+  { debian: "clickhouse-server", program: "clickhouse-server" },
+  { debian: "clickhouse-client", program: "clickhouse-client" },
 ];
 
 /** @param {Need} need */

@@ -1,6 +1,6 @@
 /**
  * Real servers on free loopback ports, in a temporary directory of their own: nginx, Redis, PostgreSQL, MariaDB,
- * Memcached, ZooKeeper, NATS, RabbitMQ. Each is a child that `stop` ends and whose files it removes.
+ * Memcached, ZooKeeper, NATS, RabbitMQ, ClickHouse. Each is a child that `stop` ends and whose files it removes.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { chmodSync, chownSync, mkdtempSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -154,6 +154,33 @@ export const startRabbit = async (): Promise<Running & { readonly pid: number }>
     await stopper(epmd, folder, "SIGKILL")();
   };
   return { port, folder, child, stop, pid };
+};
+
+export const startClickHouse = async (): Promise<Running> => {
+  const folder = folderOf("clickhouse");
+  const port = await freePort();
+  const paths = ["path", "tmp_path", "user_files_path", "format_schema_path"]
+    .map((name) => `<${name}>${folder}/${name}/</${name}>`)
+    .join("");
+  writeFileSync(
+    join(folder, "config.xml"),
+    `<yandex><logger><level>none</level><console>1</console></logger><listen_host>127.0.0.1</listen_host>
+<tcp_port>${port}</tcp_port>${paths}<mark_cache_size>1000000</mark_cache_size><users_config>${folder}/users.xml</users_config>
+<default_profile>default</default_profile><default_database>default</default_database><timezone>UTC</timezone></yandex>\n`,
+  );
+  writeFileSync(
+    join(folder, "users.xml"),
+    `<yandex><profiles><default><max_threads>1</max_threads></default></profiles><users><default><password/>
+<networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota></default></users>
+<quotas><default/></quotas></yandex>\n`,
+  );
+  const child = spawn(
+    findProgram("clickhouse-server") ?? "clickhouse-server",
+    [`--config-file=${join(folder, "config.xml")}`],
+    { stdio: "ignore", cwd: folder },
+  );
+  await listening(port, child, "clickhouse-server");
+  return { port, folder, child, stop: stopper(child, folder, "SIGKILL") };
 };
 
 /** What a server says to a word until it closes the connection. */
