@@ -12,7 +12,8 @@
 
 static __always_inline bool has_slots(u32 proto)
 {
-	return (1u << proto) & (1u << PROTO_MONGODB | 1u << PROTO_KAFKA | 1u << PROTO_CASSANDRA | 1u << PROTO_NATS);
+	return (1u << proto) & (1u << PROTO_MONGODB | 1u << PROTO_KAFKA | 1u << PROTO_CASSANDRA | 1u << PROTO_NATS |
+				1u << PROTO_DUBBO | 1u << PROTO_FOUNDATIONDB);
 }
 
 /* Protocols that keep more than the order of their requests. */

@@ -26,6 +26,10 @@ __noinline int part_step(struct scratch *s, struct conn *c)
 			verdict = nats_part(s, c);
 		else if (c->proto == PROTO_RABBITMQ)
 			verdict = amqp_part(s, c);
+		else if (c->proto == PROTO_DUBBO)
+			verdict = dubbo_part(s, c);
+		else if (c->proto == PROTO_FOUNDATIONDB)
+			verdict = fdb_part(s, c);
 		else
 			verdict = cassandra_part(s, c);
 		if (verdict != STEP_ON)
@@ -244,6 +248,8 @@ __noinline int which(struct scratch *s, u32 have, u32 size, u32 fresh)
 	proto = framed_request(s->buf, have, size, fresh);
 	if (proto == PROTO_ZOOKEEPER && fresh && !big32(s->buf + 4))
 		return PROTO_ZOOKEEPER | ZK_CONNECT << 8;
+	if (proto == PROTO_FOUNDATIONDB && s->buf[10] == 0xdb && s->buf[11] == 0x1f)
+		return PROTO_FOUNDATIONDB | FDB_CONNECT << 8;
 	return proto;
 }
 
@@ -304,7 +310,7 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 		return 0;
 	}
 	adopt(c, proto, state,
-	      proto == PROTO_POSTGRES ? PG_TYPED : proto == PROTO_HTTP ? HTTP_BODY : proto == PROTO_ZOOKEEPER ? state : 0);
+	      proto == PROTO_POSTGRES ? PG_TYPED : proto == PROTO_HTTP ? HTTP_BODY : proto == PROTO_ZOOKEEPER || proto == PROTO_FOUNDATIONDB ? state : 0);
 	if (length) {
 		*(u32 *)w->carry = length;
 		w->carried = 4;

@@ -7,7 +7,7 @@ import type { TableShape, WireTable } from "./columns.ts";
 export const ROLE = { client: 0, server: 1 } as const;
 export type Role = (typeof ROLE)[keyof typeof ROLE];
 
-/** Protocols by wire number. 0 is traffic whose protocol is not known (yet). The last four are told by stock agents only. */
+/** Protocols by wire number. 0 is traffic whose protocol is not known (yet). */
 export const PROTOCOLS = [
   "tcp",
   "http",
