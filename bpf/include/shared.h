@@ -110,6 +110,7 @@ struct control {
 	unsigned int tick;
 	unsigned int pass;
 	unsigned int self_tgid;
+	unsigned long long patience_ns; /* after which a request that has an id is given up */
 	unsigned long long edge_full;
 	unsigned long long row_full;
 	unsigned long long storage_full;
@@ -122,6 +123,7 @@ struct control {
 	unsigned long long blind;
 	unsigned long long event_lost;
 	unsigned long long waits;
+	unsigned long long given_up;
 };
 
 struct event {

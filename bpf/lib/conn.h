@@ -79,7 +79,8 @@ struct conn {
 	u8 fresh; /* seen from its opening, nothing sent yet */
 	u8 careful; /* HTTP: replies must be walked to their ends */
 	u8 votes; /* messages that fit the guess, where nothing answers them */
-	u8 pad[2];
+	u8 aged; /* requests were given up: an answer may come after all */
+	u8 pad;
 	u32 looked; /* tick in which it was last looked at; several processes may have the socket */
 	u32 pushed;
 	u32 popped;

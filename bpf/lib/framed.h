@@ -245,7 +245,7 @@ static __always_inline int kafka_response(struct scratch *s, struct conn *c, con
 		return STEP_MORE;
 	kind = slot_kind(c, id);
 	if (kind < 0)
-		return STEP_LOST;
+		return c->aged ? frame_rest(s, 8, whole) : STEP_LOST;
 	version = (kind >> 8) & 255;
 	if (kind >> 16 == 0 && (kind & 255) == KIND_PLAIN && whole >= 24) {
 		w->id = id;

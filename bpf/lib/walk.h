@@ -205,6 +205,7 @@ static __always_inline int adopt(struct conn *c, u32 proto, u32 request, u32 res
 	c->walks[RESPONSE].state = response;
 	c->careful = 0;
 	c->votes = 0;
+	c->aged = 0;
 	c->proto = proto;
 	c->mode = MODE_TRIAL;
 	return 1;

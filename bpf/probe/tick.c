@@ -327,7 +327,7 @@ static void evict(void)
 	}
 }
 
-int tick_start(struct kernel *kernel, uint32_t idle)
+int tick_start(struct kernel *kernel, uint32_t idle, uint32_t patience)
 {
 	void *memory;
 
@@ -336,6 +336,7 @@ int tick_start(struct kernel *kernel, uint32_t idle)
 	if (memory == MAP_FAILED)
 		return -errno;
 	ctl = memory;
+	ctl->patience_ns = patience * 1000000000ULL;
 	idle_ticks = idle;
 	return events_start(k->events);
 }

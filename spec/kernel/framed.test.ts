@@ -6,7 +6,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { STATUS } from "../../schemas/wire/observe.ts";
 import { describeWith } from "../capabilities.ts";
-import { buildProbe, ProbeBed } from "./ProbeBed.ts";
+import { buildProbe, probePath, ProbeBed } from "./ProbeBed.ts";
 import { type Running, startZookeeper } from "./servers.ts";
 import { open } from "./traffic.ts";
 
@@ -447,6 +447,38 @@ describeWith(["bpf"], "framed requests at both ends", () => {
       client.socket.destroy();
       server.close();
     });
+  });
+
+  it("gives up requests whose clients have, on connections that stay open, and takes no late answer for one", async () => {
+    const patient = bed;
+    const hasty = await ProbeBed.start(probePath, "--patience", "1");
+    const late: Buffer[] = [];
+    const ask = (id: number, word: string): Buffer =>
+      framed(u16(3), u16(1), i32(id), name("a client of the spec"), text(word));
+    const { server, port } = await serve(behindLength, (asked) => {
+      const answer = framed(i32(asked.readInt32BE(8)), Buffer.alloc(40));
+      if (!asked.includes("mute")) return Buffer.concat([...late.splice(0), answer]);
+      late.push(answer);
+      return null;
+    });
+    const client = await Client.open(port, behindLength);
+    await client.call(ask(1, "at once"), 1);
+    await client.call(Buffer.concat([ask(2, "mute"), ask(3, "mute")]), 0);
+    await hasty.until("both ends", () => hasty.both(port, "kafka", STATUS.unanswered).every((n) => n === 2));
+    await hasty.settled();
+    expect(hasty.find({ port }).map((edge) => edge.pendingCount)).toEqual([0, 0]);
+    expect(patient.find({ port }).map((edge) => edge.pendingCount)).toEqual([2, 2]);
+    expect(hasty.self("givenUp")).toBe(4);
+    await client.call(ask(4, "at once"), 3);
+    await client.call(ask(5, "at once"), 1);
+    await Promise.all([hasty.settled(), patient.settled()]);
+    expect(hasty.both(port, "kafka", STATUS.ok)).toEqual([3, 3]);
+    expect(hasty.both(port, "kafka")).toEqual([5, 5]);
+    expect(hasty.self("desyncs")).toBe(0);
+    expect(patient.both(port, "kafka", STATUS.ok)).toEqual([5, 5]);
+    await hasty.stop();
+    client.socket.destroy();
+    server.close();
   });
 
   describeWith(["zookeeper"], "of ZooKeeper", () => {
