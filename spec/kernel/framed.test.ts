@@ -362,7 +362,7 @@ describeWith(["bpf"], "framed requests at both ends", () => {
     const reply = (asked: Buffer): Buffer | null => {
       const id = asked.readInt32BE(8);
       const said = asked.subarray(16, 20).toString();
-      if (said === "mute" || asked[2] === ONE_WAY) return null;
+      if (said === "mute" || asked[2] === ONE_WAY || ((asked[2] ?? 0) & 0x80) === 0) return null;
       if (asked[2] === HEARTBEAT) return frame(0x22, 20, id, Buffer.from("N"));
       if (said === "reje") return frame(2, 40, id, Buffer.from("no"));
       if (said !== "fail") return frame(2, 20, id, Buffer.concat([Buffer.of(0x94), Buffer.alloc(200, 0x90)]));
