@@ -51,6 +51,12 @@ static __always_inline void ended(struct conn *c, struct sock *sk)
 		__sync_fetch_and_add(&edge->closes, 1);
 		fold(c, edge, sk);
 	}
+	if (c->proto == PROTO_RABBITMQ && c->mode == MODE_PINNED)
+		end_methods(c, STATUS_UNANSWERED, bpf_ktime_get_ns());
+	if (c->proto == PROTO_CLICKHOUSE && c->walks[RESPONSE].need == CH_ENDED) {
+		ch_end(c, STATUS_OK);
+		left = waiting(c);
+	}
 	if (!left || c->mode == MODE_OFF || c->mode == MODE_GUESS)
 		return;
 	/* a guess that no reply has confirmed counts only where the guess cannot well be wrong */

@@ -135,6 +135,11 @@ const zookeeper = (): Capability => {
   return existsSync(jar) ? yes(jar) : no(`no ${jar} (Debian: zookeeper)`);
 };
 
+const clickhouse = (): Capability => {
+  const server = program("clickhouse-server", "clickhouse-server")();
+  return server.available ? program("clickhouse-client", "clickhouse-client")() : server;
+};
+
 const chromium = (): Capability => {
   const path = chromiumPath();
   return path === null ? no("no chromium on PATH (Debian: chromium)") : yes(path);
@@ -163,6 +168,9 @@ const detectors = {
   memcached: program("memcached", "memcached"),
   dnsmasq: program("dnsmasq", "dnsmasq-base"),
   zookeeper,
+  nats: program("nats-server", "nats-server"),
+  rabbitmq: program("rabbitmq-server", "rabbitmq-server"),
+  clickhouse,
   nginx: program("nginx", "nginx-light"),
   python: program("python3", "python3"),
   wrk: program("wrk", "wrk"),

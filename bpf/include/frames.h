@@ -86,7 +86,7 @@ struct frame_tcp {
 struct frame_l7 {
 	uint64_t sum_ns;
 	uint32_t edge;
-	uint32_t count;
+	uint32_t count; /* the histogram's sum, and messages that have no latency */
 	uint8_t protocol;
 	uint8_t status;
 	uint16_t detail; /* as row_key.detail in shared.h */

@@ -22,6 +22,8 @@
 #define BUCKETS 108
 #define RUNS 32
 #define PAIRS 4
+/* channels of a RabbitMQ connection that are told apart */
+#define LANES 8
 #define LOOKAHEAD 32
 /* steps of a walker over one chunk, after which the connection counts as lost */
 #define MAX_STEPS 16384
@@ -42,6 +44,10 @@ enum {
 	PROTO_MONGODB = 8,
 	PROTO_KAFKA = 9,
 	PROTO_CASSANDRA = 10,
+	PROTO_RABBITMQ = 11,
+	PROTO_DUBBO = 12,
+	PROTO_CLICKHOUSE = 13,
+	PROTO_FOUNDATIONDB = 14,
 	PROTO_DNS = 15,
 	PROTOCOLS = 16,
 };
@@ -95,8 +101,11 @@ struct row_key {
 	unsigned short detail;
 };
 
+/* `untimed` are messages that nothing answers: in the count, in no bucket. */
 struct row {
 	unsigned long long sum_ns;
+	unsigned int untimed;
+	unsigned int pad;
 	unsigned int hist[BUCKETS];
 };
 
@@ -110,7 +119,10 @@ struct control {
 	unsigned int next_edge;
 	unsigned int tick;
 	unsigned int pass;
+	unsigned int self_tgid;
 	unsigned int names; /* told in this tick; the loader sets it back */
+	unsigned int pad;
+	unsigned long long patience_ns; /* after which a request that has an id is given up */
 	unsigned long long edge_full;
 	unsigned long long row_full;
 	unsigned long long storage_full;
@@ -123,6 +135,7 @@ struct control {
 	unsigned long long blind;
 	unsigned long long event_lost;
 	unsigned long long waits;
+	unsigned long long given_up;
 	unsigned long long lookup_full;
 	unsigned long long lookup_unmatched;
 	unsigned long long names_over;

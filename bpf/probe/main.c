@@ -32,8 +32,10 @@
 static const char help[] =
 	"probe: counts TCP connections and requests of this machine with eBPF\n"
 	"\n"
-	"  probe [--idle SECONDS]   load, then write binary frames to standard output once a second until standard input\n"
-	"                           closes; forget an edge that had no traffic and no connection for SECONDS (180)\n"
+	"  probe [--idle SECONDS] [--patience SECONDS]\n"
+	"                           load, then write binary frames to standard output once a second until standard input\n"
+	"                           closes; forget an edge that had no traffic and no connection for SECONDS (180), and\n"
+	"                           take a request that has an id for given up after SECONDS (120)\n"
 	"  probe --layout           print the layout of the frames as JSON\n"
 	"  probe --help             this text\n"
 	"\n"
@@ -151,7 +153,7 @@ int main(int argc, char **argv)
 {
 	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 	struct kernel kernel;
-	int signals, error, idle = 180;
+	int signals, error, idle = 180, patience = 120;
 
 	if (argc == 2 && strcmp(argv[1], "--layout") == 0) {
 		layout_print();
@@ -161,11 +163,14 @@ int main(int argc, char **argv)
 		fputs(help, stdout);
 		return 0;
 	}
-	if (argc == 3 && strcmp(argv[1], "--idle") == 0 && atoi(argv[2]) > 0) {
-		idle = atoi(argv[2]);
-	} else if (argc != 1) {
-		fputs(help, stderr);
-		return 2;
+	for (int i = 1; i < argc; i += 2) {
+		int *figure = strcmp(argv[i], "--idle") == 0 ? &idle : strcmp(argv[i], "--patience") == 0 ? &patience : NULL;
+
+		if (!figure || i + 1 == argc || atoi(argv[i + 1]) <= 0) {
+			fputs(help, stderr);
+			return 2;
+		}
+		*figure = atoi(argv[i + 1]);
 	}
 	if (isatty(STDOUT_FILENO)) {
 		fputs("probe: standard output is a terminal, but frames are binary\n", stderr);
@@ -179,7 +184,7 @@ int main(int argc, char **argv)
 	hello();
 	if (load(&kernel) == 0)
 		return finish();
-	error = tick_start(&kernel, idle);
+	error = tick_start(&kernel, idle, patience);
 	if (error) {
 		fprintf(stderr, "probe: maps: %s\n", strerror(-error));
 		return 1;

@@ -77,6 +77,7 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("stepLimits", ctl->step_limit);
 	self("blindChunks", ctl->blind);
 	self("waitsByDesign", ctl->waits);
+	self("givenUp", ctl->given_up);
 	self("eventsLost", ctl->event_lost + events_lost());
 	self("lookupsRefused", ctl->lookup_full);
 	self("lookupsUnmatched", ctl->lookup_unmatched);

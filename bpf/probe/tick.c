@@ -251,7 +251,7 @@ static void grow_row(const struct row_key *key, const struct row *now)
 		}
 		edge->rows[edge->rows_used++] = row_id(key);
 	}
-	if (memcmp(sent->hist, now->hist, sizeof(sent->hist)) == 0)
+	if (sent->untimed == now->untimed && memcmp(sent->hist, now->hist, sizeof(sent->hist)) == 0)
 		return;
 	edge->idle = 0;
 	row = add(&l7_list);
@@ -273,7 +273,7 @@ static void grow_row(const struct row_key *key, const struct row *now)
 		}
 	}
 	/* by the histogram, so that both always agree */
-	row->count = total;
+	row->count = total + (now->untimed - sent->untimed);
 	*sent = *now;
 }
 
@@ -419,7 +419,7 @@ static void evict(void)
 	}
 }
 
-int tick_start(struct kernel *kernel, uint32_t idle)
+int tick_start(struct kernel *kernel, uint32_t idle, uint32_t patience)
 {
 	void *memory;
 	int error;
@@ -429,6 +429,7 @@ int tick_start(struct kernel *kernel, uint32_t idle)
 	if (memory == MAP_FAILED)
 		return -errno;
 	ctl = memory;
+	ctl->patience_ns = patience * 1000000000ULL;
 	idle_ticks = idle;
 	error = names_start(k->names);
 	return error ? error : events_start(k->events);

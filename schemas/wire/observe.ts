@@ -7,7 +7,7 @@ import type { TableShape, WireTable } from "./columns.ts";
 export const ROLE = { client: 0, server: 1 } as const;
 export type Role = (typeof ROLE)[keyof typeof ROLE];
 
-/** Protocols by wire number. 0 is traffic whose protocol is not known (yet). rabbitmq to foundationdb are told by stock agents only. */
+/** Protocols by wire number. 0 is traffic whose protocol is not known (yet). */
 export const PROTOCOLS = [
   "tcp",
   "http",
@@ -50,7 +50,10 @@ export const TCP_SHAPE = {
   rttCount: "u32",
 } as const satisfies TableShape;
 
-/** Finished requests per edge, protocol and status. `sumUs` is the sum of their latencies in microseconds. */
+/**
+ * Finished requests per edge, protocol and status. `sumUs` is the sum of their latencies in microseconds. `count` is more
+ * than the histogram's sum by the messages that nothing answers (NATS, RabbitMQ), which have no latency.
+ */
 export const L7_SHAPE = {
   edge: "u32",
   protocol: "u8",

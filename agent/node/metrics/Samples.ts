@@ -110,6 +110,11 @@ const STEMS: Readonly<Record<string, readonly [protocol: string, unit: string]>>
   mongodb: ["mongo", "queries"],
   kafka: ["kafka", "requests"],
   cassandra: ["cassandra", "queries"],
+  nats: ["nats", "messages"],
+  rabbitmq: ["rabbitmq", "messages"],
+  dubbo: ["dubbo", "requests"],
+  clickhouse: ["clickhouse", "queries"],
+  foundationdb: ["foundationdb", "requests"],
   dns: ["dns", "requests"],
 };
 
@@ -133,9 +138,11 @@ const putRequests = (put: Emit, direction: string, base: Labels, cell: RequestCe
     sum += cell.totalLe[i] ?? 0;
     put(`${histogram}_bucket`, { ...base, le: String(le) }, sum);
   }
-  put(`${histogram}_bucket`, { ...base, le: "+Inf" }, cell.totalCount);
+  // messages that nothing answers are in the total only
+  sum += cell.totalLe[LE_SECONDS.length] ?? 0;
+  put(`${histogram}_bucket`, { ...base, le: "+Inf" }, sum);
   put(`${histogram}_sum`, base, cell.totalSumUs / 1e6);
-  put(`${histogram}_count`, base, cell.totalCount);
+  put(`${histogram}_count`, base, sum);
 };
 
 const putEdge = (put: Emit, base: Labels, edge: WireEdge): void => {
