@@ -7,22 +7,28 @@
 /* What waits on a connection, and since when. Global, so that the verifier looks at it once. */
 __noinline int look_waiting(struct conn *c, struct edge *edge)
 {
+	struct control *ctl = control();
 	struct run run;
 	u32 id, n, head;
 	u64 now, since;
 
-	if (!c || !edge)
+	if (!c || !edge || !ctl)
 		return 0;
+	now = bpf_ktime_get_ns();
+	if (c->proto == PROTO_CLICKHOUSE)
+		ch_rest(c, now);
 	n = c->pushed - c->popped;
 	n -= c->waits_in - c->waits_out;
 	if (!n || n > (1u << 24) || (c->mode != MODE_PINNED && c->mode != MODE_TRIAL))
 		return 0;
 	if (has_slots(c->proto)) {
-		since = c->tail != c->head ? c->started : 0;
-#pragma unroll
-		for (int i = 0; i < RUNS; i++)
-			if (c->runs[i].t0 && (c->runs[i].kind & 255) != KIND_WAIT && (!since || c->runs[i].t0 < since))
-				since = c->runs[i].t0;
+		since = oldest_slot(c);
+		if (since && now > since + ctl->patience_ns) {
+			n -= age_slots(c, now, ctl->patience_ns);
+			if (!n)
+				return 0;
+			since = oldest_slot(c);
+		}
 	} else {
 		head = c->head;
 		if (bpf_probe_read_kernel(&run, sizeof(run),
@@ -36,7 +42,6 @@ __noinline int look_waiting(struct conn *c, struct edge *edge)
 			return 0;
 		since = run.t0;
 	}
-	now = bpf_ktime_get_ns();
 	id = c->proto & (PROTOCOLS - 1);
 	edge->waiting[id] += n;
 	if (since && now > since && now - since > edge->oldest_ns[id])

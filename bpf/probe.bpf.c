@@ -11,7 +11,9 @@
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
 #define RCV_SHUTDOWN 1
+#define E2BIG 7
 enum {
 	TCP_ESTABLISHED = 1,
 	TCP_SYN_SENT = 2,
@@ -34,7 +36,11 @@ enum {
 #include "lib/postgres.h"
 #include "lib/mysql.h"
 #include "lib/memcached.h"
+#include "lib/dns.h"
 #include "lib/framed.h"
+#include "lib/nats.h"
+#include "lib/amqp.h"
+#include "lib/clickhouse.h"
 #include "lib/http.h"
 #include "lib/tls.h"
 #include "lib/walk.h"
@@ -43,5 +49,6 @@ enum {
 #include "state.bpf.c"
 #include "iterate.bpf.c"
 #include "process.bpf.c"
+#include "block.bpf.c"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

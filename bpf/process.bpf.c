@@ -14,6 +14,8 @@ static __always_inline struct event *new_event(u32 kind, struct task_struct *tas
 	e->ppid = 0;
 	e->code = 0;
 	e->rss = 0;
+	e->anon = 0;
+	e->shmem = 0;
 	e->cgroup = 0;
 	e->memory_cgroup = 0;
 	e->filename[0] = 0;
@@ -83,7 +85,9 @@ int BPF_PROG(oom_victim, struct task_struct *task)
 	if (mm) {
 		s64 file = mm->rss_stat[0].count, anon = mm->rss_stat[1].count, shmem = mm->rss_stat[3].count;
 
-		pages = (file > 0 ? file : 0) + (anon > 0 ? anon : 0) + (shmem > 0 ? shmem : 0);
+		e->anon = anon > 0 ? anon : 0;
+		e->shmem = shmem > 0 ? shmem : 0;
+		pages = (file > 0 ? file : 0) + e->anon + e->shmem;
 	}
 	/* in pages: the loader knows their size */
 	e->rss = pages;

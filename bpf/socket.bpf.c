@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * Every successful send and receive of a TCP socket, after it is done: the payload is still in the caller's buffers,
- * which the system call's registers name. Files, pipes and other sockets never come here.
+ * Every send and receive of a TCP or UDP socket, after it is done: the payload is still in the caller's buffers, which
+ * the system call's registers name. Files, pipes and other sockets never come here. Of UDP, DNS is looked at.
  */
 #if defined(__TARGET_ARCH_arm64)
 enum {
@@ -13,10 +13,13 @@ enum {
 	SYS_recvfrom = 207,
 	SYS_sendmsg = 211,
 	SYS_recvmsg = 212,
+	SYS_recvmmsg = 243,
+	SYS_sendmmsg = 269,
 };
 #define regs_nr(r) ((u32)(r)->syscallno)
 #define regs_2(r) ((r)->regs[1])
 #define regs_3(r) ((r)->regs[2])
+#define regs_5(r) ((r)->regs[4])
 #define regs_compat(r) ((r)->pstate & 0x10)
 #else
 enum {
@@ -28,10 +31,13 @@ enum {
 	SYS_recvfrom = 45,
 	SYS_sendmsg = 46,
 	SYS_recvmsg = 47,
+	SYS_recvmmsg = 299,
+	SYS_sendmmsg = 307,
 };
 #define regs_nr(r) ((u32)(r)->orig_ax)
 #define regs_2(r) ((r)->si)
 #define regs_3(r) ((r)->dx)
+#define regs_5(r) ((r)->r8)
 #define regs_compat(r) ((r)->cs == 0x23)
 #endif
 
@@ -140,6 +146,157 @@ static __noinline int tls_socket(struct sock *sk, struct conn *c, struct task_st
 	return 0;
 }
 
+struct user_head {
+	u64 name;
+	u64 name_length;
+	u64 iov;
+	u64 iovs;
+};
+#define USER_MMSGHDR 64
+
+/*
+ * Where a datagram's payload and the other end's address are, from the system call's arguments in `s`. 0: they cannot be
+ * found. Global, so that the verifier looks at it once.
+ */
+__noinline int find_datagram(struct scratch *s)
+{
+	struct user_head m;
+	u64 head;
+
+	if (!s)
+		return 0;
+	s->blind = 0;
+	if (s->nr == SYS_write || s->nr == SYS_read || s->nr == SYS_sendto || s->nr == SYS_recvfrom) {
+		s->base = s->arg2;
+		s->segment = s->size;
+		s->address = s->nr == SYS_sendto ? s->arg5 : 0;
+		return 1;
+	}
+	head = s->arg2 + (u64)s->at * USER_MMSGHDR;
+	if (s->nr == SYS_writev || s->nr == SYS_readv) {
+		m.name = 0;
+		m.iov = s->arg2;
+		m.iovs = s->iovs;
+	} else if (bpf_probe_read_user(&m, sizeof(m), (void *)head)) {
+		return 0;
+	}
+	s->address = m.name;
+	s->iov = m.iov;
+	s->iovs = m.iovs;
+	s->left = s->size;
+	return m.iovs && m.iovs <= IOVECS && next_segment(s) == 0;
+}
+
+/* The other end of an unconnected socket: its port, with its address in s->key. 0: not known. */
+__noinline int find_peer(struct scratch *s)
+{
+	u64 head;
+
+	if (!s || !s->address || bpf_probe_read_user(&head, sizeof(head), (void *)s->address))
+		return 0;
+	if ((head & 0xffff) == AF_INET)
+		put_mapped(s->key.peer, head >> 32);
+	else if ((head & 0xffff) != AF_INET6 || bpf_probe_read_user(s->key.peer, 16, (void *)(s->address + 8)))
+		return 0;
+	return bpf_ntohs((head >> 16) & 0xffff);
+}
+
+/* Which message of a vector this is: the calls for it follow each other, and an error or another call ends them. */
+static __always_inline int find_message(struct scratch *s, struct sock *sk, u32 thread, u32 vlen, u32 sending)
+{
+	struct resolver *r = bpf_sk_storage_get(&resolvers, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	u32 at;
+
+	if (!r)
+		return 0;
+	at = r->vector[sending] == s->arg2 && r->thread[sending] == thread ? r->next[sending] : 0;
+	if (at >= vlen)
+		at = 0;
+	r->vector[sending] = s->arg2;
+	r->thread[sending] = thread;
+	r->next[sending] = at + 1 < vlen ? at + 1 : 0;
+	s->at = at;
+	return 1;
+}
+
+/*
+ * DNS is what goes to or comes from port 53. A receiving socket that is not connected tells by having sent there. The
+ * address that a datagram came from is not known yet when this runs, so that a server learns its caller with the answer.
+ */
+static __always_inline int on_datagram(struct sock *sk, int size, int flags, u32 sending)
+{
+	u16 to = sk->__sk_common.skc_dport, port;
+	bool server = sk->__sk_common.skc_num == DNS_PORT;
+	struct task_struct *task;
+	struct resolver *r;
+	struct scratch *s;
+	struct pt_regs *regs;
+	u32 key = sending, role;
+	int found;
+
+	if (!server && to && to != bpf_htons(DNS_PORT))
+		return 0;
+	r = bpf_sk_storage_get(&resolvers, sk, NULL, 0);
+	if (!server && !to && !sending && !r)
+		return 0;
+	if (r) {
+		r->next[!sending] = 0;
+		if (size <= 0)
+			r->next[sending] = 0;
+	}
+	if (size <= 0 || (flags & MSG_PEEK))
+		return 0;
+	task = bpf_get_current_task_btf();
+	if (task->flags & (PF_KTHREAD | PF_IO_WORKER))
+		return 0;
+	regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	s = bpf_map_lookup_elem(&scratches, &key);
+	if (!regs || regs_compat(regs) || !s)
+		return 0;
+	s->nr = regs_nr(regs);
+	s->arg2 = regs_2(regs);
+	s->arg5 = regs_5(regs);
+	s->iovs = regs_3(regs);
+	s->size = size;
+	s->at = 0;
+	if (s->nr == (sending ? SYS_sendmmsg : SYS_recvmmsg)) {
+		if (!find_message(s, sk, task->pid, s->iovs, sending))
+			return 0;
+	} else if (s->nr != (sending ? SYS_sendto : SYS_recvfrom) && s->nr != (sending ? SYS_sendmsg : SYS_recvmsg) &&
+		   s->nr != (sending ? SYS_write : SYS_read) && s->nr != (sending ? SYS_writev : SYS_readv)) {
+		return 0;
+	}
+	if (!find_datagram(s))
+		return 0;
+	__builtin_memset(s->key.peer, 0, 16);
+	port = bpf_ntohs(to);
+	if (to) {
+		peer_of(sk, s->key.peer);
+	} else if (sending) {
+		port = find_peer(s);
+		if (!server && port != DNS_PORT)
+			return 0;
+	}
+	found = dns_head(s, sending);
+	if (found < 0)
+		return 0;
+	role = found;
+	s->key.netns = sk->__sk_common.skc_net.net->ns.inum;
+	s->key.role = role;
+	s->key.pad = 0;
+	s->key.tgid = role == ROLE_CLIENT ? task->tgid : 0;
+	s->key.port = DNS_PORT;
+	if (role == ROLE_CLIENT)
+		__builtin_memset(s->key.local, 0, 16);
+	else
+		local_of(sk, s->key.local);
+	s->socket = (u64)sk;
+	if (!dns_take(s, task->tgid) || to || server || role != ROLE_CLIENT || r)
+		return 0;
+	bpf_sk_storage_get(&resolvers, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	return 0;
+}
+
 static __always_inline int on_data(struct sock *sk, int size, int flags, int sending)
 {
 	struct scratch *s;
@@ -148,7 +305,9 @@ static __always_inline int on_data(struct sock *sk, int size, int flags, int sen
 	struct tcp_sock *tp;
 	u32 key = sending, tgid;
 
-	if (size <= 0 || !is_tcp(sk))
+	if (!is_tcp(sk))
+		return is_udp(sk) ? on_datagram(sk, size, flags, sending) : 0;
+	if (size <= 0)
 		return 0;
 	c = bpf_sk_storage_get(&conns, sk, NULL, 0);
 	if (!c)

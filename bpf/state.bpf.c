@@ -46,13 +46,19 @@ __noinline int abandon(struct conn *c)
 {
 	u32 left;
 
-	if (!c)
+	if (!c || c->mode == MODE_TLS)
 		return 0;
 	left = waiting(c);
-	if (!left || c->mode == MODE_OFF || c->mode == MODE_GUESS || c->mode == MODE_TLS)
+	if (c->proto == PROTO_RABBITMQ && c->mode == MODE_PINNED)
+		end_methods(c, STATUS_UNANSWERED, bpf_ktime_get_ns());
+	if (c->proto == PROTO_CLICKHOUSE && c->walks[RESPONSE].need == CH_ENDED) {
+		ch_end(c, STATUS_OK);
+		left = waiting(c);
+	}
+	if (!left || c->mode == MODE_OFF || c->mode == MODE_GUESS)
 		return 0;
 	/* a guess that no reply has confirmed counts only where the guess cannot well be wrong */
-	if (c->mode == MODE_TRIAL && c->proto != PROTO_HTTP && c->proto != PROTO_POSTGRES)
+	if (c->mode == MODE_TRIAL && c->proto != PROTO_HTTP && c->proto != PROTO_POSTGRES && c->proto != PROTO_DNS)
 		return 0;
 	if (c->proto == PROTO_POSTGRES && c->walks[RESPONSE].status == STATUS_FAILED) {
 		settle(c, STATUS_FAILED, 1, bpf_ktime_get_ns());

@@ -20,12 +20,16 @@ export interface Inspection {
     | "availability"
     | "latency"
     | "failed_connects"
+    | "dns_latency"
+    | "dns_server_errors"
+    | "dns_nxdomain"
     | "restarts"
     | "cpu_near_limit"
     | "cpu_throttling"
     | "memory_near_limit"
-    | "oom";
-  readonly category: "SLO" | "Network" | "Instances" | "CPU" | "Memory";
+    | "oom"
+    | "io_latency";
+  readonly category: "SLO" | "Network" | "DNS" | "Instances" | "CPU" | "Memory" | "Storage";
   readonly title: string;
   readonly status: HealthStatus;
   /** "no data" is not "ok" and not "down" */

@@ -116,6 +116,14 @@ const cgroup = (): Capability => {
   return yes(v2 === undefined ? "cgroup v1" : `cgroup v2 at ${v2}`);
 };
 
+/** Whether a file can be made a block device. */
+const loop = (): Capability => {
+  for (const name of ["losetup", "mkfs.ext4"])
+    if (findProgram(name) === null) return no(`no ${name} on PATH (Debian: util-linux, e2fsprogs)`);
+  const found = spawnSync("losetup", ["--find"], { encoding: "utf8" });
+  return found.status === 0 ? yes(found.stdout.trim()) : no("no loop device can be had (losetup --find failed)");
+};
+
 const postgres = (): Capability => {
   const bin = postgresBin();
   return bin === null ? no("no PostgreSQL server in /usr/lib/postgresql (Debian: postgresql)") : yes(bin);
@@ -125,6 +133,11 @@ const zookeeper = (): Capability => {
   if (findProgram("java") === null) return no("no java on PATH (Debian: default-jre-headless)");
   const jar = "/usr/share/java/zookeeper.jar";
   return existsSync(jar) ? yes(jar) : no(`no ${jar} (Debian: zookeeper)`);
+};
+
+const clickhouse = (): Capability => {
+  const server = program("clickhouse-server", "clickhouse-server")();
+  return server.available ? program("clickhouse-client", "clickhouse-client")() : server;
 };
 
 const chromium = (): Capability => {
@@ -148,11 +161,16 @@ const detectors = {
   bpf,
   netns,
   cgroup,
+  loop,
   postgres,
   redis: program("redis-server", "redis-server"),
   mariadb: program("mariadbd", "mariadb-server"),
   memcached: program("memcached", "memcached"),
+  dnsmasq: program("dnsmasq", "dnsmasq-base"),
   zookeeper,
+  nats: program("nats-server", "nats-server"),
+  rabbitmq: program("rabbitmq-server", "rabbitmq-server"),
+  clickhouse,
   nginx: program("nginx", "nginx-light"),
   python: program("python3", "python3"),
   wrk: program("wrk", "wrk"),

@@ -20,16 +20,13 @@ import {
   type Missing,
   type Resolved,
 } from "../topology/messages.ts";
-import { countActive, dispatch } from "./dispatch.ts";
+import { dispatch, join, leave } from "./dispatch.ts";
 import type { ComeAgain, Connected, RewindNow, SessionArgument, SessionMessage, Window } from "./messages.ts";
 import type { SessionState } from "./state.ts";
 
 const LOST_AFTER_MS = 30_000;
-/** Windows that wait for the topology, beside those that are sent again: these come all at once. */
+/** Windows that wait for the topology. The link brings no more while some wait, unless they do so for long. */
 const MAX_WAITING = 30;
-/** As many as an agent has. */
-const MAX_WAITING_AGAIN = 420;
-const LIVE_MS = 10_000;
 const MISSED_EVERY_MS = 3_000;
 const IN_USE_EVERY_MS = 10_000;
 /** Parts of one replica are taken over one after the other: the agent comes again once for all of them. */
@@ -55,10 +52,12 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
     tick: "refuse",
   },
   ticks: true,
+  turn: "last",
+  keeps: ({ waiting }) => waiting.length,
   initial: (_path, { agent, grouping }, now) => [
     {
       agent,
-      groups: grouped(grouping),
+      grouping: grouped(grouping),
       epoch: 0,
       node: "",
       cluster: "default",
@@ -77,8 +76,7 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
       complete: false,
       behind: false,
       waiting: [],
-      waitingLive: 0,
-      active: new Map(),
+      groups: new Map(),
       services: new Set(),
       lost: true,
       deferred: 0,
@@ -143,10 +141,9 @@ const connected = (state: SessionState, message: Connected): ActorEffect[] => {
   state.lost = false;
   state.instances.clear();
   state.edges.clear();
-  state.active.clear();
+  state.groups.clear();
   state.toldWindow = -1;
   state.waiting.length = 0;
-  state.waitingLive = 0;
   state.unresolved = 0;
   const forget: Forget = { type: "forget", agent: state.agent, lost: false };
   return [{ kind: "reply", value: have }, send(TOPOLOGY, forget)];
@@ -227,8 +224,7 @@ const lostIfSilent = (state: SessionState, now: number): ActorEffect[] => {
 const window = (state: SessionState, message: Window, now: number): ActorEffect[] => {
   // A session that started anew in the middle of a connection knows nothing of its dictionary.
   if (!state.connected) return rewind(state, ASK_AGAIN_MS);
-  const live = message.at > now - LIVE_MS;
-  if (state.behind || (live ? state.waitingLive >= MAX_WAITING : state.waiting.length >= MAX_WAITING_AGAIN)) {
+  if (state.behind || state.waiting.length >= MAX_WAITING) {
     state.behind = true;
     state.deferred++;
     return [];
@@ -238,7 +234,6 @@ const window = (state: SessionState, message: Window, now: number): ActorEffect[
   const learn = define(state, body, message.at, now);
   if (learn !== null) effects.push(send(TOPOLOGY, learn));
   state.waiting.push(message);
-  if (live) state.waitingLive++;
   return [...effects, ...release(state)];
 };
 
@@ -247,8 +242,7 @@ const resolved = (state: SessionState, message: Resolved): ActorEffect[] => {
     const edge = state.edges.get(id);
     if (edge === undefined) continue;
     if (edge.peer === undefined) state.unresolved--;
-    else countActive(state, edge, 0);
-    edge.peer = peer;
+    join(state, edge, peer);
   }
   return release(state);
 };
@@ -257,7 +251,6 @@ const release = (state: SessionState): ActorEffect[] => {
   if (state.unresolved > 0) return [];
   const effects = state.waiting.flatMap((waiting) => dispatch(state, waiting));
   state.waiting.length = 0;
-  state.waitingLive = 0;
   return state.behind ? [...effects, comeAgain(state)] : effects;
 };
 
@@ -265,7 +258,7 @@ const release = (state: SessionState): ActorEffect[] => {
 const define = (state: SessionState, body: DecodedObserve, at: number, now: number): Learn | null => {
   const instances = body.instances.map((definition) => {
     const { namespace, kind, name } = definition;
-    const grouping = state.groups.of(serviceId(state.cluster, namespace, kind, name), kind);
+    const grouping = state.grouping.of(serviceId(state.cluster, namespace, kind, name), kind);
     const known = { instance: definition.id, ...grouping, serviceType: definition.type };
     state.instances.set(definition.id, { ...known, definition });
     return known;
@@ -273,8 +266,11 @@ const define = (state: SessionState, body: DecodedObserve, at: number, now: numb
   const edges = body.edges.flatMap((definition) => {
     const instance = state.instances.get(definition.instance);
     if (instance === undefined) return [];
-    if (!state.edges.has(definition.id)) state.unresolved++;
-    state.edges.set(definition.id, { definition, service: instance.service, peer: undefined, active: 0 });
+    const known = state.edges.get(definition.id);
+    if (known === undefined || known.peer !== undefined) state.unresolved++;
+    if (known !== undefined) leave(state, known);
+    const { service } = instance;
+    state.edges.set(definition.id, { definition, service, peer: undefined, groups: [], active: 0 });
     return [{ ...definition, service: instance.service }];
   });
   const ends: { edge: number; address: string; port: number }[] = [];

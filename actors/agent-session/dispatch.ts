@@ -5,79 +5,108 @@
 import { send, type ActorEffect } from "../../runtime/actor/Behavior.ts";
 import type { ServiceId } from "../../schemas/service.ts";
 import { ROLE, STATUS, type InstanceDefinition, type InstanceEvent } from "../../schemas/wire/observe.ts";
-import type { EdgeWindow, InstanceWindow, Observe, RequestWindow, ServiceEvent, Side } from "../service/messages.ts";
+import type {
+  AbsentName,
+  EdgeWindow,
+  InstanceWindow,
+  Observe,
+  RequestWindow,
+  ServiceEvent,
+  Side,
+} from "../service/messages.ts";
 import { servicePath } from "../service/messages.ts";
 import type { Window } from "./messages.ts";
 import type { SessionEdge, SessionState } from "./state.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
-interface Part {
-  readonly instances: InstanceWindow[];
-  readonly edges: Map<string, Mutable<EdgeWindow> & { protocols: RequestWindow[] }>;
-  readonly events: ServiceEvent[];
+type Filling = Mutable<EdgeWindow>;
+type Part = Mutable<Pick<Observe, "instances" | "edges" | "events">> & { absent: readonly AbsentName[] };
+
+/** What a service is told of as one edge: all edges of this agent on the same side of it, with the same peer. */
+export interface Group {
+  readonly key: string;
+  readonly service: ServiceId;
+  readonly side: Side;
+  readonly peer: ServiceId | null;
+  /** edges in it, and their open connections */
+  edges: number;
+  active: number;
+  /** its part of the window that is being taken apart */
+  filling: Filling | null;
 }
 
-const sideOf = (edge: SessionEdge): Side => (edge.definition.role === ROLE.client ? "outbound" : "inbound-server");
-const groupOf = (service: ServiceId, side: Side, peer: ServiceId | null): string =>
-  `${service}\n${side}\n${peer ?? ""}`;
-
-/** The service that sees the edge, and for a client's edge also the service that is called. */
-const groups = (edge: SessionEdge): { service: ServiceId; side: Side; peer: ServiceId | null }[] => {
-  const peer = edge.peer ?? null;
-  const own = { service: edge.service, side: sideOf(edge), peer };
-  return edge.definition.role === ROLE.client && peer !== null
-    ? [own, { service: peer, side: "inbound-client", peer: edge.service }]
-    : [own];
+/** Now that the peer is known: it counts with the service that sees it, and at a client also with the one that is called. */
+export const join = (state: SessionState, edge: SessionEdge, peer: ServiceId | null): void => {
+  const { active } = edge;
+  leave(state, edge);
+  edge.peer = peer;
+  const { service, definition } = edge;
+  if (definition.role !== ROLE.client) edge.groups = [groupOf(state, service, "inbound-server", peer)];
+  else {
+    const own = groupOf(state, service, "outbound", peer);
+    edge.groups = peer === null ? [own] : [own, groupOf(state, peer, "inbound-client", service)];
+  }
+  for (const group of edge.groups) group.edges++;
+  countActive(edge, active);
 };
 
-export const countActive = (state: SessionState, edge: SessionEdge, active: number): void => {
-  for (const { service, side, peer } of groups(edge)) {
-    const key = groupOf(service, side, peer);
-    const sum = (state.active.get(key) ?? 0) + active - edge.active;
-    if (sum > 0) state.active.set(key, sum);
-    else state.active.delete(key);
+export const leave = (state: SessionState, edge: SessionEdge): void => {
+  countActive(edge, 0);
+  for (const group of edge.groups) if (--group.edges === 0) state.groups.delete(group.key);
+  edge.groups = [];
+};
+
+const groupOf = (state: SessionState, service: ServiceId, side: Side, peer: ServiceId | null): Group => {
+  const key = `${service}\n${side}\n${peer ?? ""}`;
+  let group = state.groups.get(key);
+  if (group === undefined) {
+    group = { key, service, side, peer, edges: 0, active: 0, filling: null };
+    state.groups.set(key, group);
   }
+  return group;
+};
+
+const countActive = (edge: SessionEdge, active: number): void => {
+  for (const group of edge.groups) group.active += active - edge.active;
   edge.active = active;
 };
+
+const NOBODY: readonly Group[] = [];
 
 export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect[] => {
   const parts = new Map<ServiceId, Part>();
   const partOf = (service: ServiceId): Part => {
     let part = parts.get(service);
     if (part === undefined) {
-      part = { instances: [], edges: new Map(), events: [] };
+      part = { instances: NOTHING, edges: NOTHING, events: NOTHING, absent: NOTHING };
       parts.set(service, part);
     }
     return part;
   };
-  const windowsOf = (id: number): (Mutable<EdgeWindow> & { protocols: RequestWindow[] })[] => {
+  const filled: Group[] = [];
+  const groupsOf = (id: number): readonly Group[] => {
     const edge = state.edges.get(id);
-    if (edge === undefined) {
-      state.unknownRows++;
-      return [];
-    }
-    return groups(edge).map(({ service, side, peer }) => {
-      const { edges } = partOf(service);
-      const key = `${side}\n${peer ?? ""}`;
-      let found = edges.get(key);
-      if (found === undefined) {
-        found = {
-          ...emptyWindow(side, peer),
-          active: state.active.get(groupOf(service, side, peer)) ?? 0,
-          protocols: [],
-        };
-        edges.set(key, found);
-      }
-      return found;
-    });
+    if (edge !== undefined) return edge.groups;
+    state.unknownRows++;
+    return NOBODY;
   };
-  const { tcp, l7, hist, pending, usage } = body;
+  const fillingOf = (group: Group): Filling => {
+    if (group.filling === null) {
+      group.filling = emptyWindow(group);
+      filled.push(group);
+      const part = partOf(group.service);
+      part.edges = and(part.edges, group.filling);
+    }
+    return group.filling;
+  };
+  const { tcp, l7, pending, usage } = body;
   for (let i = 0; i < tcp.rows; i++) {
     const edge = state.edges.get(tcp.edge[i] ?? 0);
-    if (edge !== undefined) countActive(state, edge, tcp.active[i] ?? 0);
+    if (edge !== undefined) countActive(edge, tcp.active[i] ?? 0);
   }
   for (let i = 0; i < tcp.rows; i++)
-    for (const w of windowsOf(tcp.edge[i] ?? 0)) {
+    for (const group of groupsOf(tcp.edge[i] ?? 0)) {
+      const w = fillingOf(group);
       w.opens += tcp.opens[i] ?? 0;
       w.failedConnects += tcp.failed[i] ?? 0;
       w.closes += tcp.closes[i] ?? 0;
@@ -88,8 +117,7 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
       w.rttUs += tcp.rttUs[i] ?? 0;
       w.rttCount += tcp.rttCount[i] ?? 0;
     }
-  const histograms = Array.from({ length: l7.rows }, (): number[] => []);
-  for (let i = 0; i < hist.rows; i++) histograms[hist.row[i] ?? 0]?.push(hist.bucket[i] ?? 0, hist.count[i] ?? 0);
+  const histograms = histogramsOf(body);
   for (let i = 0; i < l7.rows; i++) {
     const count = l7.count[i] ?? 0;
     const status = l7.status[i] ?? 0;
@@ -100,12 +128,16 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
       failed: status === STATUS.failed ? count : 0,
       unanswered: status === STATUS.unanswered ? count : 0,
       sumUs: l7.sumUs[i] ?? 0,
-      histogram: histograms[i] ?? [],
+      histogram: histograms[i] ?? NOTHING,
     };
-    for (const w of windowsOf(l7.edge[i] ?? 0)) w.protocols.push(request);
+    for (const group of groupsOf(l7.edge[i] ?? 0)) {
+      const w = fillingOf(group);
+      w.protocols = and(w.protocols, request);
+    }
   }
   for (let i = 0; i < pending.rows; i++)
-    for (const w of windowsOf(pending.edge[i] ?? 0)) {
+    for (const group of groupsOf(pending.edge[i] ?? 0)) {
+      const w = fillingOf(group);
       w.pending += pending.count[i] ?? 0;
       w.oldestMs = Math.max(w.oldestMs, pending.oldestMs[i] ?? 0);
     }
@@ -115,7 +147,8 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
       state.unknownRows++;
       continue;
     }
-    partOf(instance.service).instances.push({
+    const part = partOf(instance.service);
+    part.instances = and<InstanceWindow>(part.instances, {
       instance: instance.definition.instance,
       node: state.node,
       startedAt: instance.definition.startedAtMs,
@@ -132,30 +165,41 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
       ioBytes: usage.ioBytes[i] ?? 0,
       ioWaitMs: usage.ioWaitMs[i] ?? 0,
       restarts: usage.restarts[i] ?? 0,
+      ...timesOf(usage, i),
     });
   }
   for (const event of body.events) {
     const instance = state.instances.get(event.instance);
     const made = instance === undefined ? null : eventOf(event, instance.definition, at);
-    if (instance !== undefined && made !== null) partOf(instance.service).events.push(made);
+    if (instance === undefined || made === null) continue;
+    const part = partOf(instance.service);
+    part.events = and(part.events, made);
+  }
+  for (const { instance: id, name, type, count, known } of body.absent) {
+    const instance = state.instances.get(id);
+    if (instance === undefined) continue;
+    const part = partOf(instance.service);
+    part.absent = and<AbsentName>(part.absent, { name, type, count, known });
   }
   for (const id of body.gone) {
     const instance = state.instances.get(id);
     if (instance === undefined) continue;
     const name = instance.definition.instance;
-    partOf(instance.service).events.push({ kind: "gone", instance: name, at, text: `${name} is gone` });
+    const part = partOf(instance.service);
+    part.events = and<ServiceEvent>(part.events, { kind: "gone", instance: name, at, text: `${name} is gone` });
     state.instances.delete(id);
   }
   for (const id of body.goneEdges) {
     const edge = state.edges.get(id);
     if (edge === undefined) continue;
-    countActive(state, edge, 0);
+    leave(state, edge);
     state.edges.delete(id);
     state.inUse.delete(id);
   }
   const since = state.lastWindow < 0 ? 1 : Math.max(1, Math.min(60, body.window - state.lastWindow));
   const seconds = body.span ?? since;
   state.lastWindow = body.window;
+  for (const group of filled) group.filling = null;
   return [...parts].map(([service, part]) => {
     state.services.add(service);
     const observe: Observe = {
@@ -167,21 +211,56 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
       seconds,
       ...(body.span === undefined ? {} : { span: body.span }),
       instances: part.instances,
-      edges: [...part.edges.values()],
+      edges: part.edges,
       events: part.events,
+      ...(part.absent.length > 0 ? { absent: part.absent } : {}),
     };
     return send(servicePath(service), observe);
   });
 };
 
-const emptyWindow = (side: Side, peer: ServiceId | null): Mutable<EdgeWindow> => ({
+/** Most windows of most instances have none. */
+const timesOf = (
+  usage: Window["body"]["usage"],
+  i: number,
+): Pick<InstanceWindow, "ios" | "ioUs" | "syncs" | "syncUs"> =>
+  (usage.ios[i] ?? 0) + (usage.syncs[i] ?? 0) === 0
+    ? {}
+    : { ios: usage.ios[i] ?? 0, ioUs: usage.ioUs[i] ?? 0, syncs: usage.syncs[i] ?? 0, syncUs: usage.syncUs[i] ?? 0 };
+
+const NOTHING: readonly never[] = [];
+
+/** Most lists here have one entry, and an array that grows has room for seventeen. */
+const and = <T>(list: readonly T[], one: T): readonly T[] => {
+  if (list.length === 0) return [one];
+  (list as T[]).push(one);
+  return list;
+};
+
+/** Bucket and count in turn, of each row of `l7`. Rows of the histogram that belong together lie together. */
+const histogramsOf = ({ l7, hist }: Window["body"]): readonly (readonly number[])[] => {
+  const pairs: number[] = [];
+  for (let i = 0; i < hist.rows; i++) pairs.push(hist.bucket[i] ?? 0, hist.count[i] ?? 0);
+  const all: (readonly number[])[] = Array.from({ length: l7.rows }, () => NOTHING);
+  for (let from = 0, to = 1; from < hist.rows; from = to++) {
+    const row = hist.row[from] ?? 0;
+    while (to < hist.rows && hist.row[to] === row) to++;
+    const before = all[row];
+    if (before === undefined) continue;
+    const run = pairs.slice(2 * from, 2 * to);
+    all[row] = before.length === 0 ? run : [...before, ...run];
+  }
+  return all;
+};
+
+const emptyWindow = ({ side, peer, active }: Group): Filling => ({
   side,
   peer,
-  protocols: [],
+  protocols: NOTHING,
   opens: 0,
   failedConnects: 0,
   closes: 0,
-  active: 0,
+  active,
   bytesOut: 0,
   bytesIn: 0,
   retransmits: 0,
@@ -191,6 +270,8 @@ const emptyWindow = (side: Side, peer: ServiceId | null): Mutable<EdgeWindow> =>
   pending: 0,
   oldestMs: 0,
 });
+
+const mebibytes = (bytes: number): string => `${Math.round(bytes / 1048576)} MiB`;
 
 const eventOf = (event: InstanceEvent, instance: InstanceDefinition, at: number): ServiceEvent | null => {
   const who = instance.instance;
@@ -209,7 +290,10 @@ const eventOf = (event: InstanceEvent, instance: InstanceDefinition, at: number)
       return { kind: event.left === 0 ? "exit" : "worker-exit", instance: who, at, text };
     }
     case "oom": {
-      const size = event.rssBytes > 0 ? ` at ${Math.round(event.rssBytes / 1048576)} MiB` : "";
+      const { rssBytes, anonBytes, shmemBytes = 0 } = event;
+      const parts =
+        anonBytes === undefined ? "" : ` (${mebibytes(anonBytes)} anonymous, ${mebibytes(shmemBytes)} shared memory)`;
+      const size = rssBytes > 0 ? ` at ${mebibytes(rssBytes)}${parts}` : "";
       return {
         kind: "oom",
         instance: who,

@@ -3,18 +3,21 @@ import type { ServiceId } from "../../schemas/service.ts";
 import type { EdgeDefinition, InstanceDefinition, VipDefinition } from "../../schemas/wire/observe.ts";
 import type { Grouped } from "../topology/grouping.ts";
 import type { KnownInstance, KnownListen } from "../topology/messages.ts";
+import type { Group } from "./dispatch.ts";
 import type { Window } from "./messages.ts";
 
 export interface SessionEdge {
   readonly definition: EdgeDefinition;
   readonly service: ServiceId;
   peer: ServiceId | null | undefined;
+  /** whose windows it is part of, once the peer is known */
+  groups: readonly Group[];
   active: number;
 }
 
 export interface SessionState {
   readonly agent: string;
-  readonly groups: Grouped;
+  readonly grouping: Grouped;
   epoch: number;
   node: string;
   cluster: string;
@@ -39,10 +42,8 @@ export interface SessionState {
   /** more windows waited than fit: what comes now is left to the agent, which sends it again after those that wait */
   behind: boolean;
   readonly waiting: Window[];
-  /** of these, the ones that are not sent again */
-  waitingLive: number;
-  /** open connections per service, side and peer, over all edges that fold into it */
-  readonly active: Map<string, number>;
+  /** by service, side and peer */
+  readonly groups: Map<string, Group>;
   readonly services: Set<ServiceId>;
   lost: boolean;
   /** windows that were left to be sent again */

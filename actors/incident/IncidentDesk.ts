@@ -127,7 +127,7 @@ export const incidentDesk: Behavior<DeskState, DeskMessage, DeskArgument> = {
     reply: "refuse",
   },
   ticks: true,
-  central: true,
+  turn: "first",
   initial: (_path, argument, now, snapshot) => {
     const wanted: CallsWanted = { type: "calls-wanted" };
     const ask = send(TOPOLOGY, wanted);

@@ -25,9 +25,11 @@ import {
 } from "./messages.ts";
 import type { LedgerMinute } from "./ledger.ts";
 import { MINUTE_MS } from "./minutes.ts";
-import { takeWindow } from "./observe.ts";
+import { settlePercentiles, takeWindow } from "./observe.ts";
 import { decide, decideBurn, restate, resume } from "./phases.ts";
 import {
+  countMemory,
+  dropEdge,
   EDGE_EXPIRES_MS,
   hasSlo,
   INSTANCE_EXPIRES_MS,
@@ -97,6 +99,7 @@ export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgumen
       case "anomaly":
         return [state, [{ kind: "reply", value: anomalyReport(state, message.onset, now) }]];
       case "page":
+        settlePercentiles(state);
         return [state, [{ kind: "reply", value: page(state, inspect(state, now), now) }]];
       case "agent-lost":
         agentLost(state, message.agent);
@@ -152,6 +155,7 @@ const everySecond = (state: ServiceState, now: number): ActorEffect[] => {
   state.series.advance(second);
   recallOwn(state);
   state.live.advance(second);
+  settlePercentiles(state);
   const effects = deciding(state, now);
   if (state.phase !== "ok" && second % REPEAT_EVERY_S === 0) effects.push(...restate(state, now));
   effects.push(...closeMinutes(state, now));
@@ -238,20 +242,26 @@ const expire = (state: ServiceState, now: number): void => {
     state.hadSlo = false;
     state.past = null;
   }
-  for (const [key, edge] of state.edges)
-    if (now - edge.lastSeen > EDGE_EXPIRES_MS && edge.active === 0) state.edges.delete(key);
+  for (const edge of state.edges.values())
+    if (now - edge.lastSeen > EDGE_EXPIRES_MS && edge.active === 0) dropEdge(state, edge);
   for (const [key, instance] of state.instances) {
     // Only changes are sent: silence means that nothing was used.
     if (!isFresh(instance.seenAt, instance.span, now, IDLE_AFTER_MS)) {
       instance.cpuCores = 0;
       instance.throttledRatio = 0;
     }
-    if (!instance.up && now - instance.seenAt > INSTANCE_EXPIRES_MS) state.instances.delete(key);
+    if (instance.up || now - instance.seenAt <= INSTANCE_EXPIRES_MS) continue;
+    countMemory(state, instance, true);
+    state.instances.delete(key);
   }
 };
 
 const agentLost = (state: ServiceState, agent: string): void => {
-  for (const [key, instance] of state.instances) if (instance.agent === agent) state.instances.delete(key);
+  for (const [key, instance] of state.instances) {
+    if (instance.agent !== agent) continue;
+    countMemory(state, instance, true);
+    state.instances.delete(key);
+  }
   for (const edge of state.edges.values()) {
     edge.activeByAgent.delete(agent);
     edge.active = [...edge.activeByAgent.values()].reduce((n, active) => n + active, 0);

@@ -15,6 +15,7 @@ const HALF_SECONDS = 5;
 const HELD_SECONDS = 64;
 /** A rate is the mean over so many seconds. */
 const MEAN_SECONDS = 10;
+const GAUGES_FRESH_S = 2;
 /** Used by one reading at a time. */
 const both = new Uint32Array(HISTOGRAM_BUCKETS);
 
@@ -73,6 +74,11 @@ export class TrafficWindow {
     this.#oldestMs = Math.max(this.#oldestMs, oldestMs);
   }
 
+  /** Requests that waited in that second, as far as its gauges have come. */
+  pending(second: number): number {
+    return second - this.#gaugesAt <= GAUGES_FRESH_S ? this.#pending : 0;
+  }
+
   traffic(second: number): Traffic {
     this.#turn(second);
     const seconds = Math.max(1, second - (this.#previous.start || this.#current.start) + 1);
@@ -82,14 +88,14 @@ export class TrafficWindow {
     const histogram = both;
     for (let i = 0; i < HISTOGRAM_BUCKETS; i++)
       histogram[i] = (this.#current.histogram[i] ?? 0) + (this.#previous.histogram[i] ?? 0);
-    const fresh = second - this.#gaugesAt <= 2;
+    const fresh = second - this.#gaugesAt <= GAUGES_FRESH_S;
     return {
       requestsPerSecond: requests,
       errorRatio: requests === 0 ? 0 : bad / requests,
       p50Ms: quantileMs(histogram, 0.5),
       p95Ms: quantileMs(histogram, 0.95),
       p99Ms: quantileMs(histogram, 0.99),
-      pending: fresh ? this.#pending : 0,
+      pending: this.pending(second),
       oldestPendingMs: fresh ? this.#oldestMs : 0,
     };
   }

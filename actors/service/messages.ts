@@ -55,6 +55,11 @@ export interface InstanceWindow {
   readonly ioBytes: number;
   readonly ioWaitMs: number;
   readonly restarts: number;
+  /** requests of disks and calls of fsync, and the sums of their times; absent: none */
+  readonly ios?: number;
+  readonly ioUs?: number;
+  readonly syncs?: number;
+  readonly syncUs?: number;
 }
 
 export interface ServiceEvent {
@@ -63,6 +68,16 @@ export interface ServiceEvent {
   readonly instance: string;
   readonly at: number;
   readonly text: string;
+}
+
+/** A name that does not exist, as told in one window. */
+export interface AbsentName {
+  readonly name: string;
+  /** "TypeA", "TypeAAAA", … */
+  readonly type: string;
+  readonly count: number;
+  /** there was an answer for it before */
+  readonly known: boolean;
 }
 
 /** One window of one agent. Windows not newer than that agent's high-water mark are dropped. */
@@ -79,6 +94,7 @@ export interface Observe extends Message {
   readonly instances: readonly InstanceWindow[];
   readonly edges: readonly EdgeWindow[];
   readonly events: readonly ServiceEvent[];
+  readonly absent?: readonly AbsentName[];
   /** windows that came when the mailbox was full, in order */
   readonly more?: readonly Observe[];
 }

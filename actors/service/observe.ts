@@ -8,20 +8,26 @@
  */
 import { recall } from "./baselines.ts";
 import { countSlower, HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
+import { PROTOCOLS } from "../../schemas/wire/observe.ts";
+import { DnsWindow } from "./DnsWindow.ts";
+import { IoWindow } from "./IoWindow.ts";
 import type { EdgeWindow, InstanceWindow, Observe, RequestWindow } from "./messages.ts";
 import { observe as observeTest, observeRecovery, rates } from "./sequential.ts";
 import {
-  edgeKey,
+  countMemory,
+  edgeOf,
   EVENTS_KEPT,
   hasSlo,
   latencyThreshold,
-  newEdge,
   noteSpan,
   type EdgeState,
+  type InstanceState,
   type ServiceState,
   type Sli,
 } from "./state.ts";
 import { Waits } from "./waits.ts";
+
+const DNS = PROTOCOLS.indexOf("dns");
 
 /** Windows older than this come from an agent's memory or spool: they correct the ledger and never open an incident. */
 const LATE_MS = 10_000;
@@ -42,7 +48,7 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
   if (message.at < now - LATE_MS) {
     for (const instance of message.instances) missedInstance(state, message, instance);
     for (const window of message.edges) {
-      const edge = edgeFor(state, window, now);
+      const edge = edgeOf(state, window.side, window.peer, now);
       if (!edge.activeByAgent.has(message.agent)) countActive(edge, message.agent, window.active);
       countEdge(state, edge, window, taken);
     }
@@ -57,11 +63,24 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
     state.events.push(event);
     if (state.events.length > EVENTS_KEPT) state.events.shift();
     const instance = state.instances.get(`${message.agent}\n${event.instance}`);
-    if (instance !== undefined)
-      instance.up = event.kind === "start" ? true : event.kind === "oom" ? instance.up : false;
+    if (instance === undefined) continue;
+    instance.up = event.kind === "start" ? true : event.kind === "oom" ? instance.up : false;
+    countMemory(state, instance);
   }
+  for (const absent of message.absent ?? []) (state.dns ??= new DnsWindow()).addAbsent(absent, at);
   for (const window of message.edges) takeEdge(state, window, second, now, taken);
   judge(state, taken, second, at, now);
+};
+
+/** Percentiles of the newest second with requests: read from all its windows at once, not with each of them. */
+export const settlePercentiles = (state: ServiceState): void => {
+  const { percentilesDue: due, live } = state;
+  if (due === null) return;
+  state.percentilesDue = null;
+  const { p50Ms, p95Ms, p99Ms } = state.traffic.traffic(due.second);
+  live.setOver(due.second, due.span, "p50Ms", p50Ms ?? 0);
+  live.setOver(due.second, due.span, "p95Ms", p95Ms ?? 0);
+  live.setOver(due.second, due.span, "p99Ms", p99Ms ?? 0);
 };
 
 /** The server was seen in that second: what its clients had added to it and the next ones is counted no more. */
@@ -102,76 +121,56 @@ const takeInstance = (
   const key = `${message.agent}\n${window.instance}`;
   const seconds = Math.max(0.001, message.seconds);
   const span = message.span ?? 1;
-  const known = state.instances.get(key);
   const cpuCores = window.cpuMs / 1000 / seconds;
   const throttledRatio = Math.min(1, window.throttledMs / 1000 / seconds);
-  if (known === undefined)
-    state.instances.set(key, {
-      agent: message.agent,
-      last: window,
-      up: window.processes > 0,
-      seenAt: now,
-      cpuCores,
-      throttledRatio,
-      restarts: window.restarts,
-      oomKills: window.oomKills,
-      span,
-    });
-  else {
-    known.last = window;
-    known.span = span;
-    known.up = window.processes > 0;
-    known.seenAt = now;
-    known.cpuCores = cpuCores;
-    known.throttledRatio = throttledRatio;
-    known.restarts += window.restarts;
-    known.oomKills += window.oomKills;
-  }
+  const instance = state.instances.get(key) ?? newInstance(state, key, message, window);
+  instance.last = window;
+  instance.span = span;
+  instance.up = window.processes > 0;
+  instance.seenAt = now;
+  instance.cpuCores = cpuCores;
+  instance.throttledRatio = throttledRatio;
+  instance.restarts += window.restarts;
+  instance.oomKills += window.oomKills;
+  countMemory(state, instance);
   state.series.addOver(second, span, "cpuMs", window.cpuMs);
   state.series.addOver(second, span, "throttledMs", window.throttledMs);
   state.series.addOver(second, span, "ioWaitMs", window.ioWaitMs);
+  if ((window.ios ?? 0) + (window.syncs ?? 0) > 0) (state.io ??= new IoWindow()).add(second, window);
   if (window.memoryLimit > 0) state.series.addOver(second, span, "memoryRatio", window.memory / window.memoryLimit);
   state.live.addOver(second, span, "cpuCores", cpuCores);
   state.live.addOver(second, span, "throttledRatio", throttledRatio);
-  let memory = 0;
-  for (const instance of state.instances.values()) if (instance.up) memory += instance.last.memory;
-  state.live.setOver(second, span, "memoryBytes", memory);
+  state.live.setOver(second, span, "memoryBytes", state.memoryBytes);
+};
+
+const newInstance = (state: ServiceState, key: string, message: Observe, window: InstanceWindow): InstanceState => {
+  const made: InstanceState = {
+    agent: message.agent,
+    last: window,
+    up: false,
+    seenAt: Number.NEGATIVE_INFINITY,
+    cpuCores: 0,
+    throttledRatio: 0,
+    restarts: 0,
+    oomKills: 0,
+    span: message.span ?? 1,
+    countedMemory: 0,
+  };
+  state.instances.set(key, made);
+  return made;
 };
 
 /** Agents say of an instance what changed: a window that comes late may be the last one that tells of it. */
 const missedInstance = (state: ServiceState, message: Observe, window: InstanceWindow): void => {
   const key = `${message.agent}\n${window.instance}`;
-  const known = state.instances.get(key);
-  if (known === undefined)
-    state.instances.set(key, {
-      agent: message.agent,
-      last: window,
-      up: window.processes > 0,
-      seenAt: message.at,
-      cpuCores: 0,
-      throttledRatio: 0,
-      restarts: window.restarts,
-      oomKills: window.oomKills,
-      span: message.span ?? 1,
-    });
-  else {
-    known.restarts += window.restarts;
-    known.oomKills += window.oomKills;
-    if (message.at < known.seenAt) return;
-    known.last = window;
-    known.up = window.processes > 0;
-    known.seenAt = message.at;
-  }
-};
-
-const edgeFor = (state: ServiceState, window: EdgeWindow, now: number): EdgeState => {
-  const key = edgeKey(window.side, window.peer);
-  let edge = state.edges.get(key);
-  if (edge === undefined) {
-    edge = newEdge(key, window.side, window.peer, now);
-    state.edges.set(key, edge);
-  }
-  return edge;
+  const instance = state.instances.get(key) ?? newInstance(state, key, message, window);
+  instance.restarts += window.restarts;
+  instance.oomKills += window.oomKills;
+  if (message.at < instance.seenAt) return;
+  instance.last = window;
+  instance.up = window.processes > 0;
+  instance.seenAt = message.at;
+  countMemory(state, instance);
 };
 
 const countActive = (edge: EdgeState, agent: string, active: number): void => {
@@ -184,7 +183,7 @@ const countActive = (edge: EdgeState, agent: string, active: number): void => {
 const takeEdge = (state: ServiceState, window: EdgeWindow, second: number, now: number, taken: Taken): void => {
   const { message } = taken;
   const span = message.span ?? 1;
-  const edge = edgeFor(state, window, now);
+  const edge = edgeOf(state, window.side, window.peer, now);
   const { series } = edge;
   series.advance(second);
   recall(state, edge);
@@ -216,6 +215,7 @@ const takeEdge = (state: ServiceState, window: EdgeWindow, second: number, now: 
   series.addOver(second, span, "oldestMs", window.oldestMs);
   for (const protocol of window.protocols) {
     edge.traffic.add(second, protocol, span);
+    if (protocol.protocol === DNS && window.side === "outbound") (state.dns ??= new DnsWindow()).add(second, protocol);
     series.addOver(second, span, "sumMs", protocol.sumUs / 1000);
   }
   if (window.failedConnects > 0) edge.traffic.addFailedConnects(second, window.failedConnects, span);
@@ -331,15 +331,14 @@ const enter = (state: ServiceState, { message, sli, clients }: Taken, now: numbe
 const judge = (state: ServiceState, taken: Taken, second: number, at: number, now: number): void => {
   const { message, sli } = taken;
   const span = message.span ?? 1;
-  const traffic = state.traffic.traffic(second);
   state.live.addOver(second, span, "requests", sli.total / Math.max(1, message.seconds));
   state.live.addOver(second, span, "errors", sli.bad / Math.max(1, message.seconds));
-  if (sli.total > 0) {
-    state.live.setOver(second, span, "p50Ms", traffic.p50Ms ?? 0);
-    state.live.setOver(second, span, "p95Ms", traffic.p95Ms ?? 0);
-    state.live.setOver(second, span, "p99Ms", traffic.p99Ms ?? 0);
+  const due = state.percentilesDue;
+  if (sli.total > 0 && (due === null || second >= due.second)) {
+    if (due !== null && second > due.second) settlePercentiles(state);
+    state.percentilesDue = { second, span: Math.max(span, due?.second === second ? due.span : 0) };
   }
-  state.live.set(second, "pending", traffic.pending);
+  state.live.set(second, "pending", state.traffic.pending(second));
   state.series.addOver(second, span, "count", sli.total);
   state.series.addOver(second, span, "failed", sli.bad);
   state.series.addOver(second, span, "slow", sli.slow);

@@ -6,7 +6,7 @@
 import type { ServiceId } from "../../schemas/service.ts";
 import type { SavedMark } from "./marks.ts";
 import { MINUTE_MS, type SavedMinute } from "./minutes.ts";
-import { edgeKey, hasSlo, newEdge, type Phase, type ServiceState } from "./state.ts";
+import { edgeOf, hasSlo, type Phase, type ServiceState } from "./state.ts";
 import type { Side } from "./messages.ts";
 import type { SavedViews } from "./views.ts";
 import { Waits, type SavedRun } from "./waits.ts";
@@ -71,9 +71,7 @@ export const restore = (state: ServiceState, snapshot: Snapshot, now: number): v
     state.ledger.add(number * MINUTE_MS, total, bad, slow);
   state.views.restore(snapshot.views);
   for (const [side, peer, agent, runs] of snapshot.waits) {
-    const key = edgeKey(side, peer);
-    const edge = state.edges.get(key) ?? newEdge(key, side, peer, now);
-    state.edges.set(key, edge);
+    const edge = edgeOf(state, side, peer, now);
     const waits = new Waits(runs);
     edge.waits.set(agent, waits);
     edge.stuck += waits.now;

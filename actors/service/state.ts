@@ -1,6 +1,8 @@
 /** What a service actor owns. Changed only by its `step`; derived parts are lost on a restart, see each class. */
 import { partitionOf } from "../../runtime/cluster/places.ts";
 import type { ServiceId } from "../../schemas/service.ts";
+import type { DnsWindow } from "./DnsWindow.ts";
+import type { IoWindow } from "./IoWindow.ts";
 import { Ledger, type LedgerMinute } from "./ledger.ts";
 import { LiveRing } from "./LiveRing.ts";
 import type { InstanceWindow, ServiceArgument, ServiceEvent, Side } from "./messages.ts";
@@ -54,7 +56,16 @@ export interface InstanceState {
   oomKills: number;
   /** seconds of its last window */
   span: number;
+  /** what of its memory is in the service's sum */
+  countedMemory: number;
 }
+
+/** Brings the service's sum up to date with one instance, or with one that is about to go. */
+export const countMemory = (state: ServiceState, instance: InstanceState, gone = false): void => {
+  const memory = instance.up && !gone ? instance.last.memory : 0;
+  state.memoryBytes += memory - instance.countedMemory;
+  instance.countedMemory = memory;
+};
 
 export type Phase = "ok" | "suspicion" | "incident" | "recovering";
 
@@ -79,11 +90,17 @@ export interface ServiceState {
   readonly since: number;
   readonly marks: Marks;
   readonly edges: Map<string, EdgeState>;
+  /** the same, without a key to be made for each window */
+  readonly edgesByPeer: Readonly<Record<Side, Map<ServiceId | null, EdgeState>>>;
   readonly instances: Map<string, InstanceState>;
   readonly events: ServiceEvent[];
   readonly series: Series;
   readonly traffic: TrafficWindow;
   readonly live: LiveRing;
+  /** the newest second that had requests, whose percentiles are not in `live` yet */
+  percentilesDue: { readonly second: number; readonly span: number } | null;
+  /** of the instances that are up */
+  memoryBytes: number;
   readonly ledger: Ledger;
   availability: Sli;
   latency: Sli;
@@ -117,6 +134,10 @@ export interface ServiceState {
   inStore: readonly LedgerMinute[];
   /** numbers of minutes that wait until they are old enough to be "usual" */
   settling: number[];
+  /** null: it has looked up nothing */
+  dns: DnsWindow | null;
+  /** null: it has used no disk that is timed */
+  io: IoWindow | null;
   readonly checks: Map<string, { since: number }>;
   /** seconds of the longest windows that come now (scrapes), 1 for those of our agents */
   span: number;
@@ -138,11 +159,14 @@ export const newState = (argument: ServiceArgument, now: number): ServiceState =
   since: now,
   marks: new Marks(),
   edges: new Map(),
+  edgesByPeer: { outbound: new Map(), "inbound-client": new Map(), "inbound-server": new Map() },
   instances: new Map(),
   events: [],
   series: new Series(),
   traffic: new TrafficWindow(),
   live: new LiveRing(),
+  percentilesDue: null,
+  memoryBytes: 0,
   ledger: new Ledger(),
   availability: newSli(now),
   latency: newSli(now),
@@ -166,6 +190,8 @@ export const newState = (argument: ServiceArgument, now: number): ServiceState =
   hadSlo: false,
   inStore: [],
   settling: [],
+  dns: null,
+  io: null,
   checks: new Map(),
   span: 1,
   spanAt: 0,
@@ -177,8 +203,23 @@ export const newState = (argument: ServiceArgument, now: number): ServiceState =
 
 export const edgeKey = (side: Side, peer: ServiceId | null): string => `${side}:${peer ?? "?"}`;
 
-export const newEdge = (key: string, side: Side, peer: ServiceId | null, now: number): EdgeState => ({
-  key,
+/** The service's edge on that side to or from that peer; made when it is new. */
+export const edgeOf = (state: ServiceState, side: Side, peer: ServiceId | null, now: number): EdgeState => {
+  const known = state.edgesByPeer[side].get(peer);
+  if (known !== undefined) return known;
+  const edge = newEdge(side, peer, now);
+  state.edgesByPeer[side].set(peer, edge);
+  state.edges.set(edge.key, edge);
+  return edge;
+};
+
+export const dropEdge = (state: ServiceState, { key, side, peer }: EdgeState): void => {
+  state.edgesByPeer[side].delete(peer);
+  state.edges.delete(key);
+};
+
+const newEdge = (side: Side, peer: ServiceId | null, now: number): EdgeState => ({
+  key: edgeKey(side, peer),
   side,
   peer,
   protocols: new Set(),

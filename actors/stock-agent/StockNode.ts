@@ -589,6 +589,7 @@ export class StockNode {
       names,
       nat: this.#translations(),
       vips: [],
+      absent: [],
       tcp: table(TCP_SHAPE, told, (edge) => this.#tcp(edge)),
       l7,
       hist,

@@ -84,7 +84,8 @@ export const requestMetric = (metric: string): RequestMetric | null => {
   if (found === null) return null;
   const name = found[1] === "mongo" ? "mongodb" : (found[1] ?? "");
   const protocol = PROTOCOLS.indexOf(name as (typeof PROTOCOLS)[number]);
-  if (protocol <= 0) return null;
+  // look-ups have no destination: nobody's edge
+  if (protocol <= 0 || name === "dns") return null;
   const part = found[3] === undefined ? "count" : found[4] === "bucket" || found[4] === "sum" ? found[4] : "other";
   return { protocol, inbound: found[2] !== undefined, part };
 };

@@ -76,7 +76,7 @@ export const topologyActor: Behavior<TopologyState, TopologyMessage, TopologyArg
     tick: "refuse",
   },
   ticks: true,
-  central: true,
+  turn: "first",
   initial: (_path, { slo, grouping }, now, snapshot) => [
     {
       slo,

@@ -164,6 +164,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       const machine = (name: string, labels: Readonly<Record<string, string>>, value: number): void =>
         samples.put(name, { ...labels, machine_id: home.machineId }, value);
       readNode(observer.reader, "/proc", machine);
+      observer.disks.putNode(machine);
       machine("node_info", { hostname: node, kernel_version: release() }, 1);
       machine("node_agent_info", { version }, 1);
       putSelf(machine, { self, observer, spool, link: link?.state() ?? null, series: samples.size });

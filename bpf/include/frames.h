@@ -11,7 +11,7 @@
 
 #define FRAME_MAGIC 0x31425250u /* "PRB1" */
 #define FRAME_MAJOR 1
-#define FRAME_MINOR 0
+#define FRAME_MINOR 1
 
 enum frame_kind {
 	FRAME_HELLO = 1,
@@ -28,6 +28,9 @@ enum frame_kind {
 	FRAME_TICK = 12,
 	/* nothing can be observed here: the probe ends and a restart would not help */
 	FRAME_END = 13,
+	FRAME_NAME = 14,
+	FRAME_IO = 15,
+	FRAME_IO_HIST = 16, /* as FRAME_HIST, of the rows of FRAME_IO */
 	/* the complete list of processes that speak TLS, when it has changed */
 	FRAME_TLS = 20,
 };
@@ -85,11 +88,11 @@ struct frame_tcp {
 struct frame_l7 {
 	uint64_t sum_ns;
 	uint32_t edge;
-	uint32_t count;
+	uint32_t count; /* the histogram's sum, and messages that have no latency */
 	uint8_t protocol;
 	uint8_t status;
-	uint16_t pad;
-	uint32_t pad2;
+	uint16_t detail; /* as row_key.detail in shared.h */
+	uint32_t pad;
 };
 
 struct frame_hist {
@@ -121,13 +124,39 @@ struct frame_event {
 	uint64_t mono_ns;
 	uint64_t cgroup;
 	uint64_t memory_cgroup;
-	uint64_t rss_bytes;
+	uint64_t rss_bytes; /* of a victim: anonymous, shared and files' pages */
+	uint64_t anon_bytes;
+	uint64_t shmem_bytes;
 	uint32_t kind; /* 1 exec, 2 exit, 3 out of memory */
 	uint32_t pid;
 	uint32_t ppid;
 	uint32_t code; /* as of wait(2): signal in the low 7 bits, exit code in the next byte */
 	char comm[16];
 	char filename[128];
+};
+
+struct frame_name {
+	uint64_t mono_ns;
+	uint32_t edge;
+	uint32_t latency_us;
+	uint16_t length; /* bytes of data */
+	uint16_t type;
+	uint8_t status;
+	uint8_t rcode;
+	uint16_t pad;
+	uint8_t data[488]; /* head of a DNS message */
+};
+
+struct frame_io {
+	uint64_t owner; /* id of a cgroup; of an fsync the process; 0 where not known */
+	uint64_t bytes;
+	uint64_t sum_ns;
+	uint32_t device; /* major << 20 | minor */
+	uint32_t count;
+	uint32_t errors;
+	uint8_t what; /* 0 read, 1 write, 2 flush, 3 discard, 4 fsync */
+	uint8_t pad;
+	uint16_t pad2;
 };
 
 struct frame_self {

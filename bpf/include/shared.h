@@ -11,12 +11,22 @@
 #define MAX_ROWS 16384
 #define MAX_LISTENERS 4096
 #define EVENT_RING (256 * 1024)
+#define MAX_LOOKUPS 8192
+#define MAX_TIMINGS 4096
+#define MAX_SYNCS 4096
+#define NAME_RING (512 * 1024)
+/* answers of which the agent is told each second; the rest are counted without their names */
+#define NAMES_PER_TICK 1000
+#define NAME_HEAD 488
+#define QUESTION 128
 #define BUCKETS 108
 #define MAX_TLS_PROCESSES 1024
 #define MAX_TLS_SESSIONS 8192
 #define MAX_TLS_GOROUTINES 16384
 #define RUNS 32
 #define PAIRS 4
+/* channels of a RabbitMQ connection that are told apart */
+#define LANES 8
 #define LOOKAHEAD 32
 /* steps of a walker over one chunk, after which the connection counts as lost */
 #define MAX_STEPS 16384
@@ -37,6 +47,11 @@ enum {
 	PROTO_MONGODB = 8,
 	PROTO_KAFKA = 9,
 	PROTO_CASSANDRA = 10,
+	PROTO_RABBITMQ = 11,
+	PROTO_DUBBO = 12,
+	PROTO_CLICKHOUSE = 13,
+	PROTO_FOUNDATIONDB = 14,
+	PROTO_DNS = 15,
 	PROTOCOLS = 16,
 };
 enum { STATUS_OK = 0, STATUS_REJECTED = 1, STATUS_FAILED = 2, STATUS_UNANSWERED = 3 };
@@ -85,11 +100,15 @@ struct row_key {
 	unsigned int edge;
 	unsigned char proto;
 	unsigned char status;
-	unsigned short pad;
+	/* DNS: the type of the question (0: above 255), and the answer's code times 256; others: 0 */
+	unsigned short detail;
 };
 
+/* `untimed` are messages that nothing answers: in the count, in no bucket. */
 struct row {
 	unsigned long long sum_ns;
+	unsigned int untimed;
+	unsigned int pad;
 	unsigned int hist[BUCKETS];
 };
 
@@ -104,6 +123,9 @@ struct control {
 	unsigned int tick;
 	unsigned int pass;
 	unsigned int self_tgid;
+	unsigned int names; /* told in this tick; the loader sets it back */
+	unsigned int pad;
+	unsigned long long patience_ns; /* after which a request that has an id is given up */
 	unsigned long long edge_full;
 	unsigned long long row_full;
 	unsigned long long storage_full;
@@ -119,6 +141,12 @@ struct control {
 	unsigned long long tls_full;
 	unsigned long long tls_unbound;
 	unsigned long long tls_rebound;
+	unsigned long long given_up;
+	unsigned long long lookup_full;
+	unsigned long long lookup_unmatched;
+	unsigned long long names_over;
+	unsigned long long timing_full;
+	unsigned long long timing_lost;
 };
 
 /* A TLS session of a process: its SSL object. */
@@ -150,11 +178,70 @@ enum {
 	TLS_DEPTH = 8, /* shift */
 };
 
+/* A question over UDP that waits for its answer. `question` hashes the name as it was asked, and the type. */
+struct lookup_key {
+	unsigned long long socket;
+	unsigned int question;
+	unsigned short id;
+	unsigned char role;
+	unsigned char pad;
+};
+
+struct lookup {
+	unsigned long long t0;
+	unsigned int edge;
+	unsigned int count; /* a server may have it from several clients, or again */
+	unsigned short type;
+	unsigned short length; /* of the name in `name`; 0 where it does not fit */
+	unsigned char name[QUESTION]; /* as in the message */
+	unsigned int pad;
+};
+
+/* The head of an answer, or of a question that was not answered. */
+struct name_event {
+	unsigned long long mono_ns;
+	unsigned int edge;
+	unsigned int latency_us;
+	unsigned short length;
+	unsigned short type;
+	unsigned char status;
+	unsigned char rcode;
+	unsigned short pad;
+	unsigned char data[NAME_HEAD];
+};
+
+/* What is timed: requests of a block device by operation, and fsync. */
+enum {
+	TIMING_READ = 0,
+	TIMING_WRITE = 1,
+	TIMING_FLUSH = 2,
+	TIMING_DISCARD = 3,
+	TIMING_SYNC = 4,
+	TIMING_PART = 16, /* flags beside it */
+	TIMING_FAILED = 32,
+};
+
+struct timing_key {
+	unsigned long long owner; /* id of a cgroup; of an fsync the process; 0 where it is not known or not told apart */
+	unsigned int device; /* as the kernel's dev_t: major << 20 | minor */
+	unsigned int what;
+};
+
+struct timing {
+	unsigned long long bytes;
+	unsigned long long sum_ns;
+	unsigned int errors;
+	unsigned int pad;
+	unsigned int hist[BUCKETS];
+};
+
 struct event {
 	unsigned long long mono_ns;
 	unsigned long long cgroup;
 	unsigned long long memory_cgroup;
-	unsigned long long rss;
+	unsigned long long rss; /* pages, as the next two */
+	unsigned long long anon;
+	unsigned long long shmem;
 	unsigned int kind;
 	unsigned int pid;
 	unsigned int ppid;

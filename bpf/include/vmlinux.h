@@ -122,6 +122,7 @@ struct pt_regs {
 	unsigned long si;
 	unsigned long dx;
 	unsigned long sp;
+	unsigned long r8;
 	unsigned long orig_ax;
 	unsigned long cs;
 };
@@ -166,6 +167,36 @@ struct task_struct {
 };
 struct linux_binprm {
 	const char *filename;
+};
+
+struct blkcg {
+	struct cgroup_subsys_state css;
+};
+struct blkcg_gq {
+	struct blkcg *blkcg;
+};
+struct bio {
+	struct blkcg_gq *bi_blkg;
+};
+struct gendisk {
+	int major;
+	int first_minor;
+};
+struct request_queue {
+	struct gendisk *disk;
+};
+struct request {
+	struct request_queue *q;
+	unsigned int cmd_flags;
+	unsigned int __data_len;
+	struct bio *bio;
+	u64 start_time_ns;
+};
+struct super_block {
+	u32 s_dev;
+};
+struct inode {
+	struct super_block *i_sb;
 };
 
 struct bpf_map;

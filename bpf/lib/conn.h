@@ -50,6 +50,18 @@ struct walk {
 	u32 id; /* of the frame at hand */
 };
 
+/* RabbitMQ: a channel that waits for the end of a method, or for confirms of publishes. */
+struct lane {
+	u32 published;
+	u32 acked; /* all up to this one are confirmed */
+	u32 early; /* of the 32 behind it, those that are */
+	u32 since; /* when the method at hand began, in 1,024 ns; 0: none */
+	u16 channel;
+	u8 flags;
+	u8 returned; /* messages that came back, whose acks are still to come */
+	u32 far; /* confirmed farther behind */
+};
+
 struct conn {
 	struct edge_key key;
 	u32 id;
@@ -67,7 +79,9 @@ struct conn {
 	u8 closed;
 	u8 fresh; /* seen from its opening, nothing sent yet */
 	u8 careful; /* HTTP: replies must be walked to their ends */
-	u8 pad[3];
+	u8 votes; /* messages that fit the guess, where nothing answers them */
+	u8 aged; /* requests were given up: an answer may come after all */
+	u8 pad;
 	u32 looked; /* tick in which it was last looked at; several processes may have the socket */
 	u32 pushed;
 	u32 popped;
@@ -76,7 +90,18 @@ struct conn {
 	u32 waits_in;
 	u32 waits_out;
 	struct walk walks[2];
+	union {
+		u32 inbox; /* NATS: hash of where replies to this connection go */
+		struct lane lanes[LANES];
+	};
 	struct run runs[RUNS];
+};
+
+/* How far a socket is in a vector of messages, by direction. */
+struct resolver {
+	u64 vector[2];
+	u32 thread[2];
+	u32 next[2];
 };
 
 #define WINDOW 512
@@ -100,6 +125,18 @@ struct scratch {
 	u32 count;
 	u32 good; /* messages understood in this walk */
 	struct walk w;
+	/* a datagram */
+	struct edge_key key;
+	struct lookup_key asked;
+	struct lookup ask;
+	u64 socket;
+	u64 address; /* user address of the other end's, 0: connected */
+	u32 nr; /* system call */
+	u32 at; /* which message of a vector */
+	u32 told; /* bytes of the DNS message to tell */
+	u32 pad;
+	u64 arg2;
+	u64 arg5;
 	u8 buf[BUFFER + 64];
 };
 

@@ -49,6 +49,13 @@ static __always_inline bool is_tcp(struct sock *sk)
 	return (family == AF_INET || family == AF_INET6) && sk->sk_protocol == IPPROTO_TCP;
 }
 
+static __always_inline bool is_udp(struct sock *sk)
+{
+	u16 family = sk->__sk_common.skc_family;
+
+	return (family == AF_INET || family == AF_INET6) && sk->sk_protocol == IPPROTO_UDP;
+}
+
 static __always_inline void make_key(struct edge_key *key, struct sock *sk, u32 role, u32 tgid)
 {
 	key->netns = sk->__sk_common.skc_net.net->ns.inum;
@@ -75,35 +82,40 @@ static __always_inline struct edge *edge_of(struct conn *c)
 	return edge ? edge : bpf_map_lookup_elem(&folded, &c->key);
 }
 
-/* The edge of c->key, made on first use; c->id becomes its id. NULL only when even the folded edges are full. */
-static __noinline struct edge *intern(struct conn *c)
+/* The edge of a key, made on first use. NULL only when even the folded edges are full. */
+static __noinline struct edge *edge_for(struct edge_key *key, u32 tgid)
 {
-	struct edge *edge = edge_of(c);
+	struct edge *edge = bpf_map_lookup_elem(&edges, key);
 	struct edge fresh = {};
 	struct control *ctl;
 
+	if (!edge)
+		edge = bpf_map_lookup_elem(&folded, key);
 	if (edge)
-		goto known;
+		return edge;
 	ctl = control();
 	if (!ctl)
 		return NULL;
 	fresh.id = __sync_fetch_and_add(&ctl->next_edge, 1) + 1;
-	fresh.tgid = c->key.role == ROLE_CLIENT ? c->key.tgid : c->tgid;
-	if (bpf_map_update_elem(&edges, &c->key, &fresh, BPF_NOEXIST) == 0) {
-		edge = bpf_map_lookup_elem(&edges, &c->key);
-		goto known;
-	}
-	edge = bpf_map_lookup_elem(&edges, &c->key);
+	fresh.tgid = key->role == ROLE_CLIENT ? key->tgid : tgid;
+	bpf_map_update_elem(&edges, key, &fresh, BPF_NOEXIST);
+	edge = bpf_map_lookup_elem(&edges, key);
 	if (edge)
-		goto known;
+		return edge;
 	__sync_fetch_and_add(&ctl->edge_full, 1);
-	if (c->key.role == ROLE_SERVER)
-		__builtin_memset(c->key.peer, 0, sizeof(c->key.peer));
+	if (key->role == ROLE_SERVER)
+		__builtin_memset(key->peer, 0, sizeof(key->peer));
 	else
-		c->key.port = 0;
-	bpf_map_update_elem(&folded, &c->key, &fresh, BPF_NOEXIST);
-	edge = bpf_map_lookup_elem(&folded, &c->key);
-known:
+		key->port = 0;
+	bpf_map_update_elem(&folded, key, &fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&folded, key);
+}
+
+/* The edge of c->key; c->id becomes its id. */
+static __always_inline struct edge *intern(struct conn *c)
+{
+	struct edge *edge = edge_for(&c->key, c->tgid);
+
 	c->id = edge ? edge->id : 0;
 	return edge;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * Protocols of frames with a length in front: ZooKeeper (answers in order), MongoDB, Kafka and Cassandra (told apart by an
- * id). A frame's head says its length and id and, most of the time, its outcome; bodies are read where the outcome is in
+ * Protocols of frames with a length in front: ZooKeeper (answers in order), MongoDB, Kafka, Cassandra and Dubbo (told apart
+ * by an id), FoundationDB (by the kind of reply). A frame's head says its length and id and, most of the time, its outcome; bodies are read where the outcome is in
  * them. A head that makes no sense puts the connection out of step.
  *
  * MongoDB: a reply is read up to its field `ok`; `ok: 0` and writeErrors are failures; an unacknowledged write is no
@@ -9,7 +9,10 @@
  * have one at a fixed place, and of the first partition of a Produce; a Produce with acks 0 is no request; Fetch and the
  * joining of groups wait by design. Cassandra (v3, v4): errors of the 0x2000s are the client's doing (rejected), but for
  * a statement to be prepared again, which drivers do by themselves. ZooKeeper: what a node's state makes of a request (no
- * node, exists, bad version, not empty ...) is an answer; pings and watch events are no requests.
+ * node, exists, bad version, not empty ...) is an answer; pings and watch events are no requests. Dubbo: one-way calls and
+ * heartbeats are no requests; an exception of the application is a failure where Hessian is spoken. FoundationDB (7, without
+ * TLS): reads, read versions, commits and locations; what else is said, watches among it, is passed by, and an error in a
+ * reply is not seen.
  */
 #ifndef COROOT_FRAMED_H
 #define COROOT_FRAMED_H
@@ -21,17 +24,14 @@ enum {
 	KAFKA_ACKS = 3, /* in a Produce, after the client's name */
 	KAFKA_TOPIC = 4, /* in the answer to it, at the first topic */
 	KAFKA_PARTITION = 5,
+	FDB_CONNECT = 6, /* the first packet of either side */
+	FDB_MESSAGE = 7, /* behind a packet's head */
 };
 #define MAX_FRAME (1u << 28)
 
 static __always_inline u32 little32(const u8 *p)
 {
 	return *(const u32 *)p;
-}
-
-static __always_inline u32 big16(const u8 *p)
-{
-	return (u32)p[0] << 8 | p[1];
 }
 
 /* Goes on after `used` bytes of a frame of `whole`. */
@@ -240,7 +240,7 @@ static __always_inline int kafka_response(struct scratch *s, struct conn *c, con
 		return STEP_MORE;
 	kind = slot_kind(c, id);
 	if (kind < 0)
-		return STEP_LOST;
+		return c->aged ? frame_rest(s, 8, whole) : STEP_LOST;
 	version = (kind >> 8) & 255;
 	if (kind >> 16 == 0 && (kind & 255) == KIND_PLAIN && whole >= 24) {
 		w->id = id;
@@ -378,6 +378,103 @@ static __always_inline int mongodb_frame(struct scratch *s, struct conn *c, cons
 	return frame_rest(s, 16, whole);
 }
 
+static __always_inline int dubbo_frame(struct scratch *s, struct conn *c, const u8 *p, u32 have)
+{
+	u32 whole, status = STATUS_OK;
+	u8 flags = p[2];
+
+	if (have < 16)
+		return STEP_MORE;
+	whole = big32(p + 12);
+	if (p[0] != 0xda || p[1] != 0xbb || whole > MAX_FRAME)
+		return STEP_LOST;
+	whole += 16;
+	/* either side sends heartbeats, and calls back */
+	if (flags & 0x20 || flags >> 7 == s->direction)
+		return frame_rest(s, 16, whole);
+	if (s->direction == REQUEST) {
+		if (flags & 0x40)
+			open_slot(c, big32(p + 8), s->stamp, KIND_PLAIN);
+		return frame_rest(s, 16, whole);
+	}
+	if (p[3] != 20) {
+		status = p[3] == 40 ? STATUS_REJECTED : STATUS_FAILED;
+	} else if ((flags & 0x1f) == 2 && whole > 16) {
+		if (have < 17)
+			return STEP_MORE;
+		/* 0 and 3 as small numbers: an exception, without and with attachments */
+		if (p[16] == 0x90 || p[16] == 0x93)
+			status = STATUS_FAILED;
+	}
+	settle_slot(c, big32(p + 8), status, s->stamp);
+	return frame_rest(s, 16, whole);
+}
+
+/* The type of the reply to a request of this type; 0: not one that counts. */
+static __always_inline u32 fdb_reply(u32 request)
+{
+	switch (request) {
+	case 8454530: /* GetValue */
+		return 1378929;
+	case 6795746: /* GetKeyValues */
+		return 1783066;
+	case 6795747: /* GetMappedKeyValues */
+		return 1783067;
+	case 10457870: /* GetKey */
+		return 11226513;
+	case 838566: /* GetReadVersion */
+		return 15709388;
+	case 93948: /* CommitTransaction */
+		return 14254927;
+	case 9144680: /* GetKeyServerLocations */
+		return 10636023;
+	default:
+		return 0;
+	}
+}
+
+static __always_inline bool fdb_replies(u32 type)
+{
+	return type >> 24 == 2 && ((type & 0xffffff) == 1378929 || (type & 0xffffff) == 1783066 || (type & 0xffffff) == 1783067 ||
+				   (type & 0xffffff) == 11226513 || (type & 0xffffff) == 15709388 ||
+				   (type & 0xffffff) == 14254927 || (type & 0xffffff) == 10636023);
+}
+
+static __always_inline int fdb_packet(struct scratch *s, struct conn *c, const u8 *p, u32 have)
+{
+	struct walk *w = &s->w;
+	u32 length, type;
+
+	if (have < (w->state == FDB_MESSAGE ? 8 : 12))
+		return STEP_MORE;
+	length = little32(p);
+	if (w->state == FDB_CONNECT) {
+		if (p[10] != 0xdb || p[11] != 0x1f || length < 12 || length > 255)
+			return STEP_LOST;
+		return frame_rest(s, 12, length + 4);
+	}
+	if (w->state == FRAME_HEAD) {
+		/* length, checksum, and the token of whom it is for */
+		if (have < 28)
+			return STEP_MORE;
+		if (length < 24 || length > MAX_FRAME)
+			return STEP_LOST;
+		s->pos += 28;
+		w->need = length - 16;
+		w->state = FDB_MESSAGE;
+		return STEP_ON;
+	}
+	type = little32(p + 4);
+	if (s->direction == REQUEST) {
+		type = fdb_reply(type);
+		if (type)
+			open_slot(c, type, s->stamp, KIND_PLAIN);
+	} else if (fdb_replies(type)) {
+		settle_slot(c, type & 0xffffff, STATUS_OK, s->stamp);
+	}
+	return frame_rest(s, 8, w->need);
+}
+
 /* One frame's head, or one part of its body; global, so that the verifier looks at each once. */
 __noinline int zk_part(struct scratch *s, struct conn *c)
 {
@@ -394,6 +491,16 @@ __noinline int mongodb_part(struct scratch *s, struct conn *c)
 	return s && c ? mongodb_frame(s, c, s->buf + (s->pos & (BUFFER - 1)), s->len - s->pos) : STEP_LOST;
 }
 
+__noinline int dubbo_part(struct scratch *s, struct conn *c)
+{
+	return s && c ? dubbo_frame(s, c, s->buf + (s->pos & (BUFFER - 1)), s->len - s->pos) : STEP_LOST;
+}
+
+__noinline int fdb_part(struct scratch *s, struct conn *c)
+{
+	return s && c ? fdb_packet(s, c, s->buf + (s->pos & (BUFFER - 1)), s->len - s->pos) : STEP_LOST;
+}
+
 __noinline int kafka_part(struct scratch *s, struct conn *c)
 {
 	u8 *p;
@@ -404,39 +511,6 @@ __noinline int kafka_part(struct scratch *s, struct conn *c)
 	p = s->buf + (s->pos & (BUFFER - 1));
 	have = s->len - s->pos;
 	return s->direction == REQUEST ? kafka_request(s, c, p, have) : kafka_response(s, c, p, have);
-}
-
-/* Several parts at a call, while they are in the window. */
-__noinline int framed_step(struct scratch *s, struct conn *c)
-{
-	u32 i, have;
-	int verdict;
-
-	if (!s || !c)
-		return STEP_LOST;
-	for (i = 0; i < 8; i++) {
-		if (c->proto == PROTO_ZOOKEEPER)
-			verdict = zk_part(s, c);
-		else if (c->proto == PROTO_MONGODB)
-			verdict = mongodb_part(s, c);
-		else if (c->proto == PROTO_KAFKA)
-			verdict = kafka_part(s, c);
-		else
-			verdict = cassandra_part(s, c);
-		if (verdict != STEP_ON)
-			return verdict;
-		have = s->len - s->pos;
-		if (s->w.skip) {
-			if (s->w.skip > have)
-				return STEP_ON;
-			s->pos += s->w.skip;
-			have -= s->w.skip;
-			s->w.skip = 0;
-		}
-		if (!have || (have < LOOKAHEAD && s->left))
-			return STEP_ON;
-	}
-	return STEP_ON;
 }
 
 /* Which of them a request is; `size` bytes were sent or received at once. Those with an opcode of their own first. */
@@ -450,8 +524,14 @@ static __always_inline u32 framed_request(const u8 *p, u32 have, u32 size, bool 
 	if (have >= 9 && (p[0] == 3 || p[0] == 4) && p[1] < 32 && p[2] < 128 && big32(p + 5) + 9 == size &&
 	    (p[4] == 1 || p[4] == 5 || p[4] == 7 || p[4] == 9 || p[4] == 10 || p[4] == 11 || p[4] == 13 || p[4] == 15))
 		return PROTO_CASSANDRA;
+	if (have >= 16 && p[0] == 0xda && p[1] == 0xbb && p[2] & 0x80 && p[2] & 0x1f && !p[3])
+		return PROTO_DUBBO;
 	if (have < 12)
 		return PROTO_NONE;
+	if (fresh && p[10] == 0xdb && p[11] == 0x1f && little32(p) >= 12 && little32(p) < 256)
+		return PROTO_FOUNDATIONDB;
+	if (have >= 36 && little32(p) + 12 == size && fdb_reply(little32(p + 32)))
+		return PROTO_FOUNDATIONDB;
 	length = big32(p);
 	if (length + 4 != size)
 		return PROTO_NONE;
@@ -466,10 +546,16 @@ static __always_inline u32 framed_request(const u8 *p, u32 have, u32 size, bool 
 
 static __always_inline bool framed_response(struct conn *c, const u8 *p, u32 have)
 {
+	if (c->proto == PROTO_DNS)
+		return true;
 	if (c->proto == PROTO_CASSANDRA)
 		return p[0] == 0x83 || p[0] == 0x84 || p[0] == 0x85;
 	if (c->proto == PROTO_MONGODB)
 		return have < 16 || little32(p + 12) == 2013 || little32(p + 12) == 2012 || little32(p + 12) == 1;
+	if (c->proto == PROTO_DUBBO)
+		return p[0] == 0xda && (have < 2 || p[1] == 0xbb);
+	if (c->proto == PROTO_FOUNDATIONDB)
+		return have < 36 || (p[10] == 0xdb && p[11] == 0x1f) || fdb_replies(little32(p + 32));
 	if (have < 8)
 		return true;
 	if (c->proto == PROTO_KAFKA)

@@ -145,7 +145,7 @@ __noinline int pg_step(struct scratch *s, struct conn *c)
 	return STEP_ON;
 }
 
-/* First message of a connection: a start-up packet or a request for encryption. */
+/* First message of a connection: a start-up packet, which names a parameter, or a request for encryption. */
 static __always_inline bool pg_startup(const u8 *p, u32 have)
 {
 	u32 length, code;
@@ -155,7 +155,7 @@ static __always_inline bool pg_startup(const u8 *p, u32 have)
 	length = big32(p);
 	code = big32(p + 4);
 	return (length == 8 && (code == PG_SSL || code == PG_GSS)) ||
-	       (code >> 16 == 3 && (code & 0xffff) < 16 && length >= 9 && length <= 10000);
+	       (code >> 16 == 3 && (code & 0xffff) < 16 && length > 9 && length <= 10000 && (have < 9 || (u8)(p[8] - 'A') < 58));
 }
 
 /* A connection met later: a whole Query, or a batch that ends in Sync. */

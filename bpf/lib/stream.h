@@ -101,6 +101,40 @@ __noinline int pass(struct scratch *s)
 	return 0;
 }
 
+/*
+ * Looks at the beginning of a chunk without taking it from the stream, behind a `length` where that came before. Some
+ * programs send a head in several pieces.
+ */
+#define PEEK 56
+__noinline int peek(struct scratch *s, u32 length)
+{
+	u32 n, at = length ? 4 : 0, left, i;
+	struct user_iovec v;
+
+	if (!s || s->blind)
+		return -1;
+	v.base = s->base;
+	v.len = s->segment;
+	left = s->size;
+	for (i = 0; i < 4; i++) {
+		n = v.len < left ? v.len : left;
+		if (n > PEEK - at)
+			n = PEEK - at;
+		asm volatile("%0 &= 0x3f" : "+r"(n));
+		asm volatile("%0 &= 0x3f" : "+r"(at));
+		if (n && bpf_probe_read_user(s->buf + at, n, (void *)v.base))
+			return -1;
+		at += n;
+		left -= n;
+		if (at >= PEEK || !left || i >= s->iovs ||
+		    bpf_probe_read_user(&v, sizeof(v), (void *)(s->iov + i * sizeof(v))))
+			break;
+	}
+	if (length)
+		*(u32 *)s->buf = length;
+	return at;
+}
+
 static __always_inline u32 lowest_byte(u64 z)
 {
 	u32 at = 0;
@@ -167,8 +201,23 @@ static __always_inline int pass_line(struct scratch *s)
  */
 enum { STEP_ON = 0, STEP_MORE = 1, STEP_LOST = 2, STEP_OFF = 3, STEP_REST = 4, STEP_AGAIN = 5 };
 
+/* Of these `finish` counts messages that nothing answers. */
+static __always_inline bool has_messages(u32 proto)
+{
+	return proto == PROTO_NATS || proto == PROTO_RABBITMQ;
+}
+
+/* Messages that fit a guess, after which it is taken for true though nothing has answered. */
+#define VOTES 3
+
 static __noinline int settle_group(struct scratch *s, struct conn *c)
 {
+	if (has_messages(c->proto)) {
+		if (c->mode == MODE_PINNED || c->votes + s->good >= VOTES)
+			record(c->id, c->proto, s->status, UNTIMED, s->count);
+		s->count = 0;
+		return 0;
+	}
 	settle(c, s->status, s->count, s->stamp);
 	s->count = 0;
 	return 0;

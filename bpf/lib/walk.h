@@ -7,6 +7,49 @@
 #ifndef COROOT_WALK_H
 #define COROOT_WALK_H
 
+/* Several parts at a call, while they are in the window. */
+__noinline int part_step(struct scratch *s, struct conn *c)
+{
+	u32 i, have;
+	int verdict;
+
+	if (!s || !c)
+		return STEP_LOST;
+	for (i = 0; i < 8; i++) {
+		if (c->proto == PROTO_ZOOKEEPER)
+			verdict = zk_part(s, c);
+		else if (c->proto == PROTO_MONGODB)
+			verdict = mongodb_part(s, c);
+		else if (c->proto == PROTO_KAFKA)
+			verdict = kafka_part(s, c);
+		else if (c->proto == PROTO_NATS)
+			verdict = nats_part(s, c);
+		else if (c->proto == PROTO_RABBITMQ)
+			verdict = amqp_part(s, c);
+		else if (c->proto == PROTO_DUBBO)
+			verdict = dubbo_part(s, c);
+		else if (c->proto == PROTO_FOUNDATIONDB)
+			verdict = fdb_part(s, c);
+		else if (c->proto == PROTO_DNS)
+			verdict = dns_part(s, c);
+		else
+			verdict = cassandra_part(s, c);
+		if (verdict != STEP_ON)
+			return verdict;
+		have = s->len - s->pos;
+		if (s->w.skip) {
+			if (s->w.skip > have)
+				return STEP_ON;
+			s->pos += s->w.skip;
+			have -= s->w.skip;
+			s->w.skip = 0;
+		}
+		if (!have || (have < LOOKAHEAD && s->left))
+			return STEP_ON;
+	}
+	return STEP_ON;
+}
+
 struct walking {
 	struct scratch *s;
 	struct conn *c;
@@ -61,7 +104,7 @@ static long step(u32 i, struct walking *x)
 	else if (x->proto == PROTO_MEMCACHED)
 		verdict = mc_step(s, c);
 	else
-		verdict = framed_step(s, c);
+		verdict = part_step(s, c);
 	if (verdict == STEP_ON && (s->left || s->len != s->pos || s->w.done))
 		return 0;
 	x->verdict = verdict == STEP_ON ? STEP_REST : verdict;
@@ -72,7 +115,7 @@ static __always_inline void reset_walks(struct conn *c)
 {
 	__builtin_memset(c->walks, 0, sizeof(c->walks));
 	forget(c);
-	if (has_slots(c->proto))
+	if (has_more(c->proto))
 		clear_slots(c);
 }
 
@@ -143,6 +186,10 @@ static __always_inline int walk(struct scratch *s, struct conn *c)
 		c->turn = 0;
 	} else if (s->good && direction == RESPONSE) {
 		c->mode = MODE_PINNED;
+	} else if (has_messages(c->proto) && c->mode == MODE_TRIAL) {
+		c->votes = s->good < VOTES ? c->votes + s->good : VOTES;
+		if (c->votes >= VOTES)
+			c->mode = MODE_PINNED;
 	}
 	return 0;
 }
@@ -155,30 +202,17 @@ static __always_inline void miss(struct conn *c)
 	}
 }
 
-/* Looks at the beginning of a chunk without taking it from the stream, behind a `length` where that came before. */
-static __noinline int peek(struct scratch *s, u32 length)
-{
-	u32 n = s->segment < 56 ? s->segment : 56, at = length ? 4 : 0;
-
-	if (s->blind)
-		return -1;
-	asm volatile("%0 &= 0x3f" : "+r"(n));
-	if (n == 0 || bpf_probe_read_user(s->buf + at, n, (void *)s->base))
-		return -1;
-	if (length)
-		*(u32 *)s->buf = length;
-	return n + at;
-}
-
 /* From here on the connection is taken to speak `proto`. */
 static __always_inline int adopt(struct conn *c, u32 proto, u32 request, u32 response)
 {
 	reset_walks(c);
-	if (has_slots(proto))
+	if (has_more(proto))
 		clear_slots(c);
 	c->walks[REQUEST].state = request;
 	c->walks[RESPONSE].state = response;
 	c->careful = 0;
+	c->votes = 0;
+	c->aged = 0;
 	c->proto = proto;
 	c->mode = MODE_TRIAL;
 	return 1;
@@ -209,11 +243,21 @@ __noinline int which(struct scratch *s, u32 have, u32 size, u32 fresh)
 	}
 	if (mc_request(s->buf, have, ended))
 		return PROTO_MEMCACHED;
+	if (ended && nats_met(s->buf, have, REQUEST))
+		return PROTO_NATS;
+	if (fresh && amqp_preface(s->buf, have))
+		return PROTO_RABBITMQ | AMQP_PREFACE << 8;
+	if (amqp_met(s, have))
+		return PROTO_RABBITMQ;
+	if (fresh ? ch_hello(s->buf, have) : ch_query(s->buf, have, true))
+		return PROTO_CLICKHOUSE;
 	if (my_met(s->buf, have, size))
 		return PROTO_MYSQL;
 	proto = framed_request(s->buf, have, size, fresh);
 	if (proto == PROTO_ZOOKEEPER && fresh && !big32(s->buf + 4))
 		return PROTO_ZOOKEEPER | ZK_CONNECT << 8;
+	if (proto == PROTO_FOUNDATIONDB && s->buf[10] == 0xdb && s->buf[11] == 0x1f)
+		return PROTO_FOUNDATIONDB | FDB_CONNECT << 8;
 	return proto;
 }
 
@@ -225,6 +269,10 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 	u8 fresh = c->fresh;
 	int have;
 
+	if (c->key.port == DNS_PORT && s->direction == REQUEST && s->turned) {
+		c->fresh = 0;
+		return adopt(c, PROTO_DNS, FRAME_HEAD, FRAME_HEAD);
+	}
 	if (s->direction == REQUEST && w->carried == 4) {
 		/* the frame behind a length that was received by itself */
 		length = *(u32 *)w->carry;
@@ -239,6 +287,14 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 			have = peek(s, 0);
 			if (have >= 0 && my_greeting(s->buf, have))
 				return adopt(c, PROTO_MYSQL, MY_LOGIN, MY_IDLE);
+			if (have >= 0 && nats_greeting(s->buf, have))
+				return adopt(c, PROTO_NATS, NATS_START, NATS_START);
+		} else {
+			have = peek(s, 0);
+			if (have >= 0 && nats_met(s->buf, have, RESPONSE))
+				return adopt(c, PROTO_NATS, NATS_START, NATS_START);
+			if (have >= 0 && amqp_met(s, have))
+				return adopt(c, PROTO_RABBITMQ, AMQP_FRAME, AMQP_FRAME);
 		}
 		/* a server that speaks first, or a reply to something unknown */
 		if (!c->proto)
@@ -268,7 +324,7 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 		return 0;
 	}
 	adopt(c, proto, state,
-	      proto == PROTO_POSTGRES ? PG_TYPED : proto == PROTO_HTTP ? HTTP_BODY : proto == PROTO_ZOOKEEPER ? state : 0);
+	      proto == PROTO_POSTGRES ? PG_TYPED : proto == PROTO_HTTP ? HTTP_BODY : proto == PROTO_ZOOKEEPER || proto == PROTO_FOUNDATIONDB ? state : 0);
 	if (length) {
 		*(u32 *)w->carry = length;
 		w->carried = 4;
@@ -293,6 +349,12 @@ static __noinline int confirm(struct scratch *s, struct conn *c)
 		return mc_fits(s->buf);
 	if (c->proto == PROTO_POSTGRES)
 		return pg_response(s->buf, have);
+	if (c->proto == PROTO_NATS)
+		return nats_fits(s->buf, have);
+	if (c->proto == PROTO_RABBITMQ)
+		return amqp_fits(s->buf, have);
+	if (c->proto == PROTO_CLICKHOUSE)
+		return ch_fits(s->buf, have, s->size);
 	return framed_response(c, s->buf, have);
 }
 
@@ -367,6 +429,8 @@ static __always_inline int chunk(struct scratch *s, struct conn *c)
 			return 0;
 		s->count = 0;
 	}
+	if (c->proto == PROTO_CLICKHOUSE)
+		return ch_chunk(s, c);
 	return walk(s, c);
 }
 

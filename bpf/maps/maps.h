@@ -62,6 +62,51 @@ struct {
 	__type(value, u32);
 } listeners SEC(".maps");
 
+/* Sockets that look up names without being connected, or send and receive several messages at a call. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct resolver);
+} resolvers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_LOOKUPS);
+	__type(key, struct lookup_key);
+	__type(value, struct lookup);
+} lookups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, NAME_RING);
+} names SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_TIMINGS);
+	__type(key, struct timing_key);
+	__type(value, struct timing);
+} timings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct timing);
+} zero_timing SEC(".maps");
+
+/* Threads in fsync, and since when. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_SYNCS);
+	__type(key, u64);
+	__type(value, u64);
+} syncs SEC(".maps");
+
 /* Working memory of the walkers, one cell per direction since a receive may interrupt a send. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -65,6 +65,8 @@ void events_send(void)
 		row->cgroup = e->cgroup;
 		row->memory_cgroup = e->memory_cgroup;
 		row->rss_bytes = e->rss * page;
+		row->anon_bytes = e->anon * page;
+		row->shmem_bytes = e->shmem * page;
 		row->kind = e->kind;
 		row->pid = e->pid;
 		row->ppid = e->ppid;

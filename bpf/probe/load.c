@@ -43,6 +43,9 @@ static struct unit units[] = {
 	{ "process_exec", "process.exec", "starts of processes are not seen", NULL, 0, "" },
 	{ "process_exit", "process.exit", "ends of processes are not seen", NULL, 0, "" },
 	{ "oom_victim", "process.oom", "kills for memory are not seen (needs kernel 6.9)", NULL, 0, "" },
+	{ "block_done", "disk.requests", "requests of disks are not timed", NULL, 0, "" },
+	{ "sync_start", "files.sync", "fsync is not timed (ext4 only)", NULL, 0, "" },
+	{ "sync_done", "files.sync.end", "fsync is not timed (ext4 only)", NULL, 0, "" },
 };
 #define UNITS (sizeof(units) / sizeof(units[0]))
 #define LOG (256 * 1024)
@@ -297,6 +300,10 @@ int load(struct kernel *kernel)
 	FD(conns);
 	FD(scratches);
 	FD(zero_row);
+	FD(lookups);
+	FD(names);
+	FD(timings);
+	FD(syncs);
 	FD(tls_processes);
 	FD(tls_sessions);
 	FD(tls_sockets);

@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 struct kernel {
-	int controls, edges, folded, rows, listeners, events, conns, scratches, zero_row;
+	int controls, edges, folded, rows, listeners, events, conns, scratches, zero_row, lookups, names, timings, syncs;
 	int tls_processes, tls_sessions, tls_sockets, tls_threads, tls_goroutines;
 	int tls; /* the program for TLS libraries, -1 until load_tls */
 	struct bpf_object *object;

@@ -7,6 +7,7 @@
 #include "events.h"
 #include "layout.h"
 #include "load.h"
+#include "names.h"
 #include "out.h"
 #include "tick.h"
 #include "tls.h"
@@ -35,6 +36,7 @@ static const char help[] =
 	"  probe [OPTIONS]          load, then write binary frames to standard output once a second until standard input\n"
 	"                           closes\n"
 	"    --idle SECONDS         forget an edge that had no traffic and no connection for so long (180)\n"
+	"    --patience SECONDS     take a request that has an id for given up after so long (120)\n"
 	"    --no-tls               hook no program to read TLS\n"
 	"    --tls-delay SECONDS    hook only programs that are so old (5)\n"
 	"    --tls-budget PERCENT   of its CPU time that hooks may cost a program (5); 0: no limit\n"
@@ -121,11 +123,12 @@ static int run(int signals)
 			{ .fd = STDIN_FILENO, .events = POLLIN },
 			{ .fd = STDOUT_FILENO, .events = out_left() ? POLLOUT : 0 },
 			{ .fd = events_fd(), .events = POLLIN },
+			{ .fd = names_fd(), .events = POLLIN },
 		};
 		uint64_t expired;
 		char ignored[256];
 
-		if (poll(on, 5, -1) < 0 && errno != EINTR) {
+		if (poll(on, 6, -1) < 0 && errno != EINTR) {
 			fprintf(stderr, "probe: poll: %s\n", strerror(errno));
 			return 1;
 		}
@@ -135,6 +138,8 @@ static int run(int signals)
 			return 0;
 		if (on[4].revents)
 			events_take();
+		if (on[5].revents)
+			names_take();
 		if (on[0].revents && read(timer, &expired, sizeof(expired)) == sizeof(expired)) {
 			uint64_t now = mono(), tick = now / SECOND;
 
@@ -156,7 +161,7 @@ int main(int argc, char **argv)
 	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 	struct kernel kernel;
 	struct tls_options tls = { .delay = 5, .budget = 50 };
-	int signals, error, idle = 180;
+	int signals, error, idle = 180, patience = 120;
 
 	if (argc == 2 && strcmp(argv[1], "--layout") == 0) {
 		layout_print();
@@ -179,12 +184,14 @@ int main(int argc, char **argv)
 			tls.off = 1;
 			continue;
 		}
-		if (!value || *end || !(number >= 0 && number < 1e6) || (strcmp(argv[i], "--idle") == 0 && number < 1)) {
+		if (!value || *end || !(number >= 0 && number < 1e6) || ((strcmp(argv[i], "--idle") == 0 || strcmp(argv[i], "--patience") == 0) && number < 1)) {
 			fputs(help, stderr);
 			return 2;
 		}
 		if (strcmp(argv[i], "--idle") == 0) {
 			idle = number;
+		} else if (strcmp(argv[i], "--patience") == 0) {
+			patience = number;
 		} else if (strcmp(argv[i], "--tls-delay") == 0) {
 			tls.delay = number;
 		} else if (strcmp(argv[i], "--tls-budget") == 0) {
@@ -208,7 +215,7 @@ int main(int argc, char **argv)
 	if (load(&kernel) == 0)
 		return finish();
 	tls_start(&kernel, &tls);
-	error = tick_start(&kernel, idle);
+	error = tick_start(&kernel, idle, patience);
 	if (error) {
 		fprintf(stderr, "probe: maps: %s\n", strerror(-error));
 		return 1;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "self.h"
 #include "events.h"
+#include "names.h"
 #include "out.h"
 #include "tls.h"
 #include "../include/frames.h"
@@ -57,9 +58,9 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	if (f->built % 10 == 1)
 		kernel_bytes = memory_of(k->edges) + memory_of(k->folded) + memory_of(k->rows) + memory_of(k->listeners) +
 			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->controls) +
-			       memory_of(k->scratches) + memory_of(k->zero_row) + memory_of(k->tls_processes) +
-			       memory_of(k->tls_sessions) + memory_of(k->tls_sockets) + memory_of(k->tls_threads) +
-			       memory_of(k->tls_goroutines);
+			       memory_of(k->scratches) + memory_of(k->zero_row) + memory_of(k->lookups) + memory_of(k->timings) + memory_of(k->syncs) +
+			       memory_of(k->names) + memory_of(k->tls_processes) + memory_of(k->tls_sessions) +
+			       memory_of(k->tls_sockets) + memory_of(k->tls_threads) + memory_of(k->tls_goroutines);
 	getrusage(RUSAGE_SELF, &usage);
 	out_begin(FRAME_SELF);
 	self("edges", f->edges);
@@ -79,7 +80,14 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("stepLimits", ctl->step_limit);
 	self("blindChunks", ctl->blind);
 	self("waitsByDesign", ctl->waits);
+	self("givenUp", ctl->given_up);
 	self("eventsLost", ctl->event_lost + events_lost());
+	self("lookupsRefused", ctl->lookup_full);
+	self("lookupsUnmatched", ctl->lookup_unmatched);
+	self("namesLost", ctl->names_over + names_lost());
+	self("timings", f->timings);
+	self("timingsRefused", ctl->timing_full);
+	self("timingsLost", ctl->timing_lost);
 	self("tlsProcesses", tls.processes);
 	self("tlsRead", tls.read);
 	self("tlsFiles", tls.files);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "tick.h"
 #include "events.h"
+#include "names.h"
 #include "out.h"
 #include "self.h"
 #include "table.h"
+#include "timing.h"
 #include "tls.h"
 #include "../include/frames.h"
 #include "../include/shared.h"
@@ -20,6 +22,16 @@
 #define BATCH 256
 #define IDLE_TICKS_WHEN_FULL 10
 #define DYING_TICKS 3
+#define SECOND_NS 1000000000ULL
+/* a question over UDP that waits longer is not answered any more */
+#define LOOKUP_NS (10 * SECOND_NS)
+
+typedef uint32_t u32;
+typedef uint64_t u64;
+#ifndef __always_inline
+#define __always_inline inline __attribute__((always_inline))
+#endif
+#include "../lib/histogram.h"
 
 /* What was sent of one edge. */
 struct known {
@@ -28,6 +40,10 @@ struct known {
 	uint32_t idle;
 	uint32_t dying; /* ticks since its key was taken out of the kernel, 0 while it lives */
 	uint8_t folded;
+	uint64_t *rows; /* ids of its rows */
+	size_t rows_used, rows_size;
+	uint32_t lookups; /* questions over UDP that wait now */
+	uint64_t oldest_lookup;
 	uint8_t waiting[PROTOCOLS];
 	struct known *next, *previous;
 };
@@ -37,7 +53,7 @@ static struct control *ctl;
 static struct table by_id, row_table;
 static struct known *all;
 static uint64_t ticks_skipped, ticks_built, read_errors, evicted;
-static uint64_t edge_count, row_count, active_count;
+static uint64_t edge_count, row_count, active_count, timing_count;
 static uint32_t idle_ticks;
 
 /* rows of the frames that are open at the same time are gathered apart */
@@ -142,14 +158,21 @@ static void grow(struct known *edge, const struct edge *now, int live)
 	}
 	for (int p = 0; p < PROTOCOLS; p++) {
 		uint32_t n = live ? now->waiting[p] : 0;
+		uint64_t oldest = n ? now->oldest_ns[p] : 0;
 
+		if (p == PROTO_DNS && edge->lookups) {
+			n += edge->lookups;
+			if (edge->oldest_lookup > oldest)
+				oldest = edge->oldest_lookup;
+			edge->idle = 0;
+		}
 		if (n || edge->waiting[p]) {
 			struct frame_pending *row = add(&pending_list);
 
 			row->edge = sent->id;
 			row->protocol = p;
 			row->count = n;
-			row->oldest_ns = n ? now->oldest_ns[p] : 0;
+			row->oldest_ns = oldest;
 		}
 		edge->waiting[p] = n != 0;
 	}
@@ -207,7 +230,7 @@ static void read_edges(int fd, int folded)
 
 static uint64_t row_id(const struct row_key *key)
 {
-	return (uint64_t)key->edge << 16 | (uint64_t)key->proto << 8 | key->status;
+	return (uint64_t)key->edge << 32 | (uint64_t)key->detail << 16 | (uint64_t)key->proto << 8 | key->status;
 }
 
 static void grow_row(const struct row_key *key, const struct row *now)
@@ -223,14 +246,20 @@ static void grow_row(const struct row_key *key, const struct row *now)
 	if (!sent) {
 		sent = must(calloc(1, sizeof(*sent)));
 		table_put(&row_table, row_id(key), sent);
+		if (edge->rows_used == edge->rows_size) {
+			edge->rows_size = edge->rows_size ? edge->rows_size * 2 : 4;
+			edge->rows = must(realloc(edge->rows, edge->rows_size * sizeof(*edge->rows)));
+		}
+		edge->rows[edge->rows_used++] = row_id(key);
 	}
-	if (memcmp(sent->hist, now->hist, sizeof(sent->hist)) == 0)
+	if (sent->untimed == now->untimed && memcmp(sent->hist, now->hist, sizeof(sent->hist)) == 0)
 		return;
 	edge->idle = 0;
 	row = add(&l7_list);
 	row->edge = key->edge;
 	row->protocol = key->proto;
 	row->status = key->status;
+	row->detail = key->detail;
 	row->sum_ns = now->sum_ns - sent->sum_ns;
 	for (int b = 0; b < BUCKETS; b++) {
 		uint32_t n = now->hist[b] - sent->hist[b];
@@ -245,7 +274,7 @@ static void grow_row(const struct row_key *key, const struct row *now)
 		}
 	}
 	/* by the histogram, so that both always agree */
-	row->count = total;
+	row->count = total + (now->untimed - sent->untimed);
 	*sent = *now;
 }
 
@@ -267,6 +296,71 @@ static void read_rows(void)
 		for (uint32_t i = 0; i < n; i++)
 			grow_row(&keys[i], &values[i]);
 		row_count += n;
+		if (error)
+			return;
+		in = out;
+		first = 0;
+	}
+}
+
+/* A question that was not answered in time: a row, and its name. */
+static void expire(const struct lookup_key *key, const struct lookup *lookup, uint64_t age, uint64_t mono_ns)
+{
+	struct frame_l7 *row = add(&l7_list);
+	struct frame_hist *h = add(&hist_list);
+
+	row->edge = lookup->edge;
+	row->protocol = PROTO_DNS;
+	row->status = STATUS_UNANSWERED;
+	row->detail = lookup->type < 256 ? lookup->type : 0;
+	row->count = lookup->count;
+	row->sum_ns = age * lookup->count;
+	h->row = l7_list.used - 1;
+	h->bucket = bucket_of(age);
+	h->count = lookup->count;
+	if (key->role == ROLE_CLIENT)
+		names_unanswered(lookup, mono_ns);
+}
+
+/*
+ * Questions over UDP that wait: how many, of which edge and since when. Who asked a server is known with the answer only,
+ * so that there one counts as waiting when it is late.
+ */
+static void read_lookups(uint64_t mono_ns)
+{
+	static struct lookup_key keys[BATCH];
+	static struct lookup values[BATCH];
+	uint64_t in, out;
+	int first = 1;
+
+	for (struct known *edge = all; edge; edge = edge->next)
+		edge->lookups = edge->oldest_lookup = 0;
+	for (;;) {
+		uint32_t n = BATCH;
+		int error = bpf_map_lookup_batch(k->lookups, first ? NULL : &in, &out, keys, values, &n, NULL);
+
+		if (error && errno != ENOENT) {
+			read_errors++;
+			return;
+		}
+		for (uint32_t i = 0; i < n; i++) {
+			struct known *edge = table_get(&by_id, values[i].edge);
+			uint64_t age = mono_ns > values[i].t0 ? mono_ns - values[i].t0 : 0;
+			struct lookup last;
+
+			if (!edge)
+				continue;
+			if (age < LOOKUP_NS) {
+				if (keys[i].role == ROLE_SERVER && age < SECOND_NS)
+					continue;
+				edge->lookups += values[i].count;
+				if (age > edge->oldest_lookup)
+					edge->oldest_lookup = age;
+			} else if (bpf_map_lookup_and_delete_elem(k->lookups, &keys[i], &last) == 0) {
+				expire(&keys[i], &last, mono_ns > last.t0 ? mono_ns - last.t0 : 0, mono_ns);
+				edge->idle = 0;
+			}
+		}
 		if (error)
 			return;
 		in = out;
@@ -303,18 +397,16 @@ static void evict(void)
 		}
 		if (++edge->dying < DYING_TICKS)
 			continue;
-		for (int p = 0; p < PROTOCOLS; p++) {
-			for (int s = 0; s <= STATUS_UNANSWERED; s++) {
-				struct row_key key = { .edge = edge->sent.id, .proto = p, .status = s };
-				struct row last;
+		for (size_t i = 0; i < edge->rows_used; i++) {
+			uint64_t id = edge->rows[i];
+			struct row_key key = { .edge = id >> 32, .detail = id >> 16, .proto = id >> 8, .status = id };
+			struct row last;
 
-				if (!table_get(&row_table, row_id(&key)))
-					continue;
-				if (bpf_map_lookup_and_delete_elem(k->rows, &key, &last) == 0)
-					grow_row(&key, &last);
-				free(table_remove(&row_table, row_id(&key)));
-			}
+			if (bpf_map_lookup_and_delete_elem(k->rows, &key, &last) == 0)
+				grow_row(&key, &last);
+			free(table_remove(&row_table, id));
 		}
+		free(edge->rows);
 		*(uint32_t *)add(&gone_list) = edge->sent.id;
 		table_remove(&by_id, edge->sent.id);
 		if (edge->previous)
@@ -328,17 +420,20 @@ static void evict(void)
 	}
 }
 
-int tick_start(struct kernel *kernel, uint32_t idle)
+int tick_start(struct kernel *kernel, uint32_t idle, uint32_t patience)
 {
 	void *memory;
+	int error;
 
 	k = kernel;
 	memory = mmap(NULL, sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_SHARED, k->controls, 0);
 	if (memory == MAP_FAILED)
 		return -errno;
 	ctl = memory;
+	ctl->patience_ns = patience * 1000000000ULL;
 	idle_ticks = idle;
-	return events_start(k->events);
+	error = names_start(k->names);
+	return error ? error : events_start(k->events);
 }
 
 void tick_files(void)
@@ -364,6 +459,7 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	ctl->tick++;
 	if (k->connections && iterate(k->connections))
 		read_errors++;
+	read_lookups(mono_ns);
 	read_edges(k->edges, 0);
 	read_edges(k->folded, 1);
 	read_rows();
@@ -377,6 +473,9 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	send_list(&pair_list, FRAME_PAIR);
 	events_send();
 	tls_send();
+	names_send();
+	timing_count = timing_send(k->timings, &read_errors);
+	ctl->names = 0;
 	send_list(&gone_list, FRAME_GONE);
 	self_send(k, ctl,
 		  &(struct figures){
@@ -387,6 +486,7 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 			  .read_errors = read_errors,
 			  .skipped = ticks_skipped,
 			  .built = ticks_built,
+			  .timings = timing_count,
 		  });
 	out_frame(FRAME_TICK, &end, sizeof(end));
 }

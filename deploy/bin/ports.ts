@@ -13,7 +13,8 @@ import { BASELINE_MS, BASELINES_PORT } from "../../actors/service/baselines.ts";
 import type { LedgerMinute } from "../../actors/service/ledger.ts";
 import type { ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
 import { AgentHandler, type AgentPeer } from "../../runtime/ingest/AgentHandler.ts";
-import { makeDictionary, type Dictionary } from "../../runtime/store/Dictionary.ts";
+import { Words } from "../../runtime/Generations.ts";
+import { Dictionary } from "../../runtime/store/Dictionary.ts";
 import type { EdgeMinutes, HistoryShape, SliMinutes } from "../../runtime/store/History.ts";
 import type { DecodedObserve } from "../../schemas/wire/codec.ts";
 import type { ServerHelloBody } from "../../schemas/wire/link.ts";
@@ -22,13 +23,8 @@ import type { WriterShape } from "../../runtime/store/Writer.ts";
 
 const POST_WITHIN_MS = 10_000;
 const HAVE_WITHIN_MS = 500;
-/** Messages that wait for the actors, beyond which agents wait: a second of a thousand agents with thirty services each. */
-const MOST_WAITING = 30_000;
-const LOOK_AGAIN = "20 millis";
-/** Windows that wait for their session; the agent keeps the others. */
-const WINDOWS_AHEAD = 8;
-/** A session that takes nothing for so long will not take this window either. */
-const MOST_LOOKS = 500;
+/** Windows that wait for their session or in it; the agent keeps the others. */
+const WINDOWS_AHEAD = 2;
 /** By so much may the time that an agent gives to a window be off this server's clock. */
 const CLOCKS_DIFFER_MS = 60_000;
 const MONTH_MS = 30 * 24 * 3600 * 1000;
@@ -140,22 +136,14 @@ export const agentHandler = (
 ): AgentHandler => {
   const dictionaries = new WeakMap<AgentPeer, { readonly dictionary: Dictionary; readonly connection: number }>();
   const known = new Map<string, { instances: number; edges: number }>();
+  const words = new Words();
   let connections = 0;
   const tell = (peer: AgentPeer, message: SessionMessage): boolean => system.tell(sessionPath(peer.agentId), message);
-  const caughtUp: Effect.Effect<void> = Effect.suspend(() =>
-    system.backlog() < MOST_WAITING ? Effect.void : Effect.zipRight(Effect.sleep(LOOK_AGAIN), caughtUp),
-  );
-  const telling = (peer: AgentPeer, message: SessionMessage, looks = MOST_LOOKS): Effect.Effect<boolean> =>
-    Effect.suspend(() => {
-      if (system.waiting(sessionPath(peer.agentId)) < WINDOWS_AHEAD || looks === 0)
-        return Effect.succeed(tell(peer, message));
-      return Effect.zipRight(Effect.sleep(LOOK_AGAIN), telling(peer, message, looks - 1));
-    });
   return AgentHandler.of({
     connected: (peer) =>
       Effect.gen(function* () {
         connections++;
-        dictionaries.set(peer, { dictionary: makeDictionary(), connection: connections });
+        dictionaries.set(peer, { dictionary: new Dictionary(words), connection: connections });
         known.set(peer.agentId, { instances: 0, edges: 0 });
         const path = sessionPath(peer.agentId);
         sessionHere(path);
@@ -170,29 +158,28 @@ export const agentHandler = (
       }),
     observe: (peer, body) =>
       Effect.gen(function* () {
-        // Not acknowledged until then, so that the agent keeps its next windows to itself.
-        yield* caughtUp;
         const now = yield* Clock.currentTimeMillis;
         const at = momentOf(peer, body, now);
-        if (!(yield* telling(peer, { type: "window", at, body }))) peer.count("windows shed", 1);
+        // Not acknowledged until then, so that the agent keeps its next windows to itself.
+        yield* system.room(sessionPath(peer.agentId), WINDOWS_AHEAD);
+        if (!tell(peer, { type: "window", at, body })) peer.count("windows shed", 1);
         const figures = known.get(peer.agentId);
         if (figures === undefined) return;
         figures.instances += body.instances.length - body.gone.length;
         figures.edges += body.edges.length;
         peer.report(figures);
       }),
-    store: (peer, body) =>
-      Effect.gen(function* () {
-        const connection = dictionaries.get(peer);
-        if (connection === undefined) return;
-        const { dictionary, connection: number } = connection;
-        dictionary.define(body.series);
-        const header = { agent: peer.agentId, epoch: body.epoch, sequence: body.sequence, connection: number };
-        const before = dictionary.unknown();
-        const batch = dictionary.batch(header, body.samples);
-        if (dictionary.unknown() > before) peer.count("samples without a series", dictionary.unknown() - before);
-        yield* writer.samples(batch);
-      }),
+    store: (peer, body) => {
+      const connection = dictionaries.get(peer);
+      if (connection === undefined) return Effect.void;
+      const { dictionary, connection: number } = connection;
+      dictionary.define(body.series);
+      const header = { agent: peer.agentId, epoch: body.epoch, sequence: body.sequence, connection: number };
+      const before = dictionary.unknown;
+      const batch = dictionary.batch(header, body.samples);
+      if (dictionary.unknown > before) peer.count("samples without a series", dictionary.unknown - before);
+      return writer.samples(batch);
+    },
     disconnected: (peer) => Effect.sync(() => void tell(peer, { type: "disconnected" })),
     storeReady: Effect.sync(() => writer.ready),
   });

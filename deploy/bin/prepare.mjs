@@ -62,8 +62,13 @@ export const testPrograms = [
   { debian: "victoria-metrics", program: "victoria-metrics" },
   { debian: "mariadb-server", program: "mariadbd" },
   { debian: "memcached", program: "memcached" },
+  { debian: "dnsmasq-base", program: "dnsmasq" },
   { debian: "default-jre-headless", program: "java" },
   { debian: "zookeeper", file: "/usr/share/java/zookeeper.jar" },
+  { debian: "nats-server", program: "nats-server" },
+  { debian: "rabbitmq-server", program: "rabbitmq-server" },
+  { debian: "clickhouse-server", program: "clickhouse-server" },
+  { debian: "clickhouse-client", program: "clickhouse-client" },
 ];
 
 /** @param {Need} need */

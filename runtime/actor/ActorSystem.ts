@@ -51,10 +51,8 @@ export interface ActorSystemShape {
   /** false when nobody has that path (a dead letter) or the message was shed */
   readonly tell: (path: ActorPath, message: Message, from?: ActorPath) => boolean;
   readonly ask: (path: ActorPath, message: Message, timeoutMs: number) => Effect.Effect<unknown, AskFailed>;
-  /** messages that wait for actors which may run: who brings much from outside lets them catch up first */
-  readonly backlog: () => number;
-  /** messages that wait for one actor, 0 when it is not here */
-  readonly waiting: (path: ActorPath) => number;
+  /** completes once fewer than `most` messages wait for the actor, those that it keeps among them, or it is not here */
+  readonly room: (path: ActorPath, most: number) => Effect.Effect<void>;
   /** a message that another process sent; an ask's answer goes to `answered` */
   readonly receive: (parcel: Parcel, answered: (answer: Answer) => void) => boolean;
   /** the answer to an ask that was forwarded */
@@ -148,7 +146,6 @@ export const make: Effect.Effect<ActorSystemShape, never, Scope.Scope> = Effect.
     },
     board: kernel.board,
     idle,
-    backlog: () => kernel.backlog,
-    waiting: (path) => kernel.cells.get(path)?.mailbox.length ?? 0,
+    room: (path, most) => Effect.async<void>((resume) => kernel.whenRoom(path, most, () => resume(Effect.void))),
   });
 });

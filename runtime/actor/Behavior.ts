@@ -93,8 +93,13 @@ export interface Behavior<S, M extends Message, A = unknown> {
   /** every type of message that it knows, and what happens to one that finds the mailbox full; others are refused */
   readonly messages: { readonly [T in M["type"]]: Overflow<Extract<M, { readonly type: T }>> };
   readonly ticks: boolean;
-  /** of which there is one and which many wait for: it runs before the others, and longer at a time */
-  readonly central?: boolean;
+  /**
+   * `first`: there is one, and many wait for it: it runs before the others, and longer at a time. `last`: each of its
+   * messages makes many for others: it runs while few of these wait, so that they are not old when their turn comes
+   */
+  readonly turn?: "first" | "last";
+  /** messages that it has taken and keeps for later: they count as waiting */
+  readonly keeps?: (state: S) => number;
   /** state of a new actor, or of one restarted: then `snapshot` is the last value that it gave out */
   readonly initial: (
     path: ActorPath,

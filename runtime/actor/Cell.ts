@@ -33,11 +33,15 @@ export interface Cell {
   restarts: number;
   deadLetters: number;
   lastError: string | null;
+  /** who waits until fewer messages wait for it */
+  room: { readonly most: number; readonly resume: () => void }[];
   /** keys of its timers; made with the first one */
   timers: Set<string> | null;
   measure: Measure | null;
   tape: Tape | null;
 }
+
+const NOBODY: Cell["room"] = [];
 
 export const newCell = (
   path: ActorPath,
@@ -68,6 +72,7 @@ export const newCell = (
   restarts: 0,
   deadLetters: 0,
   lastError: null,
+  room: NOBODY,
   timers: null,
   measure: null,
   tape: null,

@@ -33,7 +33,9 @@ const TURN_MS = 1;
 const CENTRAL_TURN_MS = 5;
 /** Actors that run before others than actors have their turn. */
 const FIBERS_PER_TURN = 16;
-const BACKLOG_AGAIN_MS = 10;
+/** Some messages for each of a thousand actors: a fiber for each of them alone would cost more than the message. */
+const ENOUGH_WAITING = 8_000;
+const BACKLOG_AGAIN_MS = 5;
 /** An actor that is told to stop has this long to handle what waits. */
 export const DRAIN_MS = 5_000;
 
@@ -47,6 +49,8 @@ const count = (metric: Metric.Metric.Counter<number>): void => {
 };
 
 type Fork = <A>(effect: Effect.Effect<A>, options?: Runtime.RunForkOptions) => Fiber.RuntimeFiber<A>;
+
+const waitingFor = ({ mailbox, behavior, state }: Cell): number => mailbox.length + (behavior.keeps?.(state) ?? 0);
 
 export class Kernel {
   readonly board: Board;
@@ -66,8 +70,10 @@ export class Kernel {
   readonly #fork: Fork;
   /** for what actors do: it comes in bulk */
   readonly #forkTurn: Fork;
+  /** who may run, in the order of their turns */
+  #first: Cell[] = [];
   #ready: Cell[] = [];
-  #central: Cell[] = [];
+  #last: Cell[] = [];
   #dispatching = false;
   #backlog = 0;
   #backlogAt = 0;
@@ -94,14 +100,32 @@ export class Kernel {
     return !this.#dispatching;
   }
 
-  /** Messages that wait for actors which may run. What a moment ago was looked at is not looked at again. */
-  get backlog(): number {
-    const now = this.now();
-    if (now - this.#backlogAt < BACKLOG_AGAIN_MS && now >= this.#backlogAt) return this.#backlog;
-    this.#backlogAt = now;
-    this.#backlog = 0;
-    for (const ready of [this.#central, this.#ready]) for (const { mailbox } of ready) this.#backlog += mailbox.length;
-    return this.#backlog;
+  /** Calls once fewer than `most` messages wait for the actor, those that it keeps among them, or nobody has the path. */
+  whenRoom(path: ActorPath, most: number, resume: () => void): void {
+    const cell = this.cells.get(path);
+    if (cell === undefined || waitingFor(cell) < most) return resume();
+    cell.room = [...cell.room, { most, resume }];
+  }
+
+  #tellRoom(cell: Cell): void {
+    if (cell.room.length === 0) return;
+    const waiting = cell.stopped ? 0 : waitingFor(cell);
+    const told = cell.room.filter(({ most }) => waiting < most);
+    if (told.length === 0) return;
+    cell.room = cell.room.filter(({ most }) => waiting >= most);
+    for (const { resume } of told) resume();
+  }
+
+  /** Whether those that run last must wait. What a moment ago was looked at is not looked at again. */
+  #enoughWaits(): boolean {
+    if (this.#ready.length === 0) return false;
+    const now = performance.now();
+    if (now - this.#backlogAt > BACKLOG_AGAIN_MS) {
+      this.#backlogAt = now;
+      this.#backlog = 0;
+      for (const { mailbox } of this.#ready) this.#backlog += mailbox.length;
+    }
+    return this.#backlog >= ENOUGH_WAITING;
   }
 
   register(behavior: AnyBehavior): void {
@@ -209,28 +233,31 @@ export class Kernel {
   }
 
   #queue(cell: Cell): void {
-    (cell.behavior.central === true ? this.#central : this.#ready).push(cell);
+    const { turn } = cell.behavior;
+    (turn === undefined ? this.#ready : turn === "first" ? this.#first : this.#last).push(cell);
   }
 
   readonly #dispatch: Effect.Effect<void> = Effect.suspend(() => {
-    const first = this.#central;
-    const turn = this.#ready;
-    this.#central = [];
-    this.#ready = turn.length > FIBERS_PER_TURN ? turn.splice(FIBERS_PER_TURN) : [];
+    const first = this.#first;
+    this.#first = [];
+    const last = this.#enoughWaits() ? [] : this.#last.splice(0, FIBERS_PER_TURN);
+    const turn = last.length > 0 ? last : this.#ready.splice(0, FIBERS_PER_TURN);
     for (const cell of [...first, ...turn]) this.#forkTurn(Effect.sync(() => this.#turn(cell)));
-    if (this.#central.length + this.#ready.length > 0) return Effect.zipRight(Effect.yieldNow(), this.#dispatch);
+    if (this.#first.length + this.#ready.length + this.#last.length > 0)
+      return Effect.zipRight(Effect.yieldNow(), this.#dispatch);
     this.#dispatching = false;
     return Effect.void;
   });
 
   #turn(cell: Cell): void {
-    const until = performance.now() + (cell.behavior.central === true ? CENTRAL_TURN_MS : TURN_MS);
+    const until = performance.now() + (cell.behavior.turn === "first" ? CENTRAL_TURN_MS : TURN_MS);
     for (let i = 0; i < MESSAGES_PER_TURN && this.#mayRun(cell); i++) {
       const envelope = cell.mailbox.shift();
       if (envelope === undefined) break;
       this.#handle(cell, envelope);
       if (performance.now() >= until) break;
     }
+    this.#tellRoom(cell);
     if (cell.mailbox.length > 0 && this.#mayRun(cell)) {
       this.#queue(cell);
       return;
@@ -370,12 +397,14 @@ export class Kernel {
         return this.stop(effect.path);
       case "snapshot": {
         cell.snapshot = effect.value;
-        const afterwards = (): void => {
-          for (const next of effect.afterwards ?? []) this.#interpret(cell, next, 0, trace);
+        const { afterwards } = effect;
+        const follow = (): void => {
+          for (const next of afterwards ?? []) this.#interpret(cell, next, 0, trace);
         };
         const { owned } = cell.behavior;
-        if (owned === undefined || this.outside.keeper === undefined) return afterwards();
-        return this.outside.keeper.snapshot(cell.path, owned.version, effect.value, afterwards);
+        if (owned === undefined || this.outside.keeper === undefined) return follow();
+        const kept = afterwards === undefined ? null : follow;
+        return this.outside.keeper.snapshot(cell.path, owned.version, effect.value, kept);
       }
     }
   }
@@ -483,6 +512,7 @@ export class Kernel {
       this.#deadLetter(path, envelope, "the actor was stopped");
     this.asks.fail("the actor was stopped", path);
     this.receipts.stopped(path);
+    this.#tellRoom(cell);
     cell.tape?.stopped();
   }
 

@@ -32,8 +32,11 @@ export interface Router {
 export interface Keeper {
   /** an actor with owned state is there from now on, with a snapshot or without */
   readonly spawned: (path: ActorPath, kind: string, argument: unknown, parent: ActorPath | null) => void;
-  /** `kept` is called once the snapshot is written under a confirmed claim; never when another owner took over */
-  readonly snapshot: (path: ActorPath, version: number, value: unknown, kept: () => void) => void;
+  /**
+   * `kept` is called once the snapshot is written under a confirmed claim; never when another owner took over. Null: nobody
+   * waits for it
+   */
+  readonly snapshot: (path: ActorPath, version: number, value: unknown, kept: (() => void) | null) => void;
   readonly stopped: (path: ActorPath) => void;
   readonly send: (key: string, parcel: Parcel) => void;
 }

@@ -1,9 +1,9 @@
 /**
- * Writes what actors own to the state database: each part's snapshots together, as soon as the write before is done, and
- * only under the token of its claim. Owned by the cluster. While a claim is in doubt, or the database is away, the
+ * Writes what actors own to the state database: the snapshots of all parts together, one write after the other, and each
+ * part's only under the token of its claim. Owned by the cluster. While a claim is in doubt, or the database is away, the
  * newest snapshot of each actor waits here, and with it everything that was to follow it (`afterwards`).
  */
-import { Effect, Metric, Runtime, type Scope } from "effect";
+import { Effect, Metric, Queue, type Scope } from "effect";
 import type { ActorPath } from "../actor/Behavior.ts";
 import type { Keeper as ActorKeeper, Parcel } from "../actor/Outside.ts";
 import { encodeState } from "./state/codec.ts";
@@ -12,8 +12,13 @@ import type { OwnedStateShape, StateRow } from "./state/OwnedState.ts";
 const WRITE_AGAIN_AFTER = "1 second";
 /** The database is away for all parts at once: it is said once in a while, and how many snapshots wait. */
 const SAY_EVERY_MS = 30_000;
-/** Rows of one write: a part of ten thousand services has some forty. */
-const MOST_ROWS = 1_000;
+/** Of one write: the file's is made on the main thread. */
+const MOST_ROWS = 500;
+const MOST_BYTES = 512 * 1024;
+/** What comes within this time of a write goes with the next: each costs a write to the disk. */
+const GATHER_MS = 100;
+/** So long waits what nobody waits for: the snapshots that actors give out each minute. */
+const LAZY_MS = 1_000;
 
 const writtenTotal = Metric.counter("coroot_state_snapshots_written_total", { incremental: true });
 const failedTotal = Metric.counter("coroot_state_writes_failed_total", { incremental: true });
@@ -37,6 +42,16 @@ interface Part {
   writing: boolean;
   readonly rows: Map<ActorPath, Waiting>;
   readonly drops: Set<ActorPath>;
+}
+
+/** What one write has of a part. */
+interface Taken {
+  readonly name: string;
+  readonly part: Part;
+  readonly token: number;
+  readonly waiting: [ActorPath, Waiting][];
+  readonly rows: StateRow[];
+  readonly drops: readonly ActorPath[];
 }
 
 export interface KeeperOptions {
@@ -64,8 +79,11 @@ export interface Keeper extends ActorKeeper {
 export const makeKeeper = (options: KeeperOptions): Effect.Effect<Keeper, never, Scope.Scope> =>
   Effect.gen(function* () {
     const { owned, now } = options;
-    const scope = yield* Effect.scope;
-    const fork = Runtime.runFork(yield* Effect.runtime<never>());
+    const wake = yield* Queue.sliding<void>(1);
+    const hurry = yield* Effect.makeLatch(false);
+    let urgent = false;
+    /** parts of which something may wait */
+    const waitingParts = new Set<string>();
     const parts = new Map<string, Part>();
     /** kind, argument and parent of the actors here, for the rows of their snapshots */
     const known = new Map<ActorPath, Pick<Waiting, "kind" | "argument" | "parent">>();
@@ -99,68 +117,93 @@ export const makeKeeper = (options: KeeperOptions): Effect.Effect<Keeper, never,
       bytes: value === undefined ? null : encodeState(value),
     });
 
-    const write = (name: string, part: Part): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        if (!part.confirmed || (part.rows.size === 0 && part.drops.size === 0)) return Effect.void;
-        const taken = [...part.rows].slice(0, MOST_ROWS);
-        const drops = [...part.drops];
-        for (const [path] of taken) part.rows.delete(path);
+    /** Takes what waits of the parts in turn, as much as one transaction may hold. */
+    const take = (): Taken[] => {
+      const all: Taken[] = [];
+      let rows = 0;
+      let bytes = 0;
+      for (const name of waitingParts) {
+        if (rows >= MOST_ROWS || bytes >= MOST_BYTES) break;
+        waitingParts.delete(name);
+        const part = parts.get(name);
+        if (part === undefined || !part.confirmed) continue;
+        const taken: Taken = { name, part, token: part.token, waiting: [], rows: [], drops: [...part.drops] };
+        for (const [path, waiting] of part.rows) {
+          if (rows >= MOST_ROWS || bytes >= MOST_BYTES) break;
+          const row = rowOf(path, waiting);
+          taken.waiting.push([path, waiting]);
+          taken.rows.push(row);
+          part.rows.delete(path);
+          rows++;
+          bytes += row.argument.byteLength + (row.bytes?.byteLength ?? 0);
+        }
         part.drops.clear();
-        const again = (): void => {
-          for (const [path, waiting] of taken) {
-            const newer = part.rows.get(path);
-            if (newer === undefined) part.rows.set(path, waiting);
-            else newer.kept = [...waiting.kept, ...newer.kept];
-          }
-          for (const path of drops) part.drops.add(path);
-        };
-        return owned
-          .save(
-            name,
-            part.token,
-            taken.map(([path, waiting]) => rowOf(path, waiting)),
-            drops,
-          )
-          .pipe(
-            Effect.matchEffect({
-              onSuccess: (how) =>
-                Effect.suspend(() => {
-                  if (how === "fenced") {
-                    options.fenced(name);
-                    return Effect.void;
-                  }
-                  writtenTotal.unsafeUpdate(taken.length, []);
-                  for (const [, { kept }] of taken) for (const follow of kept) follow();
-                  return write(name, part);
-                }),
-              onFailure: (error) =>
-                Effect.zipRight(
-                  Effect.sync(() => {
-                    again();
-                    failedTotal.unsafeUpdate(1, []);
-                  }),
-                  Effect.zipRight(complain(error.message), Effect.sleep(WRITE_AGAIN_AFTER)),
-                ).pipe(Effect.zipRight(write(name, part))),
-            }),
-          );
-      });
+        rows += taken.drops.length;
+        if (part.rows.size > 0) waitingParts.add(name);
+        if (taken.rows.length + taken.drops.length === 0) continue;
+        part.writing = true;
+        all.push(taken);
+      }
+      return all;
+    };
 
-    /** One write of a part at a time; what comes meanwhile goes with the next. */
-    const start = (name: string, part: Part): void => {
-      if (part.writing || !part.confirmed) return;
-      part.writing = true;
-      fork(
-        Effect.yieldNow().pipe(
-          Effect.zipRight(write(name, part)),
-          Effect.ensuring(
-            Effect.sync(() => {
-              part.writing = false;
-              if (part.rows.size > 0 || part.drops.size > 0) start(name, part);
+    const putBack = ({ name, part, waiting, drops }: Taken): void => {
+      for (const [path, one] of waiting) {
+        const newer = part.rows.get(path);
+        if (newer === undefined) part.rows.set(path, one);
+        else newer.kept = [...one.kept, ...newer.kept];
+      }
+      for (const path of drops) if (!part.rows.has(path)) part.drops.add(path);
+      waitingParts.add(name);
+    };
+
+    const written = (all: readonly Taken[], fenced: ReadonlySet<string>): void => {
+      for (const { name, waiting } of all) {
+        if (fenced.has(name)) {
+          options.fenced(name);
+          continue;
+        }
+        writtenTotal.unsafeUpdate(waiting.length, []);
+        for (const [, { kept }] of waiting) for (const follow of kept) follow();
+      }
+    };
+
+    const round = Effect.gen(function* () {
+      yield* Queue.take(wake);
+      if (!urgent) yield* Effect.raceFirst(Effect.sleep(LAZY_MS), hurry.await);
+      urgent = false;
+      yield* hurry.close;
+      const all = take();
+      if (all.length === 0) return;
+      yield* owned.save(all.map(({ name, token, rows, drops }) => ({ part: name, token, rows, drops }))).pipe(
+        Effect.matchEffect({
+          onSuccess: (fenced) => Effect.sync(() => written(all, fenced)),
+          onFailure: (error) =>
+            Effect.suspend(() => {
+              all.forEach(putBack);
+              failedTotal.unsafeUpdate(1, []);
+              return Effect.zipRight(complain(error.message), Effect.sleep(WRITE_AGAIN_AFTER));
             }),
-          ),
+        }),
+        Effect.ensuring(
+          Effect.sync(() => {
+            for (const { part } of all) part.writing = false;
+          }),
         ),
-        { scope },
       );
+      yield* Effect.sleep(GATHER_MS);
+      if (waitingParts.size > 0) yield* Queue.offer(wake, undefined);
+    });
+    yield* Effect.forkScoped(Effect.forever(round));
+
+    /** With `now` somebody waits for it. */
+    const start = (name: string, now: boolean): void => {
+      waitingParts.add(name);
+      if (now && !urgent) {
+        urgent = true;
+        hurry.unsafeOpen();
+      }
+      Queue.unsafeOffer(wake, undefined);
     };
 
     yield* Effect.sync(() => waitingGauge.unsafeUpdate(count(), [])).pipe(
@@ -185,7 +228,7 @@ export const makeKeeper = (options: KeeperOptions): Effect.Effect<Keeper, never,
         if (kept !== null) waiting.kept.push(kept);
       }
       part.drops.delete(path);
-      start(name, part);
+      start(name, kept !== null);
     };
 
     return {
@@ -205,7 +248,7 @@ export const makeKeeper = (options: KeeperOptions): Effect.Effect<Keeper, never,
         part.drops.add(path);
         // What was to follow its last words still follows them.
         for (const follow of waiting?.kept ?? []) follow();
-        start(name, part);
+        start(name, false);
       },
       send: (key, parcel) => {
         const part = options.partOf(parcel.to);
@@ -218,7 +261,7 @@ export const makeKeeper = (options: KeeperOptions): Effect.Effect<Keeper, never,
         else {
           part.token = token;
           part.confirmed = true;
-          start(name, part);
+          start(name, true);
         }
       },
       doubted: (name) => {
@@ -238,7 +281,7 @@ export const makeKeeper = (options: KeeperOptions): Effect.Effect<Keeper, never,
               ? Effect.void
               : Effect.zipRight(Effect.sleep("5 millis"), done),
           );
-          start(name, part);
+          start(name, true);
           return done;
         }),
       tokenOf: (name) => parts.get(name)?.token ?? null,

@@ -32,7 +32,10 @@ export interface AgentHandler {
   readonly connected: (peer: AgentPeer) => Effect.Effect<ServerHelloBody["have"]>;
   /** acknowledged when it returns */
   readonly observe: (peer: AgentPeer, body: DecodedObserve) => Effect.Effect<void>;
-  /** completes when durable, and is acknowledged then */
+  /**
+   * Completes when durable, and is acknowledged then. What the frame holds is taken at once, not when the effect runs: it
+   * would be kept with each of the thousands that wait.
+   */
   readonly store: (peer: AgentPeer, body: DecodedStore) => Effect.Effect<void>;
   readonly disconnected: (peer: AgentPeer, reason: string) => Effect.Effect<void>;
   /** false while the writer is behind: agents keep the store lane's frames to themselves */

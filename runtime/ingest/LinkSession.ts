@@ -20,7 +20,7 @@ import { makeClockOffset } from "./ClockOffset.ts";
 import type { ClockOffset } from "./ClockOffset.ts";
 
 export const OBSERVE_CREDIT = 8;
-export const STORE_CREDIT = 4;
+export const STORE_CREDIT = 2;
 /** Agents take a server that says nothing for 15 s for dead. */
 const REASSURED_EVERY_MS = 4_000;
 const HELLO_WITHIN = "5 seconds";

@@ -8,6 +8,7 @@ import { Clock, Data, Effect } from "effect";
 import { retentionDays, type Retention } from "../../schemas/tables.ts";
 import { Malformed } from "../doors/Protobuf.ts";
 import { inSteps } from "../steps.ts";
+import { seriesList } from "../store/batch.ts";
 import type { WriterShape } from "../store/Writer.ts";
 import { Columns, TooMany, type TimeBounds } from "./Columns.ts";
 
@@ -64,7 +65,8 @@ export const makeSamplesIntake = (
         const agent = `call/${createHash("sha256").update(body).digest("base64")}`;
         yield* Effect.forEach(
           chunks,
-          (chunk, sequence) => writer.samples({ agent, epoch: 0, sequence, connection: null, ...chunk }),
+          ({ series, ...columns }, sequence) =>
+            writer.samples({ agent, epoch: 0, sequence, connection: null, series: seriesList(series), ...columns }),
           { concurrency: "unbounded", discard: true },
         ).pipe(
           Effect.timeoutFail({

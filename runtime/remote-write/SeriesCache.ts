@@ -6,6 +6,7 @@
 import { isUtf8 } from "node:buffer";
 import { BYTES, Malformed, type Cursor } from "../doors/Protobuf.ts";
 import type { Series } from "../store/batch.ts";
+import { Generations, Words } from "../Generations.ts";
 import { fingerprint, fingerprintText } from "../store/fingerprint.ts";
 
 /** Why a series is not taken; the same few texts for all, since they are counted by it. */
@@ -25,46 +26,8 @@ export const LABEL_LIMITS = {
 
 /** Of each generation. */
 const MAX_SERIES = 100_000;
-const MAX_BYTES = 24 * 1024 * 1024;
-const MAX_WORDS = 200_000;
 /** Series with the same hash that are kept; more are only read again. */
 const MAX_ALIKE = 8;
-
-/** The newer generation is asked first; when it is full it becomes the older one, whose rest is forgotten. */
-class Generations<K, V> {
-  private young = new Map<K, V>();
-  private old = new Map<K, V>();
-  private weight = 0;
-  private readonly most: number;
-  private readonly weightOf: (value: V) => number;
-  constructor(most: number, weightOf: (value: V) => number) {
-    this.most = most;
-    this.weightOf = weightOf;
-  }
-
-  get size(): number {
-    return this.young.size + this.old.size;
-  }
-
-  get(key: K): V | undefined {
-    const found = this.young.get(key);
-    if (found !== undefined) return found;
-    const older = this.old.get(key);
-    if (older !== undefined) this.set(key, older);
-    return older;
-  }
-
-  set(key: K, value: V): void {
-    const weight = this.weightOf(value);
-    if (this.young.size >= this.most || this.weight + weight > MAX_BYTES) {
-      this.old = this.young;
-      this.young = new Map();
-      this.weight = 0;
-    }
-    this.young.set(key, value);
-    this.weight += weight;
-  }
-}
 
 interface Known {
   readonly blob: DataView;
@@ -108,7 +71,7 @@ export class SeriesCache {
   private readonly watcherOf: WatcherOf;
   private readonly byBlob = new Generations<number, Known>(MAX_SERIES, ({ blob }) => blob.byteLength);
   private readonly byKey = new Generations<string, Series>(MAX_SERIES, ({ labels }) => weightOf(labels));
-  private readonly words = new Generations<string, string>(MAX_WORDS, ({ length }) => length);
+  private readonly words = new Words();
 
   constructor(watcherOf: WatcherOf = () => null) {
     this.watcherOf = watcherOf;
@@ -152,8 +115,8 @@ export class SeriesCache {
     const seen = new Set<string>();
     let metric = "";
     for (let i = 0; i < pairs.length; i += 2) {
-      const name = this.word(pairs[i] ?? "");
-      const value = this.word(pairs[i + 1] ?? "");
+      const name = this.words.of(pairs[i] ?? "");
+      const value = this.words.of(pairs[i + 1] ?? "");
       if (name === "") return "a label without a name";
       if (seen.has(name)) return "a label that is there twice";
       seen.add(name);
@@ -170,14 +133,6 @@ export class SeriesCache {
     const series = { fingerprint: print, name: metric, labels, key: fingerprintText(print) };
     const watcher = this.watcherOf(metric, labels);
     return watcher === null ? series : { ...series, watcher };
-  }
-
-  /** The same text as before where it is known: names and values come back in thousands of series. */
-  private word(text: string): string {
-    const known = this.words.get(text);
-    if (known !== undefined) return known;
-    this.words.set(text, text);
-    return text;
   }
 }
 

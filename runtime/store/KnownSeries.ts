@@ -1,10 +1,9 @@
 /**
- * Series that the store was told of, and when: by fingerprint, in typed arrays, since there may be millions. Owned by the
+ * Series that the store was told of, and when: by the halves of their fingerprint, in typed arrays, since there may be millions. Owned by the
  * samples lane. Two generations: what is asked for stays, of the rest the oldest is forgotten and only told again. Pure
  * state, nothing to stop.
  */
 import { ABSENT, Keys64 } from "../Keys64.ts";
-import type { Fingerprint } from "./fingerprint.ts";
 
 /** Of each generation; 24 MB when full. */
 const MOST = 1_000_000;
@@ -14,7 +13,7 @@ export class KnownSeries {
   private old = new Keys64();
 
   /** Second at which it was told, 0 when it was not. */
-  at({ low, high }: Fingerprint): number {
+  at(low: number, high: number): number {
     const young = this.young.get(low, high);
     if (young !== ABSENT) return young;
     const old = this.old.get(low, high);
@@ -23,7 +22,7 @@ export class KnownSeries {
     return old;
   }
 
-  add({ low, high }: Fingerprint, second: number): void {
+  add(low: number, high: number, second: number): void {
     this.set(low, high, second);
   }
 

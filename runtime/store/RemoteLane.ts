@@ -69,9 +69,9 @@ const piecesOf = (entry: Entry): { readonly pieces: readonly (readonly Piece[])[
   const rows: number[][] = Array.from({ length: SHARDS }, () => []);
   let lost = 0;
   for (let row = 0; row < batch.times.length; row++) {
-    const series = batch.series[batch.index[row] ?? 0];
-    if (series === undefined || !((batch.times[row] ?? -1) >= 0)) lost++;
-    else rows[series.fingerprint.low % SHARDS]?.push(row);
+    const place = batch.index[row] ?? 0;
+    if (place >= batch.series.size || !((batch.times[row] ?? -1) >= 0)) lost++;
+    else rows[batch.series.low(place) % SHARDS]?.push(row);
   }
   const pieces = rows.map((all) =>
     Array.from({ length: Math.ceil(all.length / ROWS_PER_REQUEST) }, (_, i) => ({

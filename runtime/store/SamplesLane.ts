@@ -17,7 +17,7 @@ import {
   SAMPLE_COLUMNS,
   sourceOf,
   type EncodedBatch,
-  type Series,
+  type SeriesSet,
   type StoreBatch,
 } from "./batch.ts";
 import { fingerprintText } from "./fingerprint.ts";
@@ -118,17 +118,39 @@ const takeGroup = (queue: Entry[]): readonly Entry[] => {
   return queue.splice(0, count);
 };
 
-/** Series of a group that the store has not been told of lately. */
-const newSeries = (group: readonly Entry[], told: KnownSeries, second: number): readonly Series[] => {
-  const found: Series[] = [];
+/** Of one batch. */
+interface NewSeries {
+  readonly set: SeriesSet;
+  readonly places: readonly number[];
+}
+
+/** Series of a group that the store has not been told of lately, in pieces. */
+const newSeries = (group: readonly Entry[], told: KnownSeries, second: number): readonly NewSeries[] => {
+  const found: NewSeries[] = [];
   const here = new Keys64();
-  for (const { batch } of group)
-    for (const one of batch.series) {
-      const { low, high } = one.fingerprint;
-      if (second - told.at(one.fingerprint) <= REFRESH_SERIES_S || here.get(low, high) !== ABSENT) continue;
-      here.set(low, high, found.push(one));
+  for (const { batch } of group) {
+    const { series: set, index } = batch;
+    let places: number[] = [];
+    let last = -1;
+    for (const place of index) {
+      if (place === last || place >= set.size) continue;
+      last = place;
+      const low = set.low(place);
+      const high = set.high(place);
+      if (second - told.at(low, high) <= REFRESH_SERIES_S || here.get(low, high) !== ABSENT) continue;
+      here.set(low, high, 0);
+      if (places.length === 0) found.push({ set, places });
+      if (places.push(place) === SERIES_AT_ONCE) places = [];
     }
+  }
   return found;
+};
+
+const seriesRow = (set: SeriesSet, place: number, at: number): readonly object[] => {
+  const one = set.at(place);
+  if (one === undefined) return [];
+  const { fingerprint, key, name, labels } = one;
+  return [{ fp: key ?? fingerprintText(fingerprint), name, labels, first_seen: at, last_seen: at }];
 };
 
 export const makeSamplesLane = (
@@ -241,30 +263,22 @@ export const makeSamplesLane = (
         const fresh = newSeries(group, told, at);
         let bytes: Buffer[] = [];
         let size = 0;
-        for (let from = 0; from < fresh.length; from += SERIES_AT_ONCE) {
-          const piece = jsonLines(
-            fresh.slice(from, from + SERIES_AT_ONCE).map(({ fingerprint, key, name, labels }) => ({
-              fp: key ?? fingerprintText(fingerprint),
-              name,
-              labels,
-              first_seen: at,
-              last_seen: at,
-            })),
-          );
+        for (const [i, { set, places }] of fresh.entries()) {
+          const piece = jsonLines(places.flatMap((place) => seriesRow(set, place, at)));
           bytes.push(piece, NEWLINE);
           size += piece.length;
           yield* Effect.yieldNow();
-          if (size < SERIES_BYTES && from + SERIES_AT_ONCE < fresh.length) continue;
+          if (size < SERIES_BYTES && i + 1 < fresh.length) continue;
           yield* store.insert(
             "series",
             { format: "JSONEachRow", columns: columnsOf("series"), bytes },
-            `${token}-series-${from}`,
+            `${token}-series-${i}`,
           );
           counts.inserts++;
           bytes = [];
           size = 0;
         }
-        for (const { fingerprint } of fresh) told.add(fingerprint, at);
+        for (const { set, places } of fresh) for (const place of places) told.add(set.low(place), set.high(place), at);
       });
 
     const insertSamples = (token: string) => (parts: readonly DayPart[]) => {
@@ -347,13 +361,18 @@ export const makeSamplesLane = (
     });
 
     return {
-      write: (batch) =>
-        Effect.gen(function* () {
+      write: (batch) => {
+        // not held any longer than until it is encoded: thousands of callers wait for their rows to be on disk
+        let given: StoreBatch | null = batch;
+        return Effect.gen(function* () {
           yield* awaitRoom;
-          const entry = enqueue(batch, yield* Clock.currentTimeMillis);
+          if (given === null) return yield* Effect.dieMessage("a batch is written once for each call of write");
+          const { done } = enqueue(given, yield* Clock.currentTimeMillis);
+          given = null;
           yield* Queue.offer(wake, undefined);
-          yield* Deferred.await(entry.done);
-        }),
+          yield* Deferred.await(done);
+        });
+      },
       ready: () => counts.bytes < config.maxBytes * 0.75,
       stats: () => ({
         queuedBytes: counts.bytes,

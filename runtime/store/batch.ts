@@ -16,6 +16,27 @@ export interface Series {
   readonly watcher?: string;
 }
 
+/** Series by place, without an object for each of them where there may be a million. */
+export interface SeriesSet {
+  readonly size: number;
+  /** halves of the fingerprint; 0 beyond the size */
+  readonly low: (place: number) => number;
+  readonly high: (place: number) => number;
+  /** undefined beyond the size; an object of its own each time where `lasting` */
+  readonly at: (place: number) => Series | undefined;
+  /** many batches come with this same set: what is made of its series may be kept with it */
+  readonly lasting: boolean;
+}
+
+/** Series that somebody else keeps. */
+export const seriesList = (all: readonly Series[]): SeriesSet => ({
+  size: all.length,
+  low: (place) => all[place]?.fingerprint.low ?? 0,
+  high: (place) => all[place]?.fingerprint.high ?? 0,
+  at: (place) => all[place],
+  lasting: false,
+});
+
 /** (agent, epoch, sequence) is the batch's id: the same id always carries the same rows. */
 export interface StoreBatch {
   readonly agent: string;
@@ -23,7 +44,7 @@ export interface StoreBatch {
   readonly sequence: number;
   /** differs for every connection of the agent; after a new one, batches may be re-sends. Null: the source is one call */
   readonly connection: number | null;
-  readonly series: readonly Series[];
+  readonly series: SeriesSet;
   /** per sample: place in `series` */
   readonly index: Uint32Array;
   /** per sample: ms since the epoch, server time */
@@ -41,7 +62,8 @@ const WORD = 2 ** 32;
 export interface EncodedBatch {
   readonly source: bigint;
   readonly sequence: number;
-  readonly series: readonly Series[];
+  readonly series: SeriesSet;
+  readonly index: Uint32Array;
   /** rows by day number since 1970 */
   readonly days: ReadonlyMap<number, Buffer>;
   readonly rows: number;
@@ -63,7 +85,7 @@ export const encodeBatch = (batch: StoreBatch, source: bigint, fromMs: number, t
   let rows = 0;
   for (let i = 0; i < times.length; i++) {
     const time = times[i] ?? Number.NaN;
-    if (!(time >= fromMs && time <= toMs) || (index[i] ?? WORD) >= series.length) continue;
+    if (!(time >= fromMs && time <= toMs) || (index[i] ?? WORD) >= series.size) continue;
     const day = Math.floor(time / DAY_MS);
     counts.set(day, (counts.get(day) ?? 0) + 1);
     rows++;
@@ -78,14 +100,14 @@ export const encodeBatch = (batch: StoreBatch, source: bigint, fromMs: number, t
   let last = Number.NEGATIVE_INFINITY;
   for (let i = 0; i < times.length; i++) {
     const exact = times[i] ?? Number.NaN;
-    const one = series[index[i] ?? WORD];
-    if (one === undefined || !(exact >= fromMs && exact <= toMs)) continue;
+    const place = index[i] ?? WORD;
+    if (place >= series.size || !(exact >= fromMs && exact <= toMs)) continue;
     const time = Math.floor(exact);
     const part = days.get(Math.floor(time / DAY_MS));
     if (part === undefined) continue;
     const { words, at } = part;
-    words[at] = one.fingerprint.low;
-    words[at + 1] = one.fingerprint.high;
+    words[at] = series.low(place);
+    words[at + 1] = series.high(place);
     words[at + 2] = time % WORD;
     words[at + 3] = Math.floor(time / WORD);
     words[at + 4] = bits[2 * i] ?? 0;
@@ -101,6 +123,8 @@ export const encodeBatch = (batch: StoreBatch, source: bigint, fromMs: number, t
     source,
     sequence: batch.sequence,
     series,
+    // a copy where it lies in the frame that brought it, which is as large as all the rest
+    index: index.byteLength < index.buffer.byteLength ? index.slice() : index,
     days: new Map([...days].map(([day, { words }]) => [day, Buffer.from(words.buffer)])),
     rows,
     fromMs: rows === 0 ? 0 : first,

@@ -3,7 +3,7 @@
  * bit for bit. Owned by the remote lane. Labels of a series are encoded once and kept with it. Pure; nothing to stop.
  * Source: https://prometheus.io/docs/specs/prw/remote_write_spec/
  */
-import type { Series, StoreBatch } from "./batch.ts";
+import type { Series, SeriesSet, StoreBatch } from "./batch.ts";
 
 /** Rows of one batch. */
 export interface Rows {
@@ -36,23 +36,38 @@ const bytesField = (field: number, content: Uint8Array): Buffer => {
   return out;
 };
 
-const labelBlobs = new WeakMap<Series, Buffer>();
+const blobsOfSets = new WeakMap<SeriesSet, (Buffer | undefined)[]>();
+const blobsOfSeries = new WeakMap<Series, Buffer>();
 
-/** All Label messages of the series, with their tags and lengths. */
-const labelsOf = (series: Series): Buffer => {
-  const known = labelBlobs.get(series);
+/** All Label messages of the series, with their tags and lengths; null: there is none at that place. */
+const labelsOf = (set: SeriesSet, place: number): Buffer | null => {
+  if (set.lasting) {
+    let blobs = blobsOfSets.get(set);
+    if (blobs === undefined) blobsOfSets.set(set, (blobs = []));
+    const known = blobs[place];
+    if (known !== undefined) return known;
+    const series = set.at(place);
+    return series === undefined ? null : (blobs[place] = encodeLabels(series));
+  }
+  const series = set.at(place);
+  if (series === undefined) return null;
+  const known = blobsOfSeries.get(series);
   if (known !== undefined) return known;
+  const blob = encodeLabels(series);
+  blobsOfSeries.set(series, blob);
+  return blob;
+};
+
+const encodeLabels = (series: Series): Buffer => {
   const labels = Object.entries(series.labels).filter(([name, value]) => value !== "" && name !== "__name__");
   labels.push(["__name__", series.name]);
-  const blob = Buffer.concat(
+  return Buffer.concat(
     labels
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([name, value]) =>
         bytesField(1, Buffer.concat([bytesField(1, Buffer.from(name)), bytesField(2, Buffer.from(value))])),
       ),
   );
-  labelBlobs.set(series, blob);
-  return blob;
 };
 
 /** value: tag and 8 bytes; time: tag and varint; both in a field of their own */
@@ -62,9 +77,9 @@ export const encodeRequest = (parts: readonly Rows[]): Buffer => {
   let length = 0;
   for (const { batch, rows } of parts)
     for (const row of rows) {
-      const series = batch.series[batch.index[row] ?? 0];
-      if (series === undefined) continue;
-      const content = labelsOf(series).length + 2 + sampleLength(Math.floor(batch.times[row] ?? 0));
+      const labels = labelsOf(batch.series, batch.index[row] ?? 0);
+      if (labels === null) continue;
+      const content = labels.length + 2 + sampleLength(Math.floor(batch.times[row] ?? 0));
       length += 1 + varintLength(content) + content;
     }
   const out = Buffer.allocUnsafe(length);
@@ -72,9 +87,8 @@ export const encodeRequest = (parts: readonly Rows[]): Buffer => {
   for (const { batch, rows } of parts) {
     const words = new Uint32Array(batch.values.buffer, batch.values.byteOffset, 2 * batch.values.length);
     for (const row of rows) {
-      const series = batch.series[batch.index[row] ?? 0];
-      if (series === undefined) continue;
-      const labels = labelsOf(series);
+      const labels = labelsOf(batch.series, batch.index[row] ?? 0);
+      if (labels === null) continue;
       const time = Math.floor(batch.times[row] ?? 0);
       const sample = sampleLength(time);
       out[at++] = 0x0a;

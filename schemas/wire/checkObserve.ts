@@ -19,6 +19,7 @@ import {
   USAGE_SHAPE,
 } from "./observe.ts";
 import type {
+  AbsentDefinition,
   EdgeDefinition,
   InstanceDefinition,
   InstanceEvent,
@@ -43,6 +44,7 @@ export const OBSERVE_LIMITS = {
   names: 50_000,
   nat: 50_000,
   vips: 20_000,
+  absent: 20_000,
 } as const;
 const MOST_BACKENDS = 1_000;
 const MAX_NAME = 255;
@@ -78,6 +80,7 @@ export interface DecodedObserve {
   readonly names: readonly NameDefinition[];
   readonly nat: readonly NatDefinition[];
   readonly vips: readonly VipDefinition[];
+  readonly absent: readonly AbsentDefinition[];
   readonly tcp: Table<typeof TCP_SHAPE>;
   readonly l7: Table<typeof L7_SHAPE>;
   readonly hist: Table<typeof HIST_SHAPE>;
@@ -90,7 +93,7 @@ export interface DecodedObserve {
 }
 
 const KNOWN = new Set(
-  "window monoMs wallMs serverMs instances edges listens gone goneEdges events names nat vips tcp l7 hist pending pairs pairIps usage".split(
+  "window monoMs wallMs serverMs instances edges listens gone goneEdges events names nat vips absent tcp l7 hist pending pairs pairIps usage".split(
     " ",
   ),
 );
@@ -155,6 +158,18 @@ const nameDefinition = (path: string, value: unknown): NameDefinition => {
   };
 };
 
+const absentDefinition = (path: string, value: unknown): AbsentDefinition => {
+  const a = map(path, value);
+  if (typeof a["known"] !== "boolean") refuse(`${path}.known`, "expected true or false");
+  return {
+    instance: whole(`${path}.instance`, a["instance"], U32_MAX),
+    name: nonEmpty(`${path}.name`, a["name"], MAX_NAME),
+    type: nonEmpty(`${path}.type`, a["type"], 64),
+    count: whole(`${path}.count`, a["count"], U32_MAX),
+    known: a["known"] === true,
+  };
+};
+
 const natDefinition = (path: string, value: unknown): NatDefinition => {
   const n = map(path, value);
   return {
@@ -197,7 +212,20 @@ const instanceEvent = (path: string, value: unknown): InstanceEvent | null => {
   const atMs = amount(`${path}.atMs`, e["atMs"]);
   if (kind === "start") return { kind, instance, atMs };
   const pid = whole(`${path}.pid`, e["pid"], U32_MAX);
-  if (kind === "oom") return { kind, instance, atMs, pid, rssBytes: amount(`${path}.rssBytes`, e["rssBytes"]) };
+  if (kind === "oom") {
+    const rssBytes = amount(`${path}.rssBytes`, e["rssBytes"]);
+    if (e["anonBytes"] === undefined) return { kind, instance, atMs, pid, rssBytes };
+    const anonBytes = amount(`${path}.anonBytes`, e["anonBytes"]);
+    return {
+      kind,
+      instance,
+      atMs,
+      pid,
+      rssBytes,
+      anonBytes,
+      shmemBytes: amount(`${path}.shmemBytes`, e["shmemBytes"]),
+    };
+  }
   return {
     kind,
     instance,
@@ -221,8 +249,9 @@ export const checkObserve = (body: unknown): DecodedObserve => {
     amounts(path, shape, decoded.table);
     return decoded.table;
   };
-  const entries = (name: "instances" | "edges" | "listens" | "events" | "names" | "nat" | "vips"): readonly unknown[] =>
-    list(`observe.${name}`, b[name], OBSERVE_LIMITS[name]);
+  const entries = (
+    name: "instances" | "edges" | "listens" | "events" | "names" | "nat" | "vips" | "absent",
+  ): readonly unknown[] => list(`observe.${name}`, b[name], OBSERVE_LIMITS[name]);
 
   const instances = entries("instances").map((value, i): InstanceDefinition => {
     const path = `observe.instances[${i}]`;
@@ -280,6 +309,7 @@ export const checkObserve = (body: unknown): DecodedObserve => {
     events,
     names: entries("names").map((one, n) => nameDefinition(`observe.names[${n}]`, one)),
     nat: entries("nat").map((one, n) => natDefinition(`observe.nat[${n}]`, one)),
+    absent: entries("absent").map((one, n) => absentDefinition(`observe.absent[${n}]`, one)),
     vips: entries("vips").map((one, n) => vipDefinition(`observe.vips[${n}]`, one)),
     tcp: read("tcp", TCP_SHAPE),
     l7,

@@ -7,7 +7,7 @@ import type { TableShape, WireTable } from "./columns.ts";
 export const ROLE = { client: 0, server: 1 } as const;
 export type Role = (typeof ROLE)[keyof typeof ROLE];
 
-/** Protocols by wire number. 0 is traffic whose protocol is not known (yet). The last four are told by stock agents only. */
+/** Protocols by wire number. 0 is traffic whose protocol is not known (yet). */
 export const PROTOCOLS = [
   "tcp",
   "http",
@@ -24,6 +24,7 @@ export const PROTOCOLS = [
   "dubbo",
   "clickhouse",
   "foundationdb",
+  "dns",
 ] as const;
 export type ProtocolName = (typeof PROTOCOLS)[number];
 
@@ -49,7 +50,10 @@ export const TCP_SHAPE = {
   rttCount: "u32",
 } as const satisfies TableShape;
 
-/** Finished requests per edge, protocol and status. `sumUs` is the sum of their latencies in microseconds. */
+/**
+ * Finished requests per edge, protocol and status. `sumUs` is the sum of their latencies in microseconds. `count` is more
+ * than the histogram's sum by the messages that nothing answers (NATS, RabbitMQ), which have no latency.
+ */
 export const L7_SHAPE = {
   edge: "u32",
   protocol: "u8",
@@ -99,6 +103,12 @@ export const USAGE_SHAPE = {
   ioWaitMs: "f64",
   restarts: "u32",
   processes: "u32",
+  /** reads and writes that disks did for it, and the sum of their times from when they were made, μs */
+  ios: "u32",
+  ioUs: "f64",
+  /** calls of fsync, and the sum of their times, μs */
+  syncs: "u32",
+  syncUs: "f64",
 } as const satisfies TableShape;
 
 /** Kinds of services, the third part of their ids. */
@@ -161,6 +171,13 @@ export interface ListenDefinition {
   readonly netns: number;
 }
 
+/** Of a process that was killed for lack of memory; resident in all, and the parts of it where they are known. */
+export interface OomSizes {
+  readonly rssBytes: number;
+  readonly anonBytes?: number;
+  readonly shmemBytes?: number;
+}
+
 export type InstanceEvent =
   | { readonly kind: "start"; readonly instance: number; readonly atMs: number }
   | {
@@ -174,19 +191,28 @@ export type InstanceEvent =
       /** processes of the instance that are left */
       readonly left: number;
     }
-  | {
+  | ({
       readonly kind: "oom";
       readonly instance: number;
       readonly atMs: number;
       readonly pid: number;
-      readonly rssBytes: number;
-    };
+    } & OomSizes);
 
 /** Body of an `observe` frame. Tables are WireTable of the shapes above. Times are milliseconds. */
 /** A name that the node looked up, and an address that it got for it. */
 export interface NameDefinition {
   readonly address: string;
   readonly name: string;
+}
+/** A name that does not exist, as an instance was told in this window, all tries of a search list being one. */
+export interface AbsentDefinition {
+  readonly instance: number;
+  readonly name: string;
+  /** "TypeA", "TypeAAAA", … */
+  readonly type: string;
+  readonly count: number;
+  /** the instance has got an answer for that name before */
+  readonly known: boolean;
 }
 /** Where connections to an address really went, as the node's translation has it. */
 export interface NatDefinition {
@@ -227,6 +253,7 @@ export interface ObserveBody {
   readonly names?: readonly NameDefinition[];
   readonly nat?: readonly NatDefinition[];
   readonly vips?: readonly VipDefinition[];
+  readonly absent?: readonly AbsentDefinition[];
   readonly tcp?: WireTable;
   readonly l7?: WireTable;
   readonly hist?: WireTable;

@@ -33,12 +33,18 @@ const run = (time: ManualClock, deaths: ReadonlyMap<number, readonly string[]>) 
       const message: SessionMessage = { type: "window", at: START + number * 1000 + 100, body };
       system.tell(SESSION, message);
     };
+    /** as the link does it: the agent keeps the next window while others wait here */
+    const send = (number: number, first: boolean): Effect.Effect<void> =>
+      Effect.zipRight(
+        system.room(SESSION, 1),
+        Effect.sync(() => window(number, first)),
+      );
     const connect = Effect.gen(function* () {
       connections++;
       const connected: SessionMessage = { type: "connected", epoch: 1, node: "node-1", cluster: "default" };
       const have = (yield* Effect.orDie(system.ask(SESSION, connected, 500))) as ServerHelloBody["have"];
       const from = Math.max(1, second - KEPT, (have?.window ?? 0) + 1);
-      for (let i = from; i <= second; i++) window(i, i === from);
+      for (let i = from; i <= second; i++) yield* send(i, i === from);
     });
     system.port("ledger", () => Effect.succeed([]));
     system.port("baselines", () => Effect.succeed([]));

@@ -176,6 +176,7 @@ export const windowAt = (second: number, scenario: Scenario, noise: () => number
     names: [],
     nat: [],
     vips: [],
+    absent: [],
     events: what.events.map(({ kind, service }): InstanceEvent => {
       const instance = SERVICES.indexOf(service) + 1;
       if (kind === "oom") return { kind, instance, atMs: 0, pid: 7, rssBytes: 128e6 };

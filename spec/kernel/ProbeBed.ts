@@ -11,7 +11,9 @@ import {
   type ProbeEvent,
   type ProbeTick,
   type ProbeTls,
+  type ProbeAnswer,
 } from "../../agent/node/probe/frames.ts";
+import { TIMED } from "../../agent/node/probe/ProbeTick.ts";
 import type { Capability } from "../../schemas/wire/link.ts";
 import { HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
 import { PROTOCOLS, type ProtocolName, ROLE, type Role, STATUS, type Status } from "../../schemas/wire/observe.ts";
@@ -39,6 +41,8 @@ export interface EdgeSum {
   /** finished requests by "protocol.status" */
   readonly requests: Map<string, number>;
   readonly sumUs: Map<string, number>;
+  /** finished requests by "protocol.status" and detail */
+  readonly details: Map<string, number>;
   readonly histograms: Map<string, Float64Array>;
   pendingCount: number;
   pendingOldestMs: number;
@@ -47,9 +51,18 @@ export interface EdgeSum {
   readonly pairs: number[];
 }
 
+export interface TimedSum {
+  count: number;
+  errors: number;
+  bytes: number;
+  sumUs: number;
+  readonly histogram: Float64Array;
+}
+
 export interface Sought {
   readonly role?: Role;
   readonly port?: number;
+  readonly netns?: number;
 }
 
 const STATUS_NAMES = Object.entries(STATUS);
@@ -61,6 +74,9 @@ const bump = (map: Map<string, number>, key: string, by: number): void => void m
 export class ProbeBed {
   readonly sums = new Map<number, EdgeSum>();
   readonly events: ProbeEvent[] = [];
+  readonly answers: ProbeAnswer[] = [];
+  /** requests of disks and fsync by "device what owner" */
+  readonly timed = new Map<string, TimedSum>();
   /** edges that the probe forgot; their sums stay */
   readonly gone: number[] = [];
   readonly capabilities: Capability[] = [];
@@ -72,6 +88,8 @@ export class ProbeBed {
   ended = false;
   exitCode: number | null = null;
   stderr = "";
+  /** hears each tick too, as an agent does */
+  tap: ((tick: ProbeTick) => void) | null = null;
   private readonly waiters = new Set<() => void>();
 
   private constructor(path: string, args: readonly string[]) {
@@ -118,7 +136,8 @@ export class ProbeBed {
     return [...this.sums.values()].filter(
       ({ edge }) =>
         (sought.role === undefined || edge.role === sought.role) &&
-        (sought.port === undefined || edge.port === sought.port),
+        (sought.port === undefined || edge.port === sought.port) &&
+        (sought.netns === undefined || edge.netns === sought.netns),
     );
   }
 
@@ -201,14 +220,19 @@ export class ProbeBed {
   }
 
   private add(tick: ProbeTick): void {
-    if (tick.reset) this.sums.clear();
+    if (tick.reset) {
+      this.sums.clear();
+      this.timed.clear();
+    }
     this.ticks++;
     this.last = tick;
+    this.tap?.(tick);
     this.events.push(...tick.events);
     if (tick.tls !== null) {
       this.tls.clear();
       for (const one of tick.tls) this.tls.set(one.tgid, one);
     }
+    this.answers.push(...tick.answers);
     this.gone.push(...tick.gone);
     for (const edge of tick.edges) {
       const known = this.sums.get(edge.id);
@@ -225,6 +249,7 @@ export class ProbeBed {
           rttCount: 0,
           requests: new Map(),
           sumUs: new Map(),
+          details: new Map(),
           histograms: new Map(),
           pendingCount: 0,
           pendingOldestMs: 0,
@@ -232,7 +257,27 @@ export class ProbeBed {
           pairs: [],
         });
     }
-    const { tcp, l7, hist, pending, pairs } = tick;
+    const { tcp, l7, hist, pending, pairs, io, ioHist } = tick;
+    const timedOf = (i: number): TimedSum => {
+      const key = `${io.device[i] ?? 0} ${TIMED[io.what[i] ?? 0] ?? "?"} ${io.owner[i] ?? 0}`;
+      const known = this.timed.get(key);
+      if (known !== undefined) return known;
+      const made = { count: 0, errors: 0, bytes: 0, sumUs: 0, histogram: new Float64Array(HISTOGRAM_BUCKETS) };
+      this.timed.set(key, made);
+      return made;
+    };
+    for (let i = 0; i < io.rows; i++) {
+      const sum = timedOf(i);
+      sum.count += io.count[i] ?? 0;
+      sum.errors += io.errors[i] ?? 0;
+      sum.bytes += io.bytes[i] ?? 0;
+      sum.sumUs += io.sumUs[i] ?? 0;
+    }
+    for (let i = 0; i < ioHist.rows; i++) {
+      const { histogram } = timedOf(ioHist.row[i] ?? 0);
+      const bucket = ioHist.bucket[i] ?? 0;
+      histogram[bucket] = (histogram[bucket] ?? 0) + (ioHist.count[i] ?? 0);
+    }
     for (let i = 0; i < tcp.rows; i++) {
       const s = this.sum(tcp.edge[i] ?? 0);
       s.opens += tcp.opens[i] ?? 0;
@@ -247,6 +292,7 @@ export class ProbeBed {
       const name = rowName(l7.protocol[i] ?? 0, l7.status[i] ?? 0);
       const s = this.sum(l7.edge[i] ?? 0);
       bump(s.requests, name, l7.count[i] ?? 0);
+      bump(s.details, `${name} ${l7.detail[i] ?? 0}`, l7.count[i] ?? 0);
       bump(s.sumUs, name, l7.sumUs[i] ?? 0);
     }
     for (let i = 0; i < hist.rows; i++) {

@@ -1,12 +1,12 @@
 /**
- * Protocols of frames with a length in front. ZooKeeper against Debian's server. MongoDB, Kafka and Cassandra have no
+ * Protocols of frames with a length in front. ZooKeeper against Debian's server. The others have no
  * server here: small ones, written from the protocols' specifications, speak over real sockets.
  */
 import { createServer, type Server, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { STATUS } from "../../schemas/wire/observe.ts";
 import { describeWith } from "../capabilities.ts";
-import { buildProbe, ProbeBed } from "./ProbeBed.ts";
+import { buildProbe, probePath, ProbeBed } from "./ProbeBed.ts";
 import { type Running, startZookeeper } from "./servers.ts";
 import { open } from "./traffic.ts";
 
@@ -110,12 +110,13 @@ describeWith(["bpf"], "framed requests at both ends", () => {
 
   /** In batches of `depth`, a tenth of them `bad`; then all byte by byte; then two that are never answered. */
   const exercise = async (
-    protocol: "mongodb" | "kafka" | "cassandra",
+    protocol: "mongodb" | "kafka" | "cassandra" | "dubbo" | "foundationdb",
     port: number,
     lengthOf: LengthOf,
     depth: number,
     request: (i: number, bad: boolean) => Buffer,
     silent: (i: number) => Buffer,
+    errors = true,
   ): Promise<void> => {
     const counts = await bed.since(port, protocol);
     const client = await Client.open(port, lengthOf);
@@ -125,10 +126,9 @@ describeWith(["bpf"], "framed requests at both ends", () => {
       await client.call(Buffer.concat(batch), depth);
     }
     await client.byByte(Buffer.concat([request(1, false), request(2, true), request(3, false)]), 3);
-    expect(await counts()).toEqual({
-      ok: [(N * 9) / 10 + 3, (N * 9) / 10 + 3],
-      failed: [N / 10 + 1, N / 10 + 1],
-    });
+    expect(await counts()).toEqual(
+      errors ? { ok: [(N * 9) / 10 + 3, (N * 9) / 10 + 3], failed: [N / 10 + 1, N / 10 + 1] } : { ok: [N + 3, N + 3] },
+    );
     client.socket.write(Buffer.concat([silent(4), silent(5)]));
     await bed.settled();
     client.socket.destroy();
@@ -348,6 +348,137 @@ describeWith(["bpf"], "framed requests at both ends", () => {
       client.socket.destroy();
       server.close();
     });
+  });
+
+  describe("of Dubbo", () => {
+    const lengthOf: LengthOf = (held) => (held.byteLength < 16 ? 16 : 16 + held.readUInt32BE(12));
+    const frame = (flags: number, status: number, id: number, body: Buffer): Buffer =>
+      Buffer.concat([Buffer.of(0xda, 0xbb, flags, status), i32(7), i32(id), i32(body.byteLength), body]);
+    const CALL = 0xc2;
+    const ONE_WAY = 0x82;
+    const HEARTBEAT = 0xe2;
+    const request = (i: number, bad: boolean): Buffer =>
+      frame(CALL, 0, i, Buffer.from(bad ? "fail" : "a call of a method"));
+    const reply = (asked: Buffer): Buffer | null => {
+      const id = asked.readInt32BE(8);
+      const said = asked.subarray(16, 20).toString();
+      if (said === "mute" || asked[2] === ONE_WAY || ((asked[2] ?? 0) & 0x80) === 0) return null;
+      if (asked[2] === HEARTBEAT) return frame(0x22, 20, id, Buffer.from("N"));
+      if (said === "reje") return frame(2, 40, id, Buffer.from("no"));
+      if (said !== "fail") return frame(2, 20, id, Buffer.concat([Buffer.of(0x94), Buffer.alloc(200, 0x90)]));
+      // a status of the server, and exceptions of the application
+      return (
+        [
+          frame(2, 70, id, Buffer.from("no")),
+          frame(2, 20, id, Buffer.from([0x90, 1, 2])),
+          frame(2, 20, id, Buffer.from([0x93])),
+        ][id % 3] ?? null
+      );
+    };
+    it.each([1, 20])(`counts ${N} in batches of %i, answered last first`, async (depth) => {
+      const { server, port } = await serve(lengthOf, reply, true);
+      await exercise("dubbo", port, lengthOf, depth, request, (i) => frame(CALL, 0, i, Buffer.from("mute")));
+      server.close();
+    });
+    it("keeps out what wants no answer, and heartbeats of either side", async () => {
+      const { server, port } = await serve(lengthOf, (asked) => {
+        const answer = reply(asked);
+        return answer === null ? null : Buffer.concat([frame(HEARTBEAT, 0, 99, Buffer.from("N")), answer]);
+      });
+      const counts = await bed.since(port, "dubbo");
+      const client = await Client.open(port, lengthOf);
+      await client.call(request(1, false), 2);
+      await client.call(frame(0x22, 20, 99, Buffer.from("N")), 0);
+      await client.call(frame(ONE_WAY, 0, 2, Buffer.from("call")), 0);
+      await client.call(frame(HEARTBEAT, 0, 3, Buffer.from("N")), 2);
+      await client.call(frame(CALL, 0, 4, Buffer.from("reject")), 2);
+      expect(await counts()).toEqual({ ok: [1, 1], rejected: [1, 1] });
+      expect(bed.find({ port }).map((edge) => edge.pendingCount)).toEqual([0, 0]);
+      client.socket.destroy();
+      server.close();
+    });
+  });
+
+  describe("of FoundationDB", () => {
+    const lengthOf: LengthOf = (held) => {
+      if (held.byteLength < 12) return 12;
+      return held.readUInt16LE(10) === 0x1fdb ? 4 + held.readUInt32LE(0) : 12 + held.readUInt32LE(0);
+    };
+    const packet = (type: number, body: Buffer): Buffer =>
+      Buffer.concat([
+        l32(24 + body.byteLength),
+        Buffer.alloc(8, 0xee),
+        Buffer.alloc(16, 0x77),
+        l32(8),
+        l32(type),
+        body,
+      ]);
+    const connect = Buffer.concat([l32(40), Buffer.from([0, 0, 0, 0x71, 0, 0xb0, 0xdb, 0x1f]), Buffer.alloc(32)]);
+    const REPLIES = new Map([
+      [8454530, 1378929],
+      [6795746, 1783066],
+      [838566, 15709388],
+      [93948, 14254927],
+    ]);
+    const asked = [...REPLIES.keys()];
+    const WATCH = 14747733;
+    const request = (i: number): Buffer =>
+      i === 0 ? connect : packet(asked[i % 4] ?? 0, Buffer.concat([Buffer.alloc(i % 50), Buffer.from("key")]));
+    const reply = (held: Buffer): Buffer | null => {
+      if (held.readUInt16LE(10) === 0x1fdb) return connect;
+      if (held.includes("mute")) return null;
+      const type = held.readUInt32LE(32);
+      if (type === WATCH) return packet(0x02000003, Buffer.alloc(9));
+      return packet(0x02000000 | (REPLIES.get(type) ?? 0), Buffer.alloc(100));
+    };
+    it.each([1, 20])(`counts ${N} in batches of %i, answered last first`, async (depth) => {
+      const { server, port } = await serve(lengthOf, reply, true);
+      await exercise("foundationdb", port, lengthOf, depth, request, () => packet(8454530, Buffer.from("mute")), false);
+      server.close();
+    });
+    it("passes watches and other packets by", async () => {
+      const { server, port } = await serve(lengthOf, reply);
+      const counts = await bed.since(port, "foundationdb");
+      const client = await Client.open(port, lengthOf);
+      await client.call(connect, 1);
+      await client.call(packet(WATCH, Buffer.from("key")), 1);
+      await client.call(Buffer.concat([packet(12345, Buffer.from("mute")), request(4)]), 1);
+      expect(await counts()).toEqual({ ok: [1, 1] });
+      client.socket.destroy();
+      server.close();
+    });
+  });
+
+  it("gives up requests whose clients have, on connections that stay open, and takes no late answer for one", async () => {
+    const patient = bed;
+    const hasty = await ProbeBed.start(probePath, "--patience", "1");
+    const late: Buffer[] = [];
+    const ask = (id: number, word: string): Buffer =>
+      framed(u16(3), u16(1), i32(id), name("a client of the spec"), text(word));
+    const { server, port } = await serve(behindLength, (asked) => {
+      const answer = framed(i32(asked.readInt32BE(8)), Buffer.alloc(40));
+      if (!asked.includes("mute")) return Buffer.concat([...late.splice(0), answer]);
+      late.push(answer);
+      return null;
+    });
+    const client = await Client.open(port, behindLength);
+    await client.call(ask(1, "at once"), 1);
+    await client.call(Buffer.concat([ask(2, "mute"), ask(3, "mute")]), 0);
+    await hasty.until("both ends", () => hasty.both(port, "kafka", STATUS.unanswered).every((n) => n === 2));
+    await hasty.settled();
+    expect(hasty.find({ port }).map((edge) => edge.pendingCount)).toEqual([0, 0]);
+    expect(patient.find({ port }).map((edge) => edge.pendingCount)).toEqual([2, 2]);
+    expect(hasty.self("givenUp")).toBe(4);
+    await client.call(ask(4, "at once"), 3);
+    await client.call(ask(5, "at once"), 1);
+    await Promise.all([hasty.settled(), patient.settled()]);
+    expect(hasty.both(port, "kafka", STATUS.ok)).toEqual([3, 3]);
+    expect(hasty.both(port, "kafka")).toEqual([5, 5]);
+    expect(hasty.self("desyncs")).toBe(0);
+    expect(patient.both(port, "kafka", STATUS.ok)).toEqual([5, 5]);
+    await hasty.stop();
+    client.socket.destroy();
+    server.close();
   });
 
   describeWith(["zookeeper"], "of ZooKeeper", () => {

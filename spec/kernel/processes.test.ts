@@ -78,6 +78,8 @@ describeWith(["bpf"], "processes", () => {
     const [oom] = bed.events.filter((event) => event.kind === "oom" && event.pid === child.pid);
     expect(oom?.kind === "oom" && oom.rssBytes).toBeGreaterThan(16 * 1024 * 1024);
     expect(oom?.kind === "oom" && oom.rssBytes).toBeLessThan(48 * 1024 * 1024);
+    expect(oom?.kind === "oom" && oom.anonBytes).toBeGreaterThan(16 * 1024 * 1024);
+    expect(oom?.kind === "oom" && oom.shmemBytes).toBe(0);
     const exec = bed.events.findLast((event) => event.kind === "exec" && event.pid === child.pid);
     expect(exec).toMatchObject({ memoryCgroupId: group.id });
     expect(bed.events.find((event) => event.kind === "exit" && event.pid === child.pid)).toMatchObject({ signal: 9 });

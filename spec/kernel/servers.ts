@@ -1,6 +1,6 @@
 /**
  * Real servers on free loopback ports, in a temporary directory of their own: nginx, Redis, PostgreSQL, MariaDB,
- * Memcached, ZooKeeper. Each is a child that `stop` ends and whose files it removes.
+ * Memcached, ZooKeeper, NATS, RabbitMQ, ClickHouse. Each is a child that `stop` ends and whose files it removes.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { chmodSync, chownSync, mkdtempSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -38,8 +38,8 @@ const answers = (port: number): Promise<boolean> =>
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-export const listening = async (port: number, child: ChildProcess, what: string): Promise<void> => {
-  const until = performance.now() + 15_000;
+export const listening = async (port: number, child: ChildProcess, what: string, ms = 15_000): Promise<void> => {
+  const until = performance.now() + ms;
   while (performance.now() < until) {
     if (child.exitCode !== null) throw new Error(`${what} ended with code ${child.exitCode}`);
     if (await answers(port)) return;
@@ -146,6 +146,86 @@ export const startMemcached = async (): Promise<Running> => {
   );
   await listening(port, child, "memcached");
   return { port, folder, child, stop: stopper(child, folder, "SIGTERM") };
+};
+
+/** A publisher of `app.>`; what it publishes elsewhere is refused. */
+export const startNats = async (): Promise<Running> => {
+  const folder = folderOf("nats");
+  const port = await freePort();
+  const file = join(folder, "conf");
+  writeFileSync(
+    file,
+    `host: 127.0.0.1, port: ${port}, no_auth_user: app
+authorization { users: [{ user: app, password: app, permissions: { publish: [app.>, _INBOX.>], subscribe: ">" } }] }\n`,
+  );
+  const child = spawn(findProgram("nats-server") ?? "nats-server", ["-c", file], { stdio: "ignore" });
+  await listening(port, child, "nats-server");
+  return { port, folder, child, stop: stopper(child, folder, "SIGTERM") };
+};
+
+/** As a node of its own: its port mapper is a child too, and both listen on loopback only. `pid` is the server's. */
+export const startRabbit = async (): Promise<Running & { readonly pid: number }> => {
+  const folder = folderOf("rabbitmq");
+  const [port, mapper, nodes] = [await freePort(), await freePort(), await freePort()];
+  writeFileSync(join(folder, "conf.conf"), `listeners.tcp.1 = 127.0.0.1:${port}\n`);
+  writeFileSync(join(folder, "plugins"), "[].\n");
+  const epmd = spawn("epmd", ["-port", String(mapper), "-address", "127.0.0.1"], { stdio: "ignore" });
+  await listening(mapper, epmd, "epmd");
+  const child = spawn("/usr/lib/rabbitmq/bin/rabbitmq-server", [], {
+    stdio: "ignore",
+    env: {
+      PATH: process.env["PATH"],
+      HOME: folder,
+      ERL_EPMD_PORT: String(mapper),
+      ERL_EPMD_ADDRESS: "127.0.0.1",
+      RABBITMQ_NODENAME: `spec${port}@localhost`,
+      RABBITMQ_DIST_PORT: String(nodes),
+      RABBITMQ_MNESIA_BASE: join(folder, "db"),
+      RABBITMQ_LOG_BASE: folder,
+      RABBITMQ_ENABLED_PLUGINS_FILE: join(folder, "plugins"),
+      RABBITMQ_CONFIG_FILE: join(folder, "conf"),
+      RABBITMQ_CONF_ENV_FILE: "/dev/null",
+      RABBITMQ_PID_FILE: join(folder, "pid"),
+      RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS:
+        "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +sbwt none",
+    },
+  });
+  await listening(port, child, "rabbitmq-server", 45_000);
+  const pid = Number(readFileSync(join(folder, "pid"), "utf8"));
+  const stop = async (): Promise<void> => {
+    const exited = new Promise((resolve) => child.once("exit", resolve));
+    process.kill(pid, "SIGKILL");
+    await exited;
+    await stopper(epmd, folder, "SIGKILL")();
+  };
+  return { port, folder, child, stop, pid };
+};
+
+export const startClickHouse = async (): Promise<Running> => {
+  const folder = folderOf("clickhouse");
+  const port = await freePort();
+  const paths = ["path", "tmp_path", "user_files_path", "format_schema_path"]
+    .map((name) => `<${name}>${folder}/${name}/</${name}>`)
+    .join("");
+  writeFileSync(
+    join(folder, "config.xml"),
+    `<yandex><logger><level>none</level><console>1</console></logger><listen_host>127.0.0.1</listen_host>
+<tcp_port>${port}</tcp_port>${paths}<mark_cache_size>1000000</mark_cache_size><users_config>${folder}/users.xml</users_config>
+<default_profile>default</default_profile><default_database>default</default_database><timezone>UTC</timezone></yandex>\n`,
+  );
+  writeFileSync(
+    join(folder, "users.xml"),
+    `<yandex><profiles><default><max_threads>1</max_threads></default></profiles><users><default><password/>
+<networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota></default></users>
+<quotas><default/></quotas></yandex>\n`,
+  );
+  const child = spawn(
+    findProgram("clickhouse-server") ?? "clickhouse-server",
+    [`--config-file=${join(folder, "config.xml")}`],
+    { stdio: "ignore", cwd: folder },
+  );
+  await listening(port, child, "clickhouse-server");
+  return { port, folder, child, stop: stopper(child, folder, "SIGKILL") };
 };
 
 /** What a server says to a word until it closes the connection. */

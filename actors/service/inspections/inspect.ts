@@ -4,6 +4,8 @@
  */
 import type { Evidence, Inspection } from "../../../schemas/incident.ts";
 import type { HealthStatus } from "../../../schemas/service.ts";
+import type { DnsWindow } from "../DnsWindow.ts";
+import type { IoFigures } from "../IoWindow.ts";
 import { describePhase } from "../phases.ts";
 import type { ServiceEvent } from "../messages.ts";
 import type { Field } from "../Series.ts";
@@ -75,6 +77,17 @@ const share = (state: ServiceState, of: (instance: InstanceState) => number): nu
 };
 const cpuShare = ({ cpuCores, last }: InstanceState): number => (last.cpuLimit > 0 ? cpuCores / last.cpuLimit : 0);
 const memoryShare = ({ last }: InstanceState): number => (last.memoryLimit > 0 ? last.memory / last.memoryLimit : 0);
+
+const NO_LOOKUPS = "looks up no names";
+const lookupsWithoutAnswer = (dns: DnsWindow, second: number): number =>
+  dns.total("failed", second) + dns.total("unanswered", second);
+
+/** A mean of few requests says little of a disk. */
+const LEAST_IOS = 10;
+const slowest = ({ ios, ioMs, syncs, syncMs }: IoFigures): number | null => {
+  if (ios < LEAST_IOS && syncs < LEAST_IOS) return null;
+  return Math.max(ios < LEAST_IOS ? 0 : (ioMs ?? 0), syncs < LEAST_IOS ? 0 : (syncMs ?? 0));
+};
 
 const sloFinding = (state: ServiceState, bad: number, total: number, allowed: number, what: string): Finding => {
   if (!hasSlo(state)) return noData("no callers, no objective");
@@ -151,6 +164,75 @@ const CHECKS: readonly Check[] = [
           text: `${total.toFixed(1)} failed connects/s to ${names}`,
         },
       };
+    },
+  },
+  {
+    id: "dns_latency",
+    category: "DNS",
+    title: "DNS latency",
+    unit: "ms",
+    threshold: () => 100,
+    holdMs: 10_000,
+    spanSeconds: 60,
+    exceeds: ({ dns, series }, threshold) => dns !== null && (dns.p95Ms(series.latest) ?? 0) > threshold,
+    find: ({ dns, series }, threshold) => {
+      const p95 = dns?.p95Ms(series.latest) ?? null;
+      if (p95 === null) return noData(NO_LOOKUPS);
+      const text = `95 % of look-ups take up to ${p95.toFixed(p95 < 10 ? 1 : 0)} ms`;
+      return {
+        value: p95,
+        message: text,
+        evidence: { series: "DNS latency, p95", normal: threshold, value: p95, unit: "ms", text },
+      };
+    },
+  },
+  {
+    id: "dns_server_errors",
+    category: "DNS",
+    title: "DNS server errors",
+    unit: "count",
+    threshold: () => 0,
+    holdMs: 0,
+    spanSeconds: 60,
+    exceeds: ({ dns, series }, threshold) => dns !== null && lookupsWithoutAnswer(dns, series.latest) > threshold,
+    find: ({ dns, series }) => {
+      if (dns === null || dns.total("requests", series.latest) === 0) return noData(NO_LOOKUPS);
+      const n = lookupsWithoutAnswer(dns, series.latest);
+      const [failed, unanswered] = [dns.total("failed", series.latest), dns.total("unanswered", series.latest)];
+      const text = `of ${dns.total("requests", series.latest)} look-ups ${failed} failed and ${unanswered} had no answer`;
+      return {
+        value: n,
+        message: n === 0 ? "name servers answer" : text,
+        evidence: { series: "DNS errors", normal: 0, value: n, unit: "count", text },
+      };
+    },
+  },
+  {
+    id: "dns_nxdomain",
+    category: "DNS",
+    title: "Names that are gone",
+    unit: "count",
+    threshold: () => 0,
+    holdMs: 0,
+    spanSeconds: 600,
+    exceeds: ({ dns }, threshold, now) => dns !== null && dns.vanished(now) > threshold,
+    find: ({ dns }, _threshold, now) => {
+      if (dns === null) return noData(NO_LOOKUPS);
+      const absent = dns.absentSince(now);
+      const gone = absent.filter(({ known }) => known);
+      const told = (gone.length > 0 ? gone : absent)
+        .slice(0, 3)
+        .map(({ name, type, count }) => `${name} (${type.replace(/^Type/, "")}) ${count} times`)
+        .join(", ");
+      const value = dns.vanished(now);
+      // A name that never was is a mistake or a habit of the program, and not a change for the worse.
+      const message =
+        gone.length > 0
+          ? `names that existed do not any more: ${told}`
+          : absent.length > 0
+            ? `asked for names that never existed: ${told}`
+            : "all names that it asks for exist";
+      return { value, message, evidence: { series: "NXDOMAIN", normal: 0, value, unit: "count", text: message } };
     },
   },
   {
@@ -290,6 +372,31 @@ const CHECKS: readonly Check[] = [
           unit: "count",
           text: kills.at(-1)?.text ?? "none",
         },
+      };
+    },
+  },
+  {
+    id: "io_latency",
+    category: "Storage",
+    title: "Disk latency",
+    unit: "ms",
+    threshold: () => 100,
+    holdMs: 10_000,
+    spanSeconds: 60,
+    exceeds: ({ io, series }, threshold) => io !== null && (slowest(io.figures(series.latest)) ?? 0) > threshold,
+    find: ({ io, series }, threshold) => {
+      const figures = io?.figures(series.latest) ?? null;
+      const value = figures === null ? null : slowest(figures);
+      if (figures === null || value === null) return noData("too few requests of disks in the last minute");
+      const said = [
+        figures.ioMs === null ? "" : `${figures.ios} requests of disks took ${figures.ioMs.toFixed(1)} ms each`,
+        figures.syncMs === null ? "" : `${figures.syncs} calls of fsync took ${figures.syncMs.toFixed(1)} ms each`,
+      ];
+      const text = said.filter((one) => one !== "").join(", ");
+      return {
+        value,
+        message: text,
+        evidence: { series: "disk latency, mean", normal: threshold, value, unit: "ms", text },
       };
     },
   },

@@ -373,11 +373,12 @@ export const stepLink = <W extends Numbered>(state: LinkState<W>, input: LinkInp
     }
     case "window": {
       const over = state.ring.length + 1 > RING ? 1 : 0;
+      // those under way stay: they are about to be acknowledged, and count against the credit until then
+      const kept = state.ring.slice(0, state.sent);
       return pump(
         {
           ...state,
-          ring: [...state.ring.slice(over), input.window],
-          sent: Math.max(0, state.sent - over),
+          ring: [...kept, ...state.ring.slice(state.sent + over), input.window],
           counters: count(state.counters, "windowsDropped", over),
         },
         nowMs,

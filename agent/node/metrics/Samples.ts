@@ -13,7 +13,8 @@ import type { Emit } from "../host/nodeFigures.ts";
 import type { Process } from "../host/ProcessTable.ts";
 import type { Instance } from "../observe/Instances.ts";
 import { type Observer, tlsReason } from "../observe/Observer.ts";
-import { LE_SECONDS, type RequestCell, type WireEdge } from "../observe/WireEdge.ts";
+import { DNS_PROTOCOL } from "../observe/Lookups.ts";
+import { LE_SECONDS, type RequestCell, TCP_SUMS, type WireEdge } from "../observe/WireEdge.ts";
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -109,6 +110,12 @@ const STEMS: Readonly<Record<string, readonly [protocol: string, unit: string]>>
   mongodb: ["mongo", "queries"],
   kafka: ["kafka", "requests"],
   cassandra: ["cassandra", "queries"],
+  nats: ["nats", "messages"],
+  rabbitmq: ["rabbitmq", "messages"],
+  dubbo: ["dubbo", "requests"],
+  clickhouse: ["clickhouse", "queries"],
+  foundationdb: ["foundationdb", "requests"],
+  dns: ["dns", "requests"],
 };
 
 const statusLabel = (protocol: string, status: number): string => {
@@ -122,16 +129,20 @@ const putRequests = (put: Emit, direction: string, base: Labels, cell: RequestCe
   const stem = protocol === undefined ? undefined : STEMS[protocol];
   if (protocol === undefined || stem === undefined) return;
   const name = `container_${stem[0]}${direction}_${stem[1]}`;
-  put(`${name}_total`, { ...base, status: statusLabel(protocol, cell.status) }, cell.totalCount);
+  // a client's look-ups are told by name, see Lookups
+  if (protocol !== "dns" || direction !== "")
+    put(`${name}_total`, { ...base, status: statusLabel(protocol, cell.status) }, cell.totalCount);
   const histogram = `${name}_duration_seconds_total`;
   let sum = 0;
   for (const [i, le] of LE_SECONDS.entries()) {
     sum += cell.totalLe[i] ?? 0;
     put(`${histogram}_bucket`, { ...base, le: String(le) }, sum);
   }
-  put(`${histogram}_bucket`, { ...base, le: "+Inf" }, cell.totalCount);
+  // messages that nothing answers are in the total only
+  sum += cell.totalLe[LE_SECONDS.length] ?? 0;
+  put(`${histogram}_bucket`, { ...base, le: "+Inf" }, sum);
   put(`${histogram}_sum`, base, cell.totalSumUs / 1e6);
-  put(`${histogram}_count`, base, cell.totalCount);
+  put(`${histogram}_count`, base, sum);
 };
 
 const putEdge = (put: Emit, base: Labels, edge: WireEdge): void => {
@@ -140,9 +151,12 @@ const putEdge = (put: Emit, base: Labels, edge: WireEdge): void => {
     for (const cell of edge.cells) if (cell !== undefined) putRequests(put, "_inbound", base, cell);
     return;
   }
+  for (const cell of edge.cells) if (cell?.protocol === DNS_PROTOCOL) putRequests(put, "", base, cell);
   const peer = definition.peer.includes(":") ? `[${definition.peer}]` : definition.peer;
   const destination = `${peer}:${definition.port}`;
   const labels = { ...base, destination, actual_destination: destination };
+  // over UDP nothing connects
+  if (TCP_SUMS.every((name) => totals[name] === 0) && edge.active <= 0) return;
   put("container_net_tcp_successful_connects_total", labels, totals.opens);
   if (totals.failed > 0) put("container_net_tcp_failed_connects_total", { ...base, destination }, totals.failed);
   put("container_net_tcp_connection_time_seconds_total", labels, totals.connectUs / 1e6);
@@ -150,12 +164,13 @@ const putEdge = (put: Emit, base: Labels, edge: WireEdge): void => {
   put("container_net_tcp_retransmits_total", labels, totals.retransmits);
   put("container_net_tcp_bytes_sent_total", labels, totals.bytesOut);
   put("container_net_tcp_bytes_received_total", labels, totals.bytesIn);
-  for (const cell of edge.cells) if (cell !== undefined) putRequests(put, "", labels, cell);
+  for (const cell of edge.cells)
+    if (cell !== undefined && cell.protocol !== DNS_PROTOCOL) putRequests(put, "", labels, cell);
 };
 
 /** All series about what runs on the node. */
 export const putObserved = (put: Emit, observer: Observer, common: { cluster: string; machineId: string }): void => {
-  const bases = new Map<number, Labels>();
+  const bases = new Map<number, Labels & { readonly app_id: string; readonly machine_id: string }>();
   for (const instance of observer.instances.all.values()) {
     if (!instance.reported || instance.diedMs !== null) continue;
     const { kind } = instance.identity;
@@ -182,9 +197,20 @@ export const putObserved = (put: Emit, observer: Observer, common: { cluster: st
     if (usage.memoryLimit > 0) put("container_resources_memory_limit_bytes", base, usage.memoryLimit);
     put("container_oom_kills_total", base, totals.oomKills);
   }
+  for (const [instance, base] of bases) {
+    observer.lookups.put(put, base, instance);
+    observer.disks.put(put, base, instance);
+  }
+  const named = new Set<string>();
   for (const edge of observer.fold.edges.values()) {
-    const base = bases.get(edge.definition.instance);
-    if (base !== undefined) putEdge(put, base, edge);
+    const { instance, peer, role } = edge.definition;
+    const base = bases.get(instance);
+    if (base === undefined) continue;
+    putEdge(put, base, edge);
+    const name = role === ROLE.client ? observer.lookups.addresses.get(peer)?.name : undefined;
+    if (name === undefined || named.has(`${base.app_id} ${peer}`)) continue;
+    named.add(`${base.app_id} ${peer}`);
+    put("ip_to_fqdn", { machine_id: base.machine_id, app_id: base.app_id, ip: peer, fqdn: name }, 1);
   }
   for (const { one, owner } of observer.tlsOwners()) {
     const base = bases.get(owner.id);

@@ -45,6 +45,8 @@ export const putSelf = (put: Emit, { self, observer, spool, link, series }: Self
   put("coroot_agent_unattributed_rows_total", {}, observer.fold.losses.unattributedRows);
   put("coroot_agent_unattributed_requests_total", {}, observer.fold.losses.unattributedRequests);
   put("coroot_agent_pairs_dropped_total", {}, observer.fold.losses.pairs);
+  for (const [what, n] of Object.entries(observer.lookups.losses))
+    put("coroot_agent_lookups_dropped_total", { what }, n);
   put("coroot_agent_listeners_unowned", {}, observer.listeners.unowned);
   put("coroot_agent_processes_refused_total", {}, observer.table.refused);
   put("coroot_agent_spool_bytes", {}, spool.stats.bytes);

@@ -18,6 +18,8 @@ export class Briefs {
   private readonly mounts: CgroupMounts;
   /** inode of a cgroup folder (memory's, or the unified one) to the instance that lives there */
   private readonly owners = new Map<number, Instance<Process>>();
+  /** the same by the folder of the controller that disk requests are counted by */
+  private readonly blockOwners = new Map<number, Instance<Process>>();
   private readonly seen = new Set<number>();
   private readonly execs = new Map<number, { readonly event: Exec; readonly atMs: number }>();
 
@@ -38,6 +40,12 @@ export class Briefs {
       const inode = statSync(folder, { throwIfNoEntry: false })?.ino;
       if (inode !== undefined) this.owners.set(inode, instance);
     }
+    // numbers of folders are each hierarchy's own
+    const { blkio } = instance.identity.folders;
+    const blocks = this.mounts.controllers.get("blkio");
+    const folder = blocks === undefined ? cgroupFolder(this.mounts.unified, unified) : cgroupFolder(blocks, blkio);
+    const inode = folder === null ? undefined : statSync(folder, { throwIfNoEntry: false })?.ino;
+    if (inode !== undefined) this.blockOwners.set(inode, instance);
   }
 
   executed(event: Exec, nowMs: number): void {
@@ -53,12 +61,18 @@ export class Briefs {
     return this.owners.get(exec.memoryCgroupId) ?? this.owners.get(exec.cgroupId) ?? null;
   }
 
+  /** Whose disk requests a cgroup's are. */
+  ownerOfBlocks(cgroup: number): Instance<Process> | null {
+    return this.blockOwners.get(cgroup) ?? null;
+  }
+
   forget(nowMs: number, alive: (id: number) => boolean): void {
     for (const [pid, { atMs }] of this.execs) {
       if (nowMs - atMs < KEEP_MS) break;
       this.execs.delete(pid);
     }
     for (const [inode, instance] of this.owners) if (!alive(instance.id)) this.owners.delete(inode);
+    for (const [inode, instance] of this.blockOwners) if (!alive(instance.id)) this.blockOwners.delete(inode);
     for (const id of this.seen) if (!alive(id)) this.seen.delete(id);
   }
 }

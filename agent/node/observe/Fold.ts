@@ -97,6 +97,14 @@ export class Fold {
       if (source.edge.tgid === tgid) this.attach(source, this.resolve(source.edge), nowMs);
   }
 
+  /** Who sent on a client's edge; null where that cannot be told, and for servers. */
+  clientOf(id: number): { readonly instance: number; readonly tgid: number } | null {
+    const edge = this.sources.get(id)?.edge;
+    if (edge === undefined || edge.role !== ROLE.client) return null;
+    const wire = this.wireOf(id);
+    return wire === null ? null : { instance: wire.definition.instance, tgid: edge.tgid };
+  }
+
   /** Ends the window: rows of instances that `shown` accepts, the others wait; those of the gone are counted as lost. */
   flush(nowMs: number, state: (instance: number) => "shown" | "waiting" | "gone"): FoldedTables {
     const ready: WireEdge[] = [];

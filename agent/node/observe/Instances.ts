@@ -4,7 +4,7 @@
  * deaths and restarts are tested on plain records. Ids are never used twice; the dead stay for GONE_AFTER windows so that
  * their last counts still have an owner.
  */
-import type { InstanceDefinition, InstanceEvent } from "../../../schemas/wire/observe.ts";
+import type { InstanceDefinition, InstanceEvent, OomSizes } from "../../../schemas/wire/observe.ts";
 import type { Identity } from "../identity/identify.ts";
 
 /** The part of a process that instances depend on. */
@@ -223,8 +223,8 @@ export class Instances<P extends Member = Member> {
     if (namespace !== null) instance.namespace = namespace;
   }
 
-  oom(instance: Instance<P>, pid: number, rssBytes: number, atMs: number): void {
-    if (instance.reported) this.events.push({ kind: "oom", instance: instance.id, atMs, pid, rssBytes });
+  oom(instance: Instance<P>, pid: number, sizes: OomSizes, atMs: number): void {
+    if (instance.reported) this.events.push({ kind: "oom", instance: instance.id, atMs, pid, ...sizes });
   }
 
   /** Decides what is reported from now on, and which of the dead are gone. `atMs` is the wall clock for events. */

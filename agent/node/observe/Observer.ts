@@ -9,8 +9,10 @@ import { Listeners, type Listener } from "../host/Listeners.ts";
 import { ProcessTable, type Process } from "../host/ProcessTable.ts";
 import { Reader } from "../host/Reader.ts";
 import { Briefs } from "./Briefs.ts";
+import { Disks } from "./Disks.ts";
 import { Fold } from "./Fold.ts";
 import { definitionOf, Instances, type Instance } from "./Instances.ts";
+import { Lookups } from "./Lookups.ts";
 import type { ProbeEvent, ProbeTick, ProbeTls } from "../probe/ProbeTick.ts";
 import { Usage } from "./Usage.ts";
 import { Catalog, type Listens, type Window } from "./Window.ts";
@@ -45,6 +47,8 @@ export class Observer {
   readonly listeners: Listeners;
   readonly usage: Usage;
   readonly fold: Fold;
+  readonly lookups: Lookups;
+  readonly disks: Disks;
   readonly catalog = new Catalog();
   /** what the probe said about itself last */
   probeSelf: Readonly<Record<string, number>> = {};
@@ -66,15 +70,29 @@ export class Observer {
     this.listeners = new Listeners(this.reader, this.table, proc);
     this.usage = new Usage(this.reader, options.mounts, proc);
     this.briefs = new Briefs(options.mounts);
+    const ofProcess = (tgid: number): Instance<Process> | null => {
+      this.table.lookup(tgid);
+      this.applyChanges(this.nowMs);
+      return this.instances.ofRecentPid(tgid) ?? this.briefs.ownerOf(tgid);
+    };
     this.fold = new Fold({
-      ofProcess: (tgid) => {
-        this.table.lookup(tgid);
-        this.applyChanges(this.nowMs);
-        return this.instances.ofRecentPid(tgid) ?? this.briefs.ownerOf(tgid);
-      },
+      ofProcess,
       ofListening: (netns, address, port) => {
         const listener = this.byListening.get(`${netns}|${address}|${port}`);
         return listener === undefined ? null : this.instances.ofPid(listener.pid);
+      },
+    });
+    this.lookups = new Lookups({
+      clientOf: (edge) => this.fold.clientOf(edge),
+      resolvConf: (tgid) => this.reader.text(`${proc}/${tgid}/root/etc/resolv.conf`),
+    });
+    this.catalog.names = this.lookups.addresses;
+    this.disks = new Disks({
+      ofCgroup: (id) => this.briefs.ownerOfBlocks(id),
+      ofProcess,
+      used: (id, sync, count, us) => {
+        const instance = this.instances.all.get(id);
+        if (instance !== undefined) this.usage.timed(instance, sync, count, us);
       },
     });
   }
@@ -103,13 +121,16 @@ export class Observer {
     this.applyChanges(clocks.monoMs);
     // Edges before exits: the owner of a socket may have ended in the same second.
     this.fold.absorb(tick, clocks.monoMs);
+    this.lookups.absorb(tick, clocks.monoMs);
+    this.disks.absorb(tick);
     for (const event of tick.events) {
       if (event.kind === "exec") continue;
       if (event.kind === "oom") {
         const instance = this.instances.ofRecentPid(event.pid);
         if (instance !== null) {
           this.usage.oom(instance);
-          this.instances.oom(instance, event.pid, event.rssBytes, wallOf(event));
+          const { rssBytes, anonBytes, shmemBytes } = event;
+          this.instances.oom(instance, event.pid, { rssBytes, anonBytes, shmemBytes }, wallOf(event));
         }
       } else {
         this.table.exited(event.pid);
@@ -156,7 +177,7 @@ export class Observer {
     this.applyChanges(monoMs);
     if (this.listeners.refresh(monoMs)) this.takeListeners();
     const counted = this.usage.measure(this.instances.all.values());
-    if (!this.probeAlive) for (const instance of counted) this.instances.oom(instance, 0, 0, wallMs);
+    if (!this.probeAlive) for (const instance of counted) this.instances.oom(instance, 0, { rssBytes: 0 }, wallMs);
     this.instances.settle(monoMs, wallMs);
     for (const instance of this.instances.all.values())
       if (instance.reported) this.catalog.addInstance(definitionOf(instance));
@@ -169,6 +190,9 @@ export class Observer {
       const edge = this.fold.edges.get(id);
       if (edge !== undefined) this.catalog.addEdge(edge.definition);
     }
+    const looked = this.lookups.flush(monoMs, (id) => this.instances.all.get(id)?.reported === true);
+    this.lookups.forget((id) => this.instances.all.has(id));
+    this.disks.forget((id) => this.instances.all.has(id));
     const usage = this.usage.table(this.instances.all.values());
     this.briefs.forget(monoMs, (id) => this.instances.all.has(id));
     this.usage.forget(
@@ -188,6 +212,7 @@ export class Observer {
       events: this.instances.events.splice(0),
       listens: this.listens,
       ...folded,
+      ...looked,
       usage,
     };
   }

@@ -34,6 +34,10 @@ export class InstanceUsage {
   ioWaitMs = 0;
   ioBytes = 0;
   oomKills = 0;
+  ios = 0;
+  ioUs = 0;
+  syncs = 0;
+  syncUs = 0;
   cpuLimit = 0;
   memory = 0;
   cache = 0;
@@ -118,6 +122,19 @@ export class Usage {
       add(usage, "oomKills", 1);
   }
 
+  /** Requests of disks that were done for it, or its calls of fsync, and how long they took in all. */
+  timed(instance: Instance<Process>, sync: boolean, count: number, us: number): void {
+    const usage = this.of(instance);
+    if (sync) {
+      usage.syncs += count;
+      usage.syncUs += us;
+    } else {
+      usage.ios += count;
+      usage.ioUs += us;
+    }
+    usage.changed = true;
+  }
+
   /** Rows of what changed, among the instances that are shown. */
   table(instances: Iterable<Instance<Process>>): WireTable | null {
     const rows: [Instance<Process>, InstanceUsage][] = [];
@@ -141,11 +158,16 @@ export class Usage {
       table.oomKills[i] = usage.oomKills;
       table.ioBytes[i] = usage.ioBytes;
       table.ioWaitMs[i] = usage.ioWaitMs;
+      table.ios[i] = usage.ios;
+      table.ioUs[i] = usage.ioUs;
+      table.syncs[i] = usage.syncs;
+      table.syncUs[i] = usage.syncUs;
       table.restarts[i] = instance.restarts;
       table.processes[i] = usage.processes;
       instance.restarts = 0;
       usage.cpuMs = usage.throttledMs = usage.throttledPeriods = usage.periods = 0;
       usage.waitMs = usage.ioWaitMs = usage.ioBytes = usage.oomKills = 0;
+      usage.ios = usage.ioUs = usage.syncs = usage.syncUs = 0;
       usage.changed = false;
     }
     return encodeTable(USAGE_SHAPE, table);

@@ -7,10 +7,12 @@ import type { WireTable } from "../../../schemas/wire/columns.ts";
 import { encodeFrame } from "../../../schemas/wire/codec.ts";
 import { FRAME } from "../../../schemas/wire/frame.ts";
 import type {
+  AbsentDefinition,
   EdgeDefinition,
   InstanceDefinition,
   InstanceEvent,
   ListenDefinition,
+  NameDefinition,
   ObserveBody,
 } from "../../../schemas/wire/observe.ts";
 
@@ -36,6 +38,9 @@ export interface Window {
   readonly pairs: WireTable | null;
   readonly pairIps: Uint8Array | null;
   readonly usage: WireTable | null;
+  /** of addresses, new in this window */
+  readonly names?: readonly NameDefinition[];
+  readonly absent?: readonly AbsentDefinition[];
 }
 
 /** Definitions are kept this long after their end, since windows that are sent again may still need them. */
@@ -50,6 +55,8 @@ interface Known<D> {
 export class Catalog {
   readonly instances = new Map<number, Known<InstanceDefinition>>();
   readonly edges = new Map<number, Known<EdgeDefinition>>();
+  /** names of addresses that are known now */
+  names: ReadonlyMap<string, { readonly name: string }> = new Map();
   /** how many edges were forgotten so far */
   forgottenEdges = 0;
 
@@ -82,6 +89,7 @@ export class Dictionary {
   private readonly instances = new Set<number>();
   private readonly edges = new Set<number>();
   private listensVersion = -1;
+  private namesTold = false;
   private forgottenEdges: number;
   private readonly catalog: Catalog;
 
@@ -115,6 +123,11 @@ export class Dictionary {
       this.instances.add(id);
       instances.push(entry.definition);
     }
+    const names = this.namesTold
+      ? (window.names ?? [])
+      : [...this.catalog.names].map(([address, { name }]): NameDefinition => ({ address, name }));
+    this.namesTold = true;
+    const absent = (window.absent ?? []).filter(({ instance }) => this.instances.has(instance));
     const goneEdges = this.goneEdges();
     const gone = window.gone.filter((id) => this.instances.has(id));
     const listens = window.listens.version !== this.listensVersion;
@@ -130,6 +143,8 @@ export class Dictionary {
       ...(gone.length > 0 ? { gone } : {}),
       ...(goneEdges.length > 0 ? { goneEdges } : {}),
       ...(window.events.length > 0 ? { events: window.events } : {}),
+      ...(names.length > 0 ? { names } : {}),
+      ...(absent.length > 0 ? { absent } : {}),
       ...(window.tcp === null ? {} : { tcp: window.tcp }),
       ...(window.l7 === null ? {} : { l7: window.l7 }),
       ...(window.hist === null ? {} : { hist: window.hist }),

@@ -9,13 +9,15 @@ import type { EdgeDefinition } from "../../../schemas/wire/observe.ts";
 /** Coroot's latency buckets in seconds; the last counter of a cell's `le` is +Inf. */
 export const LE_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] as const;
 
-/** For each bucket of ours the first of Coroot's that is sure to hold all of it. */
-const LE_OF = Uint8Array.from({ length: HISTOGRAM_BUCKETS }, (_, bucket) => {
-  // The last of ours is open above.
-  const upper = bucket === HISTOGRAM_BUCKETS - 1 ? Number.POSITIVE_INFINITY : bucketUpperMs(bucket) / 1000;
-  const at = LE_SECONDS.findIndex((le) => upper <= le * 1.0001);
-  return at < 0 ? LE_SECONDS.length : at;
-});
+/** For each bucket of ours the first of these (upper bounds in seconds, ascending) that is sure to hold all of it. */
+export const bucketsInto = (bounds: readonly number[]): Uint8Array =>
+  Uint8Array.from({ length: HISTOGRAM_BUCKETS }, (_, bucket) => {
+    // The last of ours is open above.
+    const upper = bucket === HISTOGRAM_BUCKETS - 1 ? Number.POSITIVE_INFINITY : bucketUpperMs(bucket) / 1000;
+    const at = bounds.findIndex((le) => upper <= le * 1.0001);
+    return at < 0 ? bounds.length : at;
+  });
+const LE_OF = bucketsInto(LE_SECONDS);
 
 /** Requests of one protocol and status. */
 export class RequestCell {

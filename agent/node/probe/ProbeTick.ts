@@ -1,15 +1,15 @@
 /**
  * What the probe reports each second, decoded. Edge ids are the probe's own and start anew with each life of the probe:
- * the first tick of a life has `reset` set, and everything known by id before it is void.
+ * the first tick of a life has `reset` set, and everything known by id before it is void. Types and shapes.
  */
-import type { Table } from "../../../schemas/wire/columns.ts";
-import type {
-  HIST_SHAPE,
+import type { Table, TableShape } from "../../../schemas/wire/columns.ts";
+import {
+  type HIST_SHAPE,
   L7_SHAPE,
-  PAIR_SHAPE,
-  PENDING_SHAPE,
-  Role,
-  TCP_SHAPE,
+  type PAIR_SHAPE,
+  type PENDING_SHAPE,
+  type Role,
+  type TCP_SHAPE,
 } from "../../../schemas/wire/observe.ts";
 
 /**
@@ -48,7 +48,49 @@ export type ProbeEvent =
       readonly signal: number | null;
       readonly monoMs: number;
     }
-  | { readonly kind: "oom"; readonly pid: number; readonly rssBytes: number; readonly monoMs: number };
+  | {
+      readonly kind: "oom";
+      readonly pid: number;
+      /** resident: anonymous, shared and files' pages */
+      readonly rssBytes: number;
+      readonly anonBytes: number;
+      readonly shmemBytes: number;
+      readonly monoMs: number;
+    };
+
+/** Requests as on the wire. `detail` of DNS: type of the question (0: above 255) + 256 × code of the answer; else 0. */
+export const PROBE_L7_SHAPE = { ...L7_SHAPE, detail: "u16" } as const satisfies TableShape;
+
+/**
+ * Requests that disks completed, and fsync: by owner (id of a cgroup, of an fsync the process; 0: not known), device
+ * (major << 20 | minor) and what (TIMED). `ioHist` has their latencies, `row` being the index here.
+ */
+export const PROBE_IO_SHAPE = {
+  owner: "f64",
+  device: "u32",
+  what: "u8",
+  count: "u32",
+  errors: "u32",
+  bytes: "f64",
+  sumUs: "f64",
+} as const satisfies TableShape;
+export const TIMED = ["read", "write", "flush", "discard", "fsync"] as const;
+export const FSYNC = TIMED.indexOf("fsync");
+
+/**
+ * An answer that a client got, or its question where none came. `message` is the head of the DNS message (RFC 1035),
+ * empty where it could not be read. Not all are told: `self.namesLost` counts those above the probe's budget.
+ */
+export interface ProbeAnswer {
+  readonly edge: number;
+  readonly monoMs: number;
+  readonly latencyUs: number;
+  readonly type: number;
+  readonly status: number;
+  /** code of the answer, 0 to 15 */
+  readonly rcode: number;
+  readonly message: Uint8Array;
+}
 
 export const TLS_STATES = ["waiting", "read", "unreadable", "opted-out", "over-budget"] as const;
 export type TlsState = (typeof TLS_STATES)[number];
@@ -73,7 +115,7 @@ export interface ProbeTick {
   readonly edges: readonly ProbeEdge[];
   readonly gone: readonly number[];
   readonly tcp: Table<typeof TCP_SHAPE>;
-  readonly l7: Table<typeof L7_SHAPE>;
+  readonly l7: Table<typeof PROBE_L7_SHAPE>;
   readonly hist: Table<typeof HIST_SHAPE>;
   readonly pending: Table<typeof PENDING_SHAPE>;
   readonly pairs: Table<typeof PAIR_SHAPE>;
@@ -82,5 +124,8 @@ export interface ProbeTick {
   readonly events: readonly ProbeEvent[];
   /** all processes that speak TLS, only in ticks in which something about them has changed */
   readonly tls: readonly ProbeTls[] | null;
+  readonly answers: readonly ProbeAnswer[];
+  readonly io: Table<typeof PROBE_IO_SHAPE>;
+  readonly ioHist: Table<typeof HIST_SHAPE>;
   readonly self: Readonly<Record<string, number>>;
 }

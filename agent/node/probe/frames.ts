@@ -10,7 +10,6 @@ import { HISTOGRAM_BUCKETS } from "../../../schemas/wire/histogram.ts";
 import type { Capability } from "../../../schemas/wire/link.ts";
 import {
   HIST_SHAPE,
-  L7_SHAPE,
   PAIR_SHAPE,
   PENDING_SHAPE,
   PROTOCOLS,
@@ -19,7 +18,17 @@ import {
   TCP_SHAPE,
 } from "../../../schemas/wire/observe.ts";
 import { FRAME, FRAME_MAGIC, FRAME_MAJOR, HEADER_BYTES, LAYOUT, MAX_FRAME_BYTES } from "./layout.ts";
-import { type ProbeEdge, type ProbeEvent, type ProbeTick, type ProbeTls, TLS_STATES } from "./ProbeTick.ts";
+import {
+  PROBE_IO_SHAPE,
+  PROBE_L7_SHAPE,
+  TIMED,
+  type ProbeAnswer,
+  type ProbeEdge,
+  type ProbeEvent,
+  type ProbeTick,
+  type ProbeTls,
+  TLS_STATES,
+} from "./ProbeTick.ts";
 
 export type * from "./ProbeTick.ts";
 
@@ -122,8 +131,8 @@ const decodeTcp = (frame: Frame | undefined): Table<typeof TCP_SHAPE> =>
     }
   });
 
-const decodeL7 = (frame: Frame | undefined): Table<typeof L7_SHAPE> =>
-  table(L7_SHAPE, frame, LAYOUT.l7.size, (t, view, rows) => {
+const decodeL7 = (frame: Frame | undefined): Table<typeof PROBE_L7_SHAPE> =>
+  table(PROBE_L7_SHAPE, frame, LAYOUT.l7.size, (t, view, rows) => {
     const l = LAYOUT.l7;
     for (let i = 0, at = 0; i < rows; i++, at += l.size) {
       t.edge[i] = view.getUint32(at + l.edge, true);
@@ -131,16 +140,31 @@ const decodeL7 = (frame: Frame | undefined): Table<typeof L7_SHAPE> =>
       t.status[i] = below("l7.status", view.getUint8(at + l.status), STATUS.unanswered + 1);
       t.count[i] = view.getUint32(at + l.count, true);
       t.sumUs[i] = u64(view, at + l.sum_ns) / 1000;
+      t.detail[i] = view.getUint16(at + l.detail, true);
     }
   });
 
-const decodeHist = (frame: Frame | undefined, l7Rows: number): Table<typeof HIST_SHAPE> =>
+const decodeHist = (frame: Frame | undefined, among: number): Table<typeof HIST_SHAPE> =>
   table(HIST_SHAPE, frame, LAYOUT.hist.size, (t, view, rows) => {
     const l = LAYOUT.hist;
     for (let i = 0, at = 0; i < rows; i++, at += l.size) {
-      t.row[i] = below("hist.row", view.getUint32(at + l.row, true), l7Rows);
+      t.row[i] = below("hist.row", view.getUint32(at + l.row, true), among);
       t.bucket[i] = below("hist.bucket", view.getUint8(at + l.bucket), HISTOGRAM_BUCKETS);
       t.count[i] = view.getUint32(at + l.count, true);
+    }
+  });
+
+const decodeIo = (frame: Frame | undefined): Table<typeof PROBE_IO_SHAPE> =>
+  table(PROBE_IO_SHAPE, frame, LAYOUT.io.size, (t, view, rows) => {
+    const l = LAYOUT.io;
+    for (let i = 0, at = 0; i < rows; i++, at += l.size) {
+      t.owner[i] = u64(view, at + l.owner);
+      t.device[i] = view.getUint32(at + l.device, true);
+      t.what[i] = below("io.what", view.getUint8(at + l.what), TIMED.length);
+      t.count[i] = view.getUint32(at + l.count, true);
+      t.errors[i] = view.getUint32(at + l.errors, true);
+      t.bytes[i] = u64(view, at + l.bytes);
+      t.sumUs[i] = u64(view, at + l.sum_ns) / 1000;
     }
   });
 
@@ -224,7 +248,15 @@ const decodeEvent = (frame: Frame, at: number): ProbeEvent => {
       ? { kind: "exit", pid, code: (code >> 8) & 0xff, signal: null, monoMs }
       : { kind: "exit", pid, code: null, signal, monoMs };
   }
-  if (kind === 3) return { kind: "oom", pid, rssBytes: u64(view, at + l.rss_bytes), monoMs };
+  if (kind === 3)
+    return {
+      kind: "oom",
+      pid,
+      rssBytes: u64(view, at + l.rss_bytes),
+      anonBytes: u64(view, at + l.anon_bytes),
+      shmemBytes: u64(view, at + l.shmem_bytes),
+      monoMs,
+    };
   throw new ProbeFrameError("event.kind", `${kind} is not known`);
 };
 
@@ -252,6 +284,26 @@ const decodeTls = (frame: Frame | undefined): readonly ProbeTls[] | null => {
     });
   }
   return list;
+};
+
+const decodeAnswers = (frame: Frame | undefined): readonly ProbeAnswer[] => {
+  if (frame === undefined) return [];
+  const l = LAYOUT.name;
+  const { view, bytes } = frame;
+  const answers: ProbeAnswer[] = [];
+  for (let i = rowsOf(frame, l.size), at = 0; i > 0; i--, at += l.size) {
+    const length = below("name.length", view.getUint16(at + l.length, true), l.size - l.data + 1);
+    answers.push({
+      edge: view.getUint32(at + l.edge, true),
+      monoMs: u64(view, at + l.mono_ns) / 1e6,
+      latencyUs: view.getUint32(at + l.latency_us, true),
+      type: view.getUint16(at + l.type, true),
+      status: below("name.status", view.getUint8(at + l.status), STATUS.unanswered + 1),
+      rcode: below("name.rcode", view.getUint8(at + l.rcode), 16),
+      message: bytes.subarray(at + l.data, at + l.data + length),
+    });
+  }
+  return answers;
 };
 
 const decodeSelf = (frame: Frame | undefined): Record<string, number> => {
@@ -296,6 +348,7 @@ const decodeTick = (end: Frame, parts: Parts, reset: boolean): ProbeTick => {
   exactly(end, LAYOUT.tick.size);
   const part = (kind: number): Frame | undefined => parts.frames.get(kind);
   const l7 = decodeL7(part(FRAME.l7));
+  const io = decodeIo(part(FRAME.io));
   return {
     tick: u64(end.view, LAYOUT.tick.tick),
     monoMs: u64(end.view, LAYOUT.tick.mono_ns) / 1e6,
@@ -309,6 +362,9 @@ const decodeTick = (end: Frame, parts: Parts, reset: boolean): ProbeTick => {
     ...decodePairs(part(FRAME.pair)),
     events: decodeEvents(part(FRAME.event)),
     tls: decodeTls(part(FRAME.tls)),
+    answers: decodeAnswers(part(FRAME.name)),
+    io,
+    ioHist: decodeHist(part(FRAME.ioHist), io.rows),
     self: decodeSelf(part(FRAME.self)),
   };
 };

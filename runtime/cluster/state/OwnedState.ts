@@ -25,6 +25,16 @@ export interface StateRow {
   readonly bytes: Uint8Array | null;
 }
 
+/** What is written of one part. */
+export interface PartWrite {
+  readonly part: string;
+  /** of the claim that it is written under */
+  readonly token: number;
+  readonly rows: readonly StateRow[];
+  /** paths of which nothing is to be left */
+  readonly drops: readonly string[];
+}
+
 export interface SavedState extends StateRow {
   readonly part: string;
 }
@@ -52,13 +62,11 @@ export interface OwnedStateShape {
   readonly claim: (part: string, owner: string) => Effect.Effect<number, StateError>;
   /** All snapshots of a part, by one query. */
   readonly load: (part: string) => Effect.Effect<readonly SavedState[], StateError>;
-  /** All or nothing, and nothing unless the part's token is still this one. A row without bytes keeps those there. */
-  readonly save: (
-    part: string,
-    token: number,
-    rows: readonly StateRow[],
-    drops: readonly string[],
-  ) => Effect.Effect<"saved" | "fenced", StateError>;
+  /**
+   * All or nothing in one transaction, which costs a write to the disk however many parts are in it; gives the parts of
+   * which nothing was written, since their token is another one by now. A row without bytes keeps those there.
+   */
+  readonly save: (writes: readonly PartWrite[]) => Effect.Effect<ReadonlySet<string>, StateError>;
   /** Keeps what could not be read, for whoever looks into it; the newest 20 of each path. */
   readonly setAside: (saved: SavedState, reason: string) => Effect.Effect<void, StateError>;
   readonly replicas: {
@@ -145,17 +153,22 @@ const make = (partitions: number) =>
           bounded(`snapshots of part ${part}`),
         ),
 
-      save: (part, token, rows, drops) =>
+      save: (writes) =>
         sql
           .withTransaction(
             Effect.gen(function* () {
-              const [row] = yield* sql<{ token: number | bigint | string }>`
-                SELECT token FROM coroot_claims WHERE part = ${part} ${shared}`;
-              if (Number(row?.token) !== token) return "fenced" as const;
-              if (rows.length > 0) {
-                const values = rows.map(({ path, kind, version, at, argument, bytes }) => {
+              const names = writes.map(({ part }) => part);
+              const claims = yield* sql<{ part: string; token: number | bigint | string }>`
+                SELECT part, token FROM coroot_claims WHERE ${sql.in("part", names)} ORDER BY part ${shared}`;
+              const tokens = new Map(claims.map(({ part, token }) => [part, Number(token)]));
+              const ours = writes.filter(({ part, token }) => tokens.get(part) === token);
+              const values = ours.flatMap(({ part, rows }) =>
+                rows.map(({ path, kind, version, at, argument, bytes }) => {
                   return { path, part, kind, version, at, argument, bytes };
-                });
+                }),
+              );
+              const drops = ours.flatMap((write) => write.drops);
+              if (values.length > 0) {
                 yield* sql`
                   INSERT INTO coroot_actor_state ${sql.insert(values)}
                   ON CONFLICT (path) DO UPDATE SET part = excluded.part, kind = excluded.kind,
@@ -164,10 +177,10 @@ const make = (partitions: number) =>
                     bytes = COALESCE(excluded.bytes, coroot_actor_state.bytes)`;
               }
               if (drops.length > 0) yield* sql`DELETE FROM coroot_actor_state WHERE ${sql.in("path", drops)}`;
-              return "saved" as const;
+              return new Set(names.filter((part) => !ours.some((one) => one.part === part)));
             }),
           )
-          .pipe(bounded(`snapshots of part ${part}`)),
+          .pipe(bounded(`snapshots of ${writes.length === 1 ? `part ${writes[0]?.part}` : `${writes.length} parts`}`)),
 
       setAside: ({ path, part, kind, version, at, bytes }, reason) =>
         Effect.gen(function* () {

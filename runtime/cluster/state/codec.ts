@@ -2,24 +2,13 @@
  * Snapshots as bytes: a format byte, a CRC-32 (IEEE 802.3) of the rest, then msgpack. A byte that changed on disk is
  * found before it becomes somebody's state.
  */
+import { crc32 } from "node:zlib";
 import { Packr } from "msgpackr";
 
 const FORMAT = 1;
 const HEADER_BYTES = 5;
 
 const packr = new Packr({ useRecords: false, moreTypes: true });
-
-const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
-  let value = byte;
-  for (let bit = 0; bit < 8; bit++) value = value & 1 ? (value >>> 1) ^ 0xedb88320 : value >>> 1;
-  return value >>> 0;
-});
-
-export const crc32 = (bytes: Uint8Array): number => {
-  let crc = 0xffffffff;
-  for (const byte of bytes) crc = (crc >>> 8) ^ (TABLE[(crc ^ byte) & 0xff] ?? 0);
-  return (crc ^ 0xffffffff) >>> 0;
-};
 
 export const encodeState = (value: unknown): Uint8Array => {
   const body = packr.pack(value);

@@ -169,17 +169,6 @@ describe("a session asks its agent to come again", () => {
     expect(connect()).toBeNull();
   });
 
-  it("not for the windows that it sends again, however many wait for the topology", () => {
-    const { connect, window, asked, reached, on, topologyIsBack, pass } = bed();
-    connect();
-    pass(200_000);
-    on.topology = false;
-    for (const i of numbers(0, 200)) window(i, i === 0);
-    topologyIsBack();
-    expect(asked).toEqual([]);
-    expect(reached("nginx")).toEqual(numbers(0, 200));
-  });
-
   it("when more windows waited than fit: those that waited go first, then those that are sent again", () => {
     const { connect, window, asked, reached, on, topologyIsBack } = bed();
     connect();

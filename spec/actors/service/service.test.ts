@@ -15,7 +15,7 @@ import type { ActorEffect } from "../../../runtime/actor/Behavior.ts";
 import type { Inspection } from "../../../schemas/incident.ts";
 import { serviceId } from "../../../schemas/service.ts";
 import { bucketOf } from "../../../schemas/wire/histogram.ts";
-import type { ServiceKind } from "../../../schemas/wire/observe.ts";
+import { PROTOCOLS, type ServiceKind } from "../../../schemas/wire/observe.ts";
 import type { ServiceCard, SloView } from "../../../schemas/wire/page.ts";
 
 const START = 1_700_000_000_000;
@@ -172,6 +172,66 @@ describe("inspections", () => {
     expect(inspection("restarts")).toMatchObject({ status: "warning", message: "no instance is running" });
     run(5, { edges: [edge("outbound", { failedConnects: 3 })] });
     expect(inspection("failed_connects")).toMatchObject({ status: "warning", value: 3 });
+  });
+});
+
+describe("inspections of look-ups", () => {
+  const lookups = (what: Partial<RequestWindow>, ms = 2): Partial<Observe> => {
+    const made = { ...requests(10, 0, ms), protocol: PROTOCOLS.indexOf("dns"), ...what };
+    return { instances: [instance()], edges: [edge("outbound", { protocols: [made] })] };
+  };
+
+  it("say no data without any, and are ok while names are found", () => {
+    const { run, inspection } = service();
+    run(10, serving(20));
+    for (const id of ["dns_latency", "dns_server_errors", "dns_nxdomain"] as const)
+      expect(inspection(id).status, id).toBe("unknown");
+    run(10, lookups({}));
+    for (const id of ["dns_latency", "dns_server_errors", "dns_nxdomain"] as const)
+      expect(inspection(id).status, id).toBe("ok");
+  });
+
+  it("see a slow and a failing name server, and their end", () => {
+    const { run, inspection } = service();
+    run(30, lookups({}, 400));
+    expect(inspection("dns_latency").status).toBe("warning");
+    expect(inspection("dns_latency").value).toBeGreaterThan(350);
+    run(1, lookups({ failed: 2, unanswered: 1 }));
+    expect(inspection("dns_server_errors")).toMatchObject({ status: "warning", value: 3 });
+    expect(inspection("dns_server_errors").message).toContain("2 failed and 1 had no answer");
+    run(65, lookups({}));
+    for (const id of ["dns_latency", "dns_server_errors"] as const) expect(inspection(id).status, id).toBe("ok");
+  });
+
+  it("warn of names that existed before, and only mention those that never did", () => {
+    const { run, inspection } = service();
+    const absent = { name: "wpad.lan", type: "TypeA", count: 5, known: false };
+    run(1, { ...lookups({}), absent: [absent] });
+    expect(inspection("dns_nxdomain")).toMatchObject({ status: "ok", value: 0 });
+    expect(inspection("dns_nxdomain").message).toContain("wpad.lan (A) 5 times");
+    run(1, { ...lookups({}), absent: [absent, { name: "db.shop", type: "TypeAAAA", count: 2, known: true }] });
+    expect(inspection("dns_nxdomain")).toMatchObject({ status: "warning", value: 2 });
+    expect(inspection("dns_nxdomain").evidence[0]?.text).toContain("db.shop (AAAA) 2 times");
+    run(601, lookups({}));
+    expect(inspection("dns_nxdomain").status).toBe("ok");
+  });
+});
+
+describe("the inspection of disks", () => {
+  it("sees slow requests and slow calls of fsync, and wants enough of them", () => {
+    const { run, inspection } = service();
+    run(20, serving(20));
+    expect(inspection("io_latency").status).toBe("unknown");
+    run(5, { instances: [instance({ ios: 1, ioUs: 900_000 })] });
+    expect(inspection("io_latency").status).toBe("unknown");
+    run(60, { instances: [instance({ ios: 20, ioUs: 20 * 2_000, syncs: 5, syncUs: 5 * 4_000 })] });
+    expect(inspection("io_latency").status).toBe("ok");
+    run(60, { instances: [instance({ ios: 20, ioUs: 20 * 2_000, syncs: 5, syncUs: 5 * 300_000 })] });
+    expect(inspection("io_latency")).toMatchObject({ status: "warning", category: "Storage" });
+    expect(inspection("io_latency").value).toBeCloseTo(300);
+    expect(inspection("io_latency").message).toContain("calls of fsync took 300.0 ms each");
+    run(70, serving(20));
+    expect(inspection("io_latency").status).toBe("unknown");
   });
 });
 

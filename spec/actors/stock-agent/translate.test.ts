@@ -21,7 +21,7 @@ const TO = "10.0.0.2:5000";
 describe("names", () => {
   it("of all protocols are known, outbound and inbound", () => {
     const stems = { requests: ["http", "kafka", "dubbo", "zookeeper", "foundationdb"] } as const;
-    for (const protocol of PROTOCOLS.filter((name) => name !== "tcp")) {
+    for (const protocol of PROTOCOLS.filter((name) => name !== "tcp" && name !== "dns")) {
       const messages = protocol === "rabbitmq" || protocol === "nats";
       const stem = messages
         ? "messages"

@@ -14,7 +14,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { compressSync } from "snappy";
 import { fingerprint } from "../../../runtime/store/fingerprint.ts";
-import { sourceOf } from "../../../runtime/store/batch.ts";
+import { seriesList, sourceOf } from "../../../runtime/store/batch.ts";
 import { encodeRequest } from "../../../runtime/store/writeRequest.ts";
 import { until } from "../../cluster/until.ts";
 import { capability } from "../../machine.ts";
@@ -94,10 +94,12 @@ const writeCall = (number: number): Call => {
     epoch: 1,
     sequence: 0,
     connection: 1,
-    series: Array.from(rows, (i) => {
-      const labels = { job: "kill9", i: String(i) };
-      return { name: "written_total", labels, fingerprint: fingerprint("written_total", labels) };
-    }),
+    series: seriesList(
+      Array.from(rows, (i) => {
+        const labels = { job: "kill9", i: String(i) };
+        return { name: "written_total", labels, fingerprint: fingerprint("written_total", labels) };
+      }),
+    ),
     index: rows,
     times: new Float64Array(WRITTEN).fill(Date.now() - 60_000 + number),
     values: Float64Array.from(rows, (i) => number + i),

@@ -6,7 +6,7 @@
 import { Effect } from "effect";
 import { fingerprint } from "../../../runtime/store/fingerprint.ts";
 import { Writer } from "../../../runtime/store/Writer.ts";
-import type { StoreBatch } from "../../../runtime/store/batch.ts";
+import { seriesList, type StoreBatch } from "../../../runtime/store/batch.ts";
 import type { WrittenSeries } from "./remoteWrite.ts";
 
 const STALE = new Float64Array(new BigUint64Array([0x7ff0000000000002n]).buffer);
@@ -149,7 +149,7 @@ export const batchOf = ({ series }: Dataset): StoreBatch => {
     new Uint8Array(values.buffer).set(new Uint8Array(one.values.buffer), at * 8);
     at += one.times.length;
   });
-  return { agent: "oracle", epoch: 1, sequence: 0, connection: 1, series: described, index, times, values };
+  return { agent: "oracle", epoch: 1, sequence: 0, connection: 1, series: seriesList(described), index, times, values };
 };
 
 export const writeToStore = (dataset: Dataset) =>

@@ -2,6 +2,7 @@
 import { Effect } from "effect";
 import { afterAll, beforeAll, expect } from "vitest";
 import { describeWith, itWith } from "../../capabilities.ts";
+import { seriesList } from "../../../runtime/store/batch.ts";
 import { fingerprint } from "../../../runtime/store/fingerprint.ts";
 import { Store } from "../../../runtime/store/Store.ts";
 import { StoreProcess } from "../../../runtime/store/StoreProcess.ts";
@@ -47,7 +48,7 @@ describeWith(["chdb"], "metrics in the store", () => {
         epoch: 1,
         sequence: sequence++,
         connection: 1,
-        series,
+        series: seriesList(series),
         index: Uint32Array.from(rows, ([i]) => i),
         times: Float64Array.from(rows, ([, at]) => at),
         values: Float64Array.from(rows, ([, , value]) => value),

@@ -3,7 +3,7 @@
  * The same numbers on each run.
  */
 import { compressSync } from "snappy";
-import type { StoreBatch } from "../../../runtime/store/batch.ts";
+import { seriesList, type StoreBatch } from "../../../runtime/store/batch.ts";
 import { fingerprint } from "../../../runtime/store/fingerprint.ts";
 import { encodeRequest } from "../../../runtime/store/writeRequest.ts";
 
@@ -64,7 +64,7 @@ export const makeLoad = (startMs: number): Load => {
           epoch: 1,
           sequence: 0,
           connection: 1,
-          series: series.slice(from, from + SAMPLES_PER_CALL),
+          series: seriesList(series.slice(from, from + SAMPLES_PER_CALL)),
           index: rows,
           times: Float64Array.from(rows, () => startMs + tick * SCRAPE_MS),
           values: values.slice(from, from + SAMPLES_PER_CALL),

@@ -3,7 +3,8 @@ import { describe, expect, it } from "vitest";
 import { emptyTable } from "../../../schemas/wire/columns.ts";
 import { SAMPLES_SHAPE } from "../../../schemas/wire/link.ts";
 import { encodeBatch, groupToken, ROW_BYTES, sourceOf } from "../../../runtime/store/batch.ts";
-import { makeDictionary } from "../../../runtime/store/Dictionary.ts";
+import { Words } from "../../../runtime/Generations.ts";
+import { Dictionary } from "../../../runtime/store/Dictionary.ts";
 import { fingerprint, fingerprintText } from "../../../runtime/store/fingerprint.ts";
 import { chartStep } from "../../../runtime/store/History.ts";
 import { rowLine } from "../../../runtime/store/rows.ts";
@@ -68,20 +69,30 @@ describe("a batch's rows", () => {
   });
 
   it("come from a connection's dictionary, and unknown series are counted", () => {
-    const dictionaryOf = makeDictionary();
-    dictionaryOf.define([{ id: 9, name: "up", labels: { service: "s" } }]);
+    const dictionaryOf = new Dictionary(new Words());
+    dictionaryOf.define([{ id: 9, name: "up", labels: { service: "s", pod: "p" } }]);
+    dictionaryOf.define([
+      { id: 9, name: "down", labels: {} },
+      { id: 200_000, name: "beyond the bound", labels: {} },
+    ]);
     const samples = emptyTable(SAMPLES_SHAPE, 3);
     samples.series.set([9, 4, 9]);
     samples.timeMs.set([1, 2, 3]);
     samples.value.set([10, 20, 30]);
     const batch = dictionaryOf.batch({ agent: "a", epoch: 1, sequence: 2, connection: 3 }, samples);
-    expect(batch.series.map(({ name }) => name)).toEqual(["up"]);
+    const labels = { service: "s", pod: "p" };
+    expect(batch.series.at(9)).toEqual({ name: "up", labels, fingerprint: fingerprint("up", labels) });
+    expect([batch.series.at(4), batch.series.at(10), batch.series.at(200_000)]).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
     expect([[...batch.index], [...batch.times], [...batch.values]]).toEqual([
-      [0, 0],
+      [9, 9],
       [1, 3],
       [10, 30],
     ]);
-    expect(dictionaryOf.unknown()).toBe(1);
+    expect(dictionaryOf.unknown).toBe(1);
   });
 });
 

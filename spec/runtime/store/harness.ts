@@ -10,7 +10,7 @@ import * as History from "../../../runtime/store/History.ts";
 import * as Store from "../../../runtime/store/Store.ts";
 import * as StoreProcess from "../../../runtime/store/StoreProcess.ts";
 import * as Writer from "../../../runtime/store/Writer.ts";
-import type { StoreBatch } from "../../../runtime/store/batch.ts";
+import { seriesList, type StoreBatch } from "../../../runtime/store/batch.ts";
 import { fingerprint } from "../../../runtime/store/fingerprint.ts";
 
 export const COMMAND = [process.execPath, "--import", "tsx", "deploy/bin/store.ts"] as const;
@@ -91,7 +91,7 @@ export const makeBatch = (
     epoch: 7,
     sequence,
     connection,
-    series,
+    series: seriesList(series),
     index: Uint32Array.from({ length: rows }, (_, i) => i % series.length),
     times: Float64Array.from({ length: rows }, (_, i) => startMs + sequence * 1_000 + i),
     values: Float64Array.from({ length: rows }, (_, i) => sequence * 1_000 + i),

@@ -6,7 +6,7 @@ import { uncompressSync } from "snappy";
 import { describe, expect, it } from "vitest";
 import { makeRemoteLane, type RemoteConfig } from "../../../runtime/store/RemoteLane.ts";
 import type { SamplesLane } from "../../../runtime/store/SamplesLane.ts";
-import type { StoreBatch } from "../../../runtime/store/batch.ts";
+import { seriesList, type StoreBatch } from "../../../runtime/store/batch.ts";
 import { fingerprint } from "../../../runtime/store/fingerprint.ts";
 import { describeWith, itWith } from "../../capabilities.ts";
 import { MetricsServer } from "../remote-write/MetricsServer.ts";
@@ -38,7 +38,7 @@ const batchOf = (sequence: number, steps: number, start: number): StoreBatch => 
     epoch: 1,
     sequence,
     connection: 1,
-    series: SERIES,
+    series: seriesList(SERIES),
     index: Uint32Array.from({ length: rows }, (_, i) => i % SERIES.length),
     times: Float64Array.from(
       { length: rows },

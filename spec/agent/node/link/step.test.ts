@@ -77,6 +77,15 @@ describe("link", () => {
     expect(sent(connect(0, 1000))).toEqual(Array.from({ length: RING }, (_, i) => i + 15));
   });
 
+  it("has no more under way than it was granted, also when its memory is full", () => {
+    const { feed, sent, window, ack, connect, state } = bed();
+    expect(sent(connect(0, 4))).toEqual([]);
+    expect(Array.from({ length: RING }, (_, i) => sent(feed(0, window(i)))).flat()).toEqual([0, 1, 2, 3]);
+    expect(sent(feed(0, window(RING), window(RING + 1)))).toEqual([]);
+    expect(state().counters.windowsDropped).toBe(2);
+    expect(sent(feed(0, ack(0)))).toEqual([6]);
+  });
+
   it("comes back slowly after a wrong key or version and says what to do", () => {
     const { feed, connect, state } = bed();
     connect(0);

@@ -3,10 +3,15 @@ import { describe, expect, it } from "vitest";
 import { Fold } from "../../../../agent/node/observe/Fold.ts";
 import { Instances, type Instance } from "../../../../agent/node/observe/Instances.ts";
 import { Catalog, Dictionary, type Window } from "../../../../agent/node/observe/Window.ts";
-import type { ProbeEdge, ProbeTick } from "../../../../agent/node/probe/ProbeTick.ts";
+import {
+  PROBE_IO_SHAPE,
+  PROBE_L7_SHAPE,
+  type ProbeEdge,
+  type ProbeTick,
+} from "../../../../agent/node/probe/ProbeTick.ts";
 import { checkObserve, decodeFrame } from "../../../../schemas/wire/codec.ts";
 import { emptyTable } from "../../../../schemas/wire/columns.ts";
-import { HIST_SHAPE, L7_SHAPE, PAIR_SHAPE, PENDING_SHAPE, ROLE, TCP_SHAPE } from "../../../../schemas/wire/observe.ts";
+import { HIST_SHAPE, PAIR_SHAPE, PENDING_SHAPE, ROLE, TCP_SHAPE } from "../../../../schemas/wire/observe.ts";
 import { member } from "./members.ts";
 
 interface Rows {
@@ -33,7 +38,7 @@ const tick = (rows: Rows): ProbeTick => {
     tcp.active[i] = row.active ?? 0;
     tcp.bytesOut[i] = row.bytesOut ?? 0;
   }
-  const l7 = emptyTable(L7_SHAPE, rows.l7?.length ?? 0);
+  const l7 = emptyTable(PROBE_L7_SHAPE, rows.l7?.length ?? 0);
   const hist = emptyTable(HIST_SHAPE, rows.l7?.length ?? 0);
   for (const [i, row] of (rows.l7 ?? []).entries()) {
     l7.edge[i] = row.edge;
@@ -66,6 +71,9 @@ const tick = (rows: Rows): ProbeTick => {
     pairIps: new Uint8Array(),
     events: [],
     tls: null,
+    answers: [],
+    io: emptyTable(PROBE_IO_SHAPE, 0),
+    ioHist: emptyTable(HIST_SHAPE, 0),
     self: {},
   };
 };

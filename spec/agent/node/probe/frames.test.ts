@@ -114,7 +114,7 @@ describe("frames of the probe", () => {
       },
       { kind: "exit", pid: 9, code: 3, signal: null, monoMs: 4000 },
       { kind: "exit", pid: 10, code: null, signal: 9, monoMs: 4000 },
-      { kind: "oom", pid: 11, rssBytes: 2 ** 33, monoMs: 5000 },
+      { kind: "oom", pid: 11, rssBytes: 2 ** 33, anonBytes: 0, shmemBytes: 0, monoMs: 5000 },
     ]);
     expect(tick.self).toEqual({ edges: 2, fifoOverflows: 2 ** 33 });
   });

@@ -81,7 +81,7 @@ it("metrics come in, and what cannot be taken is told", async () => {
   expect(code).toBe(grpc.status.OK);
   const message = expect.stringContaining("1 with delta temporality") as string;
   expect(decodeResponse(body)).toEqual({ partialSuccess: { rejectedDataPoints: 1, errorMessage: message } });
-  expect(batches.map(({ series, values }) => [series[0]?.name, { ...series[0]?.labels }, [...values]])).toEqual([
+  expect(batches.map(({ series, values }) => [series.at(0)?.name, { ...series.at(0)?.labels }, [...values]])).toEqual([
     ["queue_length", { job: "cart" }, [3]],
   ]);
 });

@@ -1,0 +1,161 @@
+/** Requests of a loop device with known numbers, and calls of fsync on a file system that lives on it. */
+import { execFile, execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { parseCgroupMounts } from "../../agent/node/host/cgroups.ts";
+import type { Emit } from "../../agent/node/host/nodeFigures.ts";
+import { putObserved } from "../../agent/node/metrics/Samples.ts";
+import { Observer } from "../../agent/node/observe/Observer.ts";
+import { Dictionary } from "../../agent/node/observe/Window.ts";
+import type { DecodedObserve } from "../../schemas/wire/checkObserve.ts";
+import { checkObserve, decodeFrame } from "../../schemas/wire/codec.ts";
+import { describeWith } from "../capabilities.ts";
+import { buildProbe, ProbeBed, type TimedSum } from "./ProbeBed.ts";
+
+const run = promisify(execFile);
+const N = 10_000;
+const BYTES = 4_096;
+
+const nothing = (): Omit<TimedSum, "histogram"> => ({ count: 0, errors: 0, bytes: 0, sumUs: 0 });
+
+describeWith(["bpf", "loop", "cgroup", "python"], "disks", () => {
+  let bed: ProbeBed;
+  let folder = "";
+  let loop = "";
+  let device = 0;
+  const cgroups: string[] = [];
+
+  beforeAll(async () => {
+    buildProbe();
+    folder = mkdtempSync(join(tmpdir(), "coroot-disk-"));
+    execFileSync("truncate", ["-s", "64M", `${folder}/image`]);
+    loop = execFileSync("losetup", ["--find", "--show", `${folder}/image`], { encoding: "utf8" }).trim();
+    const { rdev } = statSync(loop);
+    // a device's number as the kernel has it: 20 bits for the minor
+    device = ((rdev >> 8) & 0xfff) * 2 ** 20 + (rdev & 0xff);
+    bed = await ProbeBed.start();
+  }, 30_000);
+  afterAll(async () => {
+    await bed.stop();
+    execFileSync("losetup", ["--detach", loop]);
+    rmSync(folder, { recursive: true });
+    for (const path of cgroups.toReversed()) if (existsSync(path)) rmdirSync(path);
+  });
+
+  const timed = (what: string, owner?: number): Omit<TimedSum, "histogram"> & { readonly inBuckets: number } => {
+    const out = { ...nothing(), inBuckets: 0 };
+    for (const [key, sum] of bed.timed) {
+      if (!key.startsWith(`${device} ${what} `) || (owner !== undefined && key !== `${device} ${what} ${owner}`))
+        continue;
+      out.count += sum.count;
+      out.errors += sum.errors;
+      out.bytes += sum.bytes;
+      out.sumUs += sum.sumUs;
+      out.inBuckets += sum.histogram.reduce((total, n) => total + n, 0);
+    }
+    return out;
+  };
+  const dd = (n: number, direction: "in" | "out"): readonly string[] =>
+    direction === "in"
+      ? ["dd", `if=${loop}`, "of=/dev/null", `bs=${BYTES}`, `count=${n}`, "iflag=direct", "status=none"]
+      : ["dd", "if=/dev/zero", `of=${loop}`, `bs=${BYTES}`, `count=${n}`, "oflag=direct", "status=none"];
+
+  it("have each request counted and timed, with its bytes", async () => {
+    const before = performance.now();
+    for (const direction of ["out", "in"] as const) {
+      const [program = "", ...args] = dd(N / 2, direction);
+      await run(program, args);
+    }
+    const wallUs = (performance.now() - before) * 1000;
+    await bed.settled();
+    for (const what of ["read", "write"]) {
+      const sum = timed(what);
+      expect(sum, what).toMatchObject({ count: N / 2, errors: 0, bytes: (N / 2) * BYTES, inBuckets: N / 2 });
+      expect(sum.sumUs).toBeGreaterThan(0);
+      expect(sum.sumUs).toBeLessThan(wallUs);
+    }
+  }, 20_000);
+
+  it("have calls of fsync timed by process, on ext4", async () => {
+    const calls = N / 10;
+    const { stdout } = await run("unshare", [
+      "--mount",
+      "sh",
+      "-c",
+      `mkfs.ext4 -q -F ${loop} && mkdir -p ${folder}/at && mount ${loop} ${folder}/at && exec python3 -c '
+import os, time
+f = os.open("${folder}/at/file", os.O_CREAT | os.O_WRONLY)
+began = time.monotonic()
+for i in range(${calls}):
+    os.pwrite(f, b"x" * 100, 0)
+    os.fsync(f) if i % 2 else os.fdatasync(f)
+print(os.getpid(), time.monotonic() - began)'`,
+    ]);
+    const [pid, seconds] = stdout.trim().split(" ").map(Number);
+    await bed.settled();
+    const sum = timed("fsync", pid);
+    expect(sum).toMatchObject({ count: calls, errors: 0, inBuckets: calls });
+    expect(sum.sumUs).toBeGreaterThan(0);
+    expect(sum.sumUs).toBeLessThan((seconds ?? 0) * 1e6);
+  }, 20_000);
+
+  it("count for the unit that a request was done for, in its metrics and in what the server is told", async () => {
+    const mounts = parseCgroupMounts(readFileSync("/proc/self/mountinfo", "utf8"));
+    const observer = new Observer({ node: "spec", bootMs: Date.now() - performance.now(), mounts });
+    const unit = `coroot-spec-${process.pid}`;
+    const make = (path: string): string => {
+      mkdirSync(path);
+      cgroups.push(path);
+      return path;
+    };
+    const controllers = ["cpu", "blkio"].flatMap((name) => mounts.controllers.get(name)?.path ?? []);
+    const roots = controllers.length > 0 ? controllers : [mounts.unified?.path ?? ""];
+    const joins = roots.map(
+      (root) => `echo $$ > ${make(`${make(`${root}/${unit}.slice`)}/${unit}.service`)}/cgroup.procs`,
+    );
+    const dictionary = new Dictionary(observer.catalog);
+    const began = performance.now();
+    const bodies: DecodedObserve[] = [];
+    bed.tap = (tick) => {
+      const clocks = { monoMs: performance.now() - began, wallMs: Date.now() };
+      observer.absorb(tick, clocks);
+      bodies.push(checkObserve(decodeFrame(dictionary.encode(observer.observe(bodies.length, clocks))).body));
+    };
+    const own = (): { id: number; ios: number; ioUs: number } => {
+      const id = bodies.flatMap(({ instances }) => instances).find(({ name }) => name === unit)?.id ?? -1;
+      const sum = { id, ios: 0, ioUs: 0 };
+      for (const { usage } of bodies)
+        for (let i = 0; i < usage.rows; i++)
+          if (usage.instance[i] === id) {
+            sum.ios += usage.ios[i] ?? 0;
+            sum.ioUs += usage.ioUs[i] ?? 0;
+          }
+      return sum;
+    };
+    const inside = run("sh", ["-c", `${joins.join("; ")}; read line; ${dd(1_000, "in").join(" ")}; read line || true`]);
+    try {
+      await bed.until("the unit", () => own().id >= 0);
+      inside.child.stdin?.write("go\n");
+      await bed.until("its requests", () => own().ios >= 1_000);
+      expect(own().ios).toBe(1_000);
+      expect(own().ioUs).toBeGreaterThan(0);
+      const told = new Map<string, number>();
+      const put: Emit = (name, labels, value) => {
+        if (labels["app_id"]?.includes(unit) === true && labels["device"] === loop.slice("/dev/".length))
+          told.set(`${name} ${labels["le"] ?? labels["operation"] ?? ""}`.trim(), value);
+      };
+      putObserved(put, observer, { cluster: "default", machineId: "m" });
+      expect(told.get("container_resources_disk_reads_total")).toBe(1_000);
+      expect(told.get("container_resources_disk_read_bytes_total")).toBe(1_000 * BYTES);
+      expect(told.get("container_resources_disk_request_duration_seconds_total_bucket +Inf")).toBe(1_000);
+    } finally {
+      inside.child.stdin?.end();
+      await inside;
+      bed.tap = null;
+      observer.close();
+    }
+  }, 20_000);
+});
