@@ -36,6 +36,7 @@ enum {
 #include "lib/memcached.h"
 #include "lib/framed.h"
 #include "lib/http.h"
+#include "lib/h2.h"
 #include "lib/walk.h"
 #include "socket.bpf.c"
 #include "state.bpf.c"

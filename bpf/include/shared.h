@@ -15,6 +15,9 @@
 #define RUNS 32
 #define PAIRS 4
 #define LOOKAHEAD 32
+/* open streams of an HTTP/2 connection, and entries of a table of its headers, that are known one by one */
+#define H2_STREAMS 128
+#define H2_TABLE 128
 /* steps of a walker over one chunk, after which the connection counts as lost */
 #define MAX_STEPS 16384
 /* first messages after a turn that look like no protocol we know, after which we stop looking */
@@ -34,9 +37,20 @@ enum {
 	PROTO_MONGODB = 8,
 	PROTO_KAFKA = 9,
 	PROTO_CASSANDRA = 10,
+	PROTO_GRPC = 15,
 	PROTOCOLS = 16,
+	/* of a connection, never of a row: its streams are HTTP or gRPC */
+	PROTO_HTTP2 = 32,
 };
-enum { STATUS_OK = 0, STATUS_REJECTED = 1, STATUS_FAILED = 2, STATUS_UNANSWERED = 3 };
+/* as STATUS in schemas/wire/observe.ts */
+enum {
+	STATUS_OK = 0,
+	STATUS_REJECTED = 1,
+	STATUS_FAILED = 2,
+	STATUS_UNANSWERED = 3,
+	STATUS_UNKNOWN = 4, /* an answer whose status could not be read */
+	STATUSES = 5,
+};
 enum { EVENT_EXEC = 1, EVENT_EXIT = 2, EVENT_OOM = 3 };
 
 /* Client: owner process, dialled address and port. Server: dialled address, listening port, caller; tgid is 0. */

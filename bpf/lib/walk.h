@@ -247,10 +247,13 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 	proto = found & 255;
 	state = (found >> 8) & 255;
 	if (!proto) {
-		/* TLS and HTTP/2 are not ours to read */
-		if ((have >= 3 && s->buf[0] == 0x16 && s->buf[1] == 3) ||
-		    (have >= 4 && *(u32 *)s->buf == 0x20495250)) {
+		/* TLS is not ours to read */
+		if (have >= 3 && s->buf[0] == 0x16 && s->buf[1] == 3) {
 			leave(c);
+		} else if (have >= 4 && *(u32 *)s->buf == 0x20495250) { /* PRI */
+			adopt(c, PROTO_HTTP2, H2_PREFACE, H2_FRAME);
+		} else if (!fresh && h2_frames(s->buf, have, s->size)) {
+			adopt(c, PROTO_HTTP2, H2_FRAME, H2_SEEK);
 		} else if (s->size == 4 && have == 4 && !s->buf[0] && big32(s->buf) >= 8) {
 			*(u32 *)w->carry = *(u32 *)s->buf;
 			w->carried = 4;
@@ -289,6 +292,32 @@ static __noinline int confirm(struct scratch *s, struct conn *c)
 	return framed_response(c, s->buf, have);
 }
 
+/* Length of the head of a 101 that changes to HTTP/2; 0: it does not. */
+__noinline int h2c_head(struct scratch *s)
+{
+	u32 n, i;
+	bool h2c = false;
+
+	if (!s)
+		return 0;
+	n = s->segment < 256 ? s->segment : 256;
+	asm volatile("%0 &= 0x1ff" : "+r"(n));
+	if (bpf_probe_read_user(s->buf, n, (void *)s->base))
+		return 0;
+	for (i = 12; i < 256; i++) {
+		u32 word;
+
+		if (i + 4 > n)
+			return 0;
+		word = *(u32 *)(s->buf + i);
+		if (word == 0x0d633268) /* h2c and the line's end */
+			h2c = true;
+		if (word == 0x0a0d0a0d)
+			return h2c ? i + 4 : 0;
+	}
+	return 0;
+}
+
 /* A reply on an HTTP connection in the usual gear. 1: done with the chunk; 0: needs the walker. */
 static __noinline int http_simple_response(struct scratch *s, struct conn *c)
 {
@@ -308,6 +337,18 @@ static __noinline int http_simple_response(struct scratch *s, struct conn *c)
 		c->walks[RESPONSE].state = HTTP_START;
 		c->careful = 1;
 		return 0;
+	}
+	if (code == 101) {
+		u32 head = h2c_head(s);
+
+		if (head) {
+			/* the request goes on as stream 1, and its reply follows this head */
+			c->started = c->runs[c->head & (RUNS - 1)].t0;
+			adopt(c, PROTO_HTTP2, H2_PREFACE, H2_FRAME);
+			c->walks[RESPONSE].skip = head;
+			c->careful = 2;
+			return 1;
+		}
 	}
 	kind = next_kind(c);
 	c->mode = MODE_PINNED;
@@ -361,6 +402,63 @@ static __always_inline int chunk(struct scratch *s, struct conn *c)
 		s->count = 0;
 	}
 	return walk(s, c);
+}
+
+/* One chunk of an HTTP/2 connection. */
+static __noinline int h2_chunk(struct sock *sk, struct scratch *s, struct conn *c)
+{
+	struct h2 *h = bpf_sk_storage_get(&h2s, sk, NULL, c->mode == MODE_TRIAL ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	u32 direction = s->direction & 1;
+	struct walk *w = direction ? &c->walks[1] : &c->walks[0];
+	bool in_step;
+
+	if (!h) {
+		count(storage_full);
+		leave(c);
+		return 0;
+	}
+	if (c->careful == 2) {
+		c->careful = 0;
+		h->last = 1;
+		h2_open(h, 1, c->started);
+	}
+	s->good = 0;
+	if (w->state == H2_SEEK) {
+		int have = peek(s, 0);
+
+		if (have < 0 || !h2_frames(s->buf, have, s->size)) {
+			if (c->mode == MODE_TRIAL && have >= 0)
+				miss(c);
+			return 0;
+		}
+		w->state = H2_FRAME;
+	}
+	s->w = *w;
+	in_step = h2_walk(s, c, h);
+	*w = s->w;
+	if (h->drop) {
+		h->drop = 0;
+		h2_sweep(c, h, STATUSES, h->refused - 1, s->stamp);
+	}
+	if (in_step) {
+		if (s->good && direction == RESPONSE)
+			c->mode = MODE_PINNED;
+		return 0;
+	}
+	count(desync);
+	__builtin_memset(w, 0, sizeof(*w));
+	if (c->mode == MODE_TRIAL) {
+		/* it was something else */
+		bpf_sk_storage_delete(&h2s, sk);
+		c->mode = MODE_GUESS;
+		c->proto = PROTO_NONE;
+		miss(c);
+		return 0;
+	}
+	h->base[direction] = h->inserted[direction];
+	if (direction == RESPONSE)
+		h2_sweep(c, h, STATUS_UNKNOWN, 0, s->stamp);
+	return 0;
 }
 
 #endif

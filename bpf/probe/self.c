@@ -54,7 +54,7 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 
 	if (f->built % 10 == 1)
 		kernel_bytes = memory_of(k->edges) + memory_of(k->folded) + memory_of(k->rows) + memory_of(k->listeners) +
-			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->controls) +
+			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->h2s) + memory_of(k->controls) +
 			       memory_of(k->scratches) + memory_of(k->zero_row);
 	getrusage(RUSAGE_SELF, &usage);
 	out_begin(FRAME_SELF);

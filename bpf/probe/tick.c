@@ -303,7 +303,7 @@ static void evict(void)
 		if (++edge->dying < DYING_TICKS)
 			continue;
 		for (int p = 0; p < PROTOCOLS; p++) {
-			for (int s = 0; s <= STATUS_UNANSWERED; s++) {
+			for (int s = 0; s < STATUSES; s++) {
 				struct row_key key = { .edge = edge->sent.id, .proto = p, .status = s };
 				struct row last;
 

@@ -7,7 +7,7 @@ import type { TableShape, WireTable } from "./columns.ts";
 export const ROLE = { client: 0, server: 1 } as const;
 export type Role = (typeof ROLE)[keyof typeof ROLE];
 
-/** Protocols by wire number. 0 is traffic whose protocol is not known (yet). The last four are told by stock agents only. */
+/** Protocols by wire number. 0 is traffic whose protocol is not known (yet). Those from rabbitmq to foundationdb are told by stock agents only. */
 export const PROTOCOLS = [
   "tcp",
   "http",
@@ -24,14 +24,16 @@ export const PROTOCOLS = [
   "dubbo",
   "clickhouse",
   "foundationdb",
+  "grpc",
 ] as const;
 export type ProtocolName = (typeof PROTOCOLS)[number];
 
 /**
  * Outcome of a request. `rejected` (HTTP 4xx) is the client's doing and counts as good for the SLO;
- * `unanswered` is a request whose connection closed before the reply.
+ * `unanswered` is a request whose connection closed before the reply; `unknown` one whose reply came with a status that
+ * could not be read: a request, but neither good nor bad.
  */
-export const STATUS = { ok: 0, rejected: 1, failed: 2, unanswered: 3 } as const;
+export const STATUS = { ok: 0, rejected: 1, failed: 2, unanswered: 3, unknown: 4 } as const;
 export type Status = (typeof STATUS)[keyof typeof STATUS];
 
 /** TCP per edge. `active` is a gauge (open connections now); rttUs is a sum over rttCount sampled sockets. */
