@@ -35,6 +35,9 @@ enum {
 	H2_ASIDE = 128, /* of no stream of ours */
 };
 
+/* a verdict besides those of stream.h: a header block is complete */
+#define STEP_BLOCK 5
+
 /* What a field says: its name in the high bits, its value below. */
 enum {
 	FIELD_OTHER = 0,
@@ -98,7 +101,7 @@ static __always_inline bool h2_frames(const u8 *p, u32 have, u32 size)
 		return false;
 	if (size <= length + 9)
 		return size == length + 9 || p[3] == H2_DATA;
-	if (length + 18 > 56 || size < length + 18)
+	if (length + 18 > 56 || have < length + 18)
 		return true;
 	p += length;
 	return h2_plausible(p + 9) && p[12] <= H2_CONTINUATION;
@@ -315,7 +318,7 @@ static __always_inline int h2_asked(struct scratch *s, struct h2 *h)
 }
 
 /* The fragment of a block in this frame is used up. */
-static __always_inline int h2_fragment_end(struct scratch *s, struct conn *c, struct h2 *h)
+static __always_inline int h2_fragment_end(struct scratch *s)
 {
 	struct walk *w = &s->w;
 
@@ -330,7 +333,7 @@ static __always_inline int h2_fragment_end(struct scratch *s, struct conn *c, st
 		return STEP_LOST;
 	w->state = H2_FRAME;
 	s->good++;
-	return s->direction == REQUEST ? h2_asked(s, h) : h2_answer(s, c, h);
+	return STEP_BLOCK;
 }
 
 static __always_inline u32 h2_static(u32 index)
@@ -482,15 +485,15 @@ __noinline int h2_join(struct scratch *s)
 	return STEP_ON;
 }
 
-/* One field of a header block, or its value alone; runs of indexed fields at once. */
-__noinline int h2_field(struct scratch *s, struct conn *c, struct h2 *h)
+/* One field of a header block, or its value alone. */
+__noinline int h2_field(struct scratch *s, struct h2 *h)
 {
 	u32 have, d, index, used, n, name, field, peek, i;
 	struct walk *w;
 	bool huffman;
 	u8 *p;
 
-	if (!s || !c || !h)
+	if (!s || !h)
 		return STEP_LOST;
 	w = &s->w;
 	d = s->direction & 1;
@@ -499,7 +502,7 @@ __noinline int h2_field(struct scratch *s, struct conn *c, struct h2 *h)
 	if (have > w->need)
 		have = w->need;
 	if (!have)
-		return w->need ? STEP_MORE : h2_fragment_end(s, c, h);
+		return STEP_MORE;
 	if (w->state == H2_VALUE) {
 		name = w->t0 >> 32;
 		goto value;
@@ -513,7 +516,7 @@ __noinline int h2_field(struct scratch *s, struct conn *c, struct h2 *h)
 		h2_note(w, h2_entry(h, d, index));
 		s->pos += used;
 		w->need -= used;
-		return w->need ? STEP_ON : h2_fragment_end(s, c, h);
+		return w->need ? STEP_ON : h2_fragment_end(s);
 	}
 	if ((p[0] & 0xe0) == 0x20) {
 		/* the table's new size: what it evicts will not be named any more */
@@ -524,7 +527,7 @@ __noinline int h2_field(struct scratch *s, struct conn *c, struct h2 *h)
 			return STEP_LOST;
 		s->pos += used;
 		w->need -= used;
-		return w->need ? STEP_ON : h2_fragment_end(s, c, h);
+		return w->need ? STEP_ON : h2_fragment_end(s);
 	}
 	used = h2_number(p, (p[0] & 0xc0) == 0x40 ? 63 : 15, &index);
 	if (used > have || (!used && have < 4))
@@ -542,7 +545,7 @@ __noinline int h2_field(struct scratch *s, struct conn *c, struct h2 *h)
 				goto cut;
 			return STEP_LOST;
 		}
-		peek = n == 8 || n == 9 || n == 11 || n == 12 ? n : 0;
+		peek = n >= 5 && n <= 12 ? n : 0;
 		if (used + peek > have)
 			goto cut;
 		if (used < 5) {
@@ -558,6 +561,9 @@ __noinline int h2_field(struct scratch *s, struct conn *c, struct h2 *h)
 					   n == 12 && word == WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-') && v[8] == 't' &&
 						   v[9] == 'y' && v[10] == 'p' && v[11] == 'e')
 				name = FIELD_TYPE;
+			else if (huffman ? n == 5 && (u32)word == 0x368d84b8 && v[4] == 0xa3 :
+					   n == 7 && word << 8 == WORD(0, ':', 's', 't', 'a', 't', 'u', 's'))
+				name = FIELD_STATUS;
 		}
 	} else {
 		n = 0;
@@ -571,7 +577,7 @@ __noinline int h2_field(struct scratch *s, struct conn *c, struct h2 *h)
 	w->state = H2_VALUE;
 	h2_string(w, n);
 	w->t0 |= (u64)name << 32;
-	return w->need ? STEP_ON : h2_fragment_end(s, c, h);
+	return w->need ? STEP_ON : h2_fragment_end(s);
 value:
 	huffman = p[0] & 0x80;
 	used = h2_number(p, 127, &n);
@@ -593,7 +599,7 @@ value:
 	w->need -= used;
 	w->state = H2_FIELD;
 	h2_string(w, n);
-	return w->need ? STEP_ON : h2_fragment_end(s, c, h);
+	return w->need ? STEP_ON : h2_fragment_end(s);
 cut:
 	return have < w->need ? STEP_MORE : h2_join(s);
 }
@@ -623,6 +629,9 @@ static __always_inline int h2_data(struct scratch *s, struct conn *c, struct h2 
 				length = big32(p + (at_body & 15) + 1);
 				if (length < SIDE_LEFT - 5)
 					left = length + 5;
+				/* what the heads did not tell */
+				if (left == body && p[at_body & 15] <= 1)
+					h->grpc = 1;
 			}
 		}
 		if (body > left) {
@@ -682,7 +691,7 @@ __noinline int h2_frame(struct scratch *s, struct conn *c, struct h2 *h)
 		w->need = length - here;
 		w->skip = here;
 		w->t0 = (w->t0 >> 32 << 32) | (over - here);
-		return STEP_ON;
+		return w->need ? STEP_ON : h2_fragment_end(s);
 	}
 	if (type == H2_CONTINUATION)
 		return STEP_LOST;
@@ -718,7 +727,7 @@ __noinline int h2_frame(struct scratch *s, struct conn *c, struct h2 *h)
 			h2_open(h, id, s->stamp);
 		}
 		s->pos += used;
-		return STEP_ON;
+		return w->need ? STEP_ON : h2_fragment_end(s);
 	}
 	if (type == H2_DATA) {
 		int verdict = h2_data(s, c, h, p, have, flags, id, used, length + 9 - used - pad);
@@ -761,9 +770,11 @@ __noinline int h2_step(struct scratch *s, struct conn *c, struct h2 *h)
 		return STEP_LOST;
 	for (i = 0; i < 16; i++) {
 		if (s->w.state == H2_FIELD || s->w.state == H2_VALUE)
-			verdict = h2_field(s, c, h);
+			verdict = h2_field(s, h);
 		else
 			verdict = h2_frame(s, c, h);
+		if (verdict == STEP_BLOCK)
+			verdict = s->direction == REQUEST ? h2_asked(s, h) : h2_answer(s, c, h);
 		if (verdict != STEP_ON)
 			return verdict;
 		have = s->len - s->pos;

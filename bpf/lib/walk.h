@@ -243,6 +243,8 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 	have = peek(s, length);
 	if (have < 0)
 		return 0;
+	if (have >= 16 && *(u64 *)s->buf == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T'))
+		return adopt(c, PROTO_HTTP2, H2_PREFACE, H2_FRAME);
 	found = which(s, have, length ? s->size + 4 : s->size, fresh);
 	proto = found & 255;
 	state = (found >> 8) & 255;
@@ -250,8 +252,6 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 		/* TLS is not ours to read */
 		if (have >= 3 && s->buf[0] == 0x16 && s->buf[1] == 3) {
 			leave(c);
-		} else if (have >= 4 && *(u32 *)s->buf == 0x20495250) { /* PRI */
-			adopt(c, PROTO_HTTP2, H2_PREFACE, H2_FRAME);
 		} else if (!fresh && h2_frames(s->buf, have, s->size)) {
 			adopt(c, PROTO_HTTP2, H2_FRAME, H2_SEEK);
 		} else if (s->size == 4 && have == 4 && !s->buf[0] && big32(s->buf) >= 8) {
@@ -364,7 +364,7 @@ static __always_inline int chunk(struct scratch *s, struct conn *c)
 
 	s->good = 0;
 	s->count = 0;
-	if (c->mode == MODE_GUESS && !guess(s, c))
+	if (c->mode == MODE_GUESS && (!guess(s, c) || c->proto == PROTO_HTTP2))
 		return 0;
 	if (c->mode == MODE_TRIAL && s->direction == RESPONSE && s->turned && !confirm(s, c)) {
 		reset_walks(c);

@@ -1,22 +1,29 @@
 /**
  * HTTP/2 and gRPC of real clients and servers, counted exactly at both ends, by protocol and outcome.
  */
+import { spawnSync } from "node:child_process";
 import {
   Client,
   credentials,
   Metadata,
-  makeGenericClientConstructor,
+  type sendUnaryData,
   Server,
   ServerCredentials,
-  status as CODE,
+  type ServerDuplexStream,
+  type ServerReadableStream,
+  type ServerUnaryCall,
+  type ServerWritableStream,
   type ServiceDefinition,
 } from "@grpc/grpc-js";
 import { connect, createServer, type ClientHttp2Session, type Http2Server } from "node:http2";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { STATUS } from "../../schemas/wire/observe.ts";
 import { describeWith } from "../capabilities.ts";
 import { buildProbe, ProbeBed } from "./ProbeBed.ts";
 
 const WIDE = 100;
+/** A code that tells the server not to answer. */
+const NEVER = 99;
 
 const listen = (server: Http2Server): Promise<number> =>
   new Promise((resolve) => {
@@ -78,7 +85,6 @@ describeWith(["bpf"], "HTTP/2 at both ends", () => {
       });
       session.close();
       expect(await counts()).toEqual({ ok: [6_000, 6_000], rejected: [2_000, 2_000], failed: [2_000, 2_000] });
-      expect(bed.self("desyncs")).toBe(0);
     });
   });
 
@@ -105,18 +111,35 @@ describeWith(["bpf"], "HTTP/2 at both ends", () => {
       server = new Server();
       server.addService(Echo, {
         // the first byte is the status to end with
-        unary: (call: { request: Buffer }, reply: (error: unknown, value?: Buffer) => void) => {
+        unary: (call: ServerUnaryCall<Buffer, Buffer>, reply: sendUnaryData<Buffer>) => {
           const code = call.request[0] ?? 0;
+          if (code === NEVER) return;
           if (code === 0) reply(null, call.request);
           else reply({ code, details: `no ${code}` });
         },
-      } as never);
+        // so many messages, then the status
+        many: (call: ServerWritableStream<Buffer, Buffer>) => {
+          const [code = 0, n = 0] = call.request;
+          for (let i = 0; i < n; i++) call.write(Buffer.alloc(100));
+          if (code === NEVER) return;
+          if (code === 0) call.end();
+          else call.emit("error", { code, details: `no ${code}` });
+        },
+        gather: (call: ServerReadableStream<Buffer, Buffer>, reply: sendUnaryData<Buffer>) => {
+          call.resume();
+          call.on("end", () => reply(null, Buffer.of(1)));
+        },
+        chat: (call: ServerDuplexStream<Buffer, Buffer>) => {
+          call.on("data", (message: Buffer) => call.write(message));
+          call.on("end", () => call.end());
+        },
+      });
       port = await new Promise((resolve, reject) =>
         server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, at) =>
           error === null ? resolve(at) : reject(error),
         ),
       );
-      client = new (makeGenericClientConstructor(Echo, "Echo"))(`127.0.0.1:${port}`, credentials.createInsecure());
+      client = new Client(`127.0.0.1:${port}`, credentials.createInsecure());
     });
     afterAll(() => {
       client.close();
@@ -150,7 +173,82 @@ describeWith(["bpf"], "HTTP/2 at both ends", () => {
         failed: [failed, failed],
         rejected: [rejected, rejected],
       });
-      expect(CODE.OK).toBe(0);
+    });
+
+    it("keeps streams out, whichever side has several messages", async () => {
+      const same = (b: Buffer): Buffer => b;
+      const counts = await bed.since(port, "grpc");
+      const before = bed.self("waitsByDesign");
+      const many = (code: number, n: number): Promise<number> =>
+        new Promise((resolve) => {
+          const call = client.makeServerStreamRequest(Echo.many.path, same, same, Buffer.of(code, n));
+          call.on("status", ({ code: ended }) => resolve(ended)).on("error", () => undefined);
+          call.resume();
+        });
+      for (let i = 0; i < 20; i++) {
+        expect(await many(0, 3)).toBe(0);
+        expect(await many(14, 2)).toBe(14);
+        // no more than one message: as good as unary
+        expect(await many(0, 1)).toBe(0);
+        expect(await many(13, 0)).toBe(13);
+        expect(await many(5, 1)).toBe(5);
+      }
+      for (let i = 0; i < 10; i++) {
+        await new Promise<void>((resolve, reject) => {
+          const call = client.makeClientStreamRequest(Echo.gather.path, same, same, (error) =>
+            error === null ? resolve() : reject(error),
+          );
+          for (let j = 0; j < 3; j++) call.write(Buffer.alloc(50));
+          call.end();
+        });
+        await new Promise<void>((resolve) => {
+          const call = client.makeBidiStreamRequest(Echo.chat.path, same, same);
+          let n = 0;
+          call.on("data", () => (++n < 3 ? call.write(Buffer.of(n)) : call.end()));
+          call.on("status", () => resolve());
+          call.write(Buffer.of(1));
+        });
+      }
+      expect(await counts()).toEqual({ ok: [20, 20], failed: [20, 20], rejected: [20, 20] });
+      expect(bed.self("waitsByDesign") - before).toBeGreaterThanOrEqual(2 * 60);
+    });
+
+    it("counts what was cancelled, shows what waits, and not a watch that has begun", async () => {
+      const same = (b: Buffer): Buffer => b;
+      const counts = await bed.since(port, "grpc");
+      const waiting = (): number => Math.max(0, ...bed.find({ port }).map((edge) => edge.pendingCount));
+      const watch = client.makeServerStreamRequest(Echo.many.path, same, same, Buffer.of(NEVER, 1));
+      watch.on("error", () => undefined);
+      await new Promise((resolve) => watch.once("data", resolve));
+      await bed.settled();
+      expect(waiting()).toBe(0);
+      const calls = Array.from({ length: 7 }, () =>
+        client.makeUnaryRequest(Echo.unary.path, same, same, Buffer.of(NEVER), () => undefined),
+      );
+      await bed.until("what waits", () => waiting() === 7);
+      for (const call of calls) call.cancel();
+      await bed.until("what was cancelled", () => bed.both(port, "grpc", STATUS.unanswered).every((n) => n >= 7));
+      watch.cancel();
+      await bed.settled();
+      expect(waiting()).toBe(0);
+      // the watch had its first message more than a second ago
+      expect(await counts()).toEqual({ unanswered: [7, 7] });
+    });
+
+    it("says unknown of what depends on headers that were sent before it looked, and never guesses", async () => {
+      const late = await ProbeBed.start();
+      const calls = async (code: number, n: number): Promise<void> => {
+        for (let i = 0; i < n; i++) expect(await unary(Buffer.of(code))).toBe(code);
+      };
+      await calls(0, 30);
+      await calls(13, 20);
+      await calls(7, 10);
+      await late.settled();
+      // a connection is known by the form of its frames from the first request on
+      expect(late.both(port, "grpc", STATUS.unknown)).toEqual([60, 60]);
+      expect(late.both(port, "grpc")).toEqual([60, 60]);
+      expect(late.both(port, "http")).toEqual([0, 0]);
+      await late.stop();
     });
   });
 });
