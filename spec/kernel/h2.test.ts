@@ -1,7 +1,8 @@
 /**
  * HTTP/2 and gRPC of real clients and servers, counted exactly at both ends, by protocol and outcome.
  */
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import {
   Client,
   credentials,
@@ -16,10 +17,12 @@ import {
   type ServiceDefinition,
 } from "@grpc/grpc-js";
 import { connect, createServer, type ClientHttp2Session, type Http2Server } from "node:http2";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { STATUS } from "../../schemas/wire/observe.ts";
 import { describeWith } from "../capabilities.ts";
 import { buildProbe, ProbeBed } from "./ProbeBed.ts";
+import { type Running, startNghttpx, startNginx } from "./servers.ts";
 
 const WIDE = 100;
 /** A code that tells the server not to answer. */
@@ -32,6 +35,59 @@ const listen = (server: Http2Server): Promise<number> =>
       resolve(typeof address === "object" && address !== null ? address.port : 0);
     });
   });
+
+/** Runs a program to its end, which must be good. */
+const run = (program: string, args: readonly string[]): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const child = spawn(program, args, { stdio: ["ignore", "ignore", "pipe"] });
+    let said = "";
+    child.stderr.on("data", (chunk: Buffer) => (said += chunk.toString()));
+    child.once("error", reject);
+    child.once("close", (code) =>
+      code === 0 ? resolve() : reject(new Error(`${program} ended with ${code}: ${said}`)),
+    );
+  });
+
+/** Answers four streams by turns; the head of each first one goes out by sendfile, which nobody can look at. */
+const HIDDEN = String.raw`
+import os, socket, tempfile
+listener = socket.socket()
+listener.bind(("127.0.0.1", 0))
+listener.listen()
+print(listener.getsockname()[1], flush=True)
+peer = listener.accept()[0]
+def frame(kind, flags, stream, body=b""):
+    return len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
+def read(n):
+    data = b""
+    while len(data) < n:
+        more = peer.recv(n - len(data))
+        if not more:
+            raise SystemExit
+        data += more
+    return data
+read(24)
+peer.sendall(frame(4, 0, 0))
+served = 0
+while True:
+    head = read(9)
+    read(int.from_bytes(head[:3], "big"))
+    kind, flags, stream = head[3], head[4], int.from_bytes(head[5:9], "big")
+    if kind == 4 and not flags & 1:
+        peer.sendall(frame(4, 1, 0))
+    if kind != 1:
+        continue
+    block = [b"\x48\x03503", b"\xbe", b"\x88", b"\x8d"][served % 4]
+    reply = frame(1, 5, stream, block)
+    if served % 4 == 0:
+        with tempfile.TemporaryFile() as file:
+            file.write(reply)
+            file.flush()
+            os.sendfile(peer.fileno(), file.fileno(), 0, len(reply))
+    else:
+        peer.sendall(reply)
+    served += 1
+`;
 
 /** n tasks, at most `WIDE` at a time. */
 const wide = async (n: number, task: (i: number) => Promise<void>): Promise<void> => {
@@ -249,6 +305,61 @@ describeWith(["bpf"], "HTTP/2 at both ends", () => {
       expect(late.both(port, "grpc")).toEqual([60, 60]);
       expect(late.both(port, "http")).toEqual([0, 0]);
       await late.stop();
+    });
+  });
+
+  describeWith(["nginx", "curl", "h2load"], "of nginx", () => {
+    let nginx: Running;
+    beforeAll(async () => {
+      nginx = await startNginx(
+        `location = /fail { return 503; } location = /no { return 404; } location = /moved { return 301 /; }
+         location /file { } location / { return 200 "hello\\n"; }`,
+        "http2",
+      );
+      writeFileSync(join(nginx.folder, "file"), Buffer.alloc(50_000, "x"));
+    });
+    afterAll(() => nginx.stop());
+
+    it("counts each request of h2load, a hundred at a time on each connection, of nghttp and of curl", async () => {
+      const counts = await bed.since(nginx.port, "http");
+      const at = `http://127.0.0.1:${nginx.port}`;
+      const list = join(nginx.folder, "uris");
+      writeFileSync(list, ["/", "/no", "/file", "/fail", "/moved"].map((path) => at + path).join("\n"));
+      await run("h2load", ["-n", "10000", "-c", "4", "-m", "100", "-i", list]);
+      const each = ["--http2-prior-knowledge", "-s", "-o", "/dev/null"];
+      for (let i = 0; i < 20; i++) await run("curl", [...each, at]);
+      await run("nghttp", ["-n", "-m", "200", `${at}/file`]);
+      await run("nghttp", ["-n", "-d", join(nginx.folder, "file"), `${at}/no`]);
+      expect(await counts()).toEqual({ ok: [6_220, 6_220], rejected: [2_001, 2_001], failed: [2_000, 2_000] });
+    });
+
+    describeWith(["nghttpx"], "behind a proxy", () => {
+      it("counts requests of HTTP/1 that went over to HTTP/2 once, by what was answered there", async () => {
+        const proxy = await startNghttpx(nginx.port);
+        const at = `http://127.0.0.1:${proxy.port}`;
+        const counts = await bed.since(proxy.port, "http");
+        for (let i = 0; i < 10; i++)
+          for (const path of ["", "no", "fail"])
+            await run("curl", ["--http2", "-s", "-o", "/dev/null", `${at}/${path}`]);
+        expect(await counts()).toEqual({ ok: [10, 10], rejected: [10, 10], failed: [10, 10] });
+        await proxy.stop();
+      });
+    });
+  });
+
+  describeWith(["python"], "of a server whose bytes cannot be read", () => {
+    it("takes no failure for a success", async () => {
+      const server = spawn("python3", ["-c", HIDDEN], { stdio: ["ignore", "pipe", "inherit"] });
+      const port = await new Promise<number>((resolve) =>
+        server.stdout.once("data", (line: Buffer) => resolve(Number(line.toString()))),
+      );
+      const counts = await bed.since(port, "http");
+      const session = connect(`http://127.0.0.1:${port}`);
+      // 503, unseen; 503, by the entry that the unseen one made; 200 and 404 of the static table
+      for (let i = 0; i < 40; i++) expect(await get(session, "/")).toBe([503, 503, 200, 404][i % 4]);
+      session.close();
+      expect(await counts()).toEqual({ ok: [10, 10], rejected: [10, 10], failed: [20, 0], unknown: [0, 20] });
+      server.kill();
     });
   });
 });
