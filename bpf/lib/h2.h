@@ -229,11 +229,14 @@ static long h2_sweep_one(u32 i, struct h2_sweep *x)
 }
 
 /* Ends all streams above an id. STATUSES: without counting them. */
-static __noinline int h2_sweep(struct conn *c, struct h2 *h, u32 status, u32 above, u64 end)
+__noinline int h2_sweep(struct conn *c, struct h2 *h, u32 status, u32 above, u64 end)
 {
 	struct h2_sweep x = { .c = c, .h = h, .end = end, .status = status, .above = above };
-	u32 extra = h->extra;
+	u32 extra;
 
+	if (!c || !h)
+		return 0;
+	extra = h->extra;
 	bpf_loop(H2_STREAMS, h2_sweep_one, &x, 0);
 	if (!above && extra && status != STATUSES) {
 		record(c->id, h2_proto(h, 0) >> 8, status, end > h->since ? end - h->since : 0, extra);
@@ -459,7 +462,8 @@ static __always_inline void h2_string(struct walk *w, u32 n)
  */
 __noinline int h2_join(struct scratch *s)
 {
-	u32 rest, length, i;
+	u64 token[3], after[3];
+	u32 rest, length;
 	struct walk *w;
 	u8 *p;
 
@@ -477,9 +481,10 @@ __noinline int h2_join(struct scratch *s)
 	if (p[rest + 3] != H2_CONTINUATION || big32(p + rest + 5) != w->id)
 		return STEP_LOST;
 	w->flags |= p[rest + 4] & H2_END_HEADERS;
-	for (i = 22; i > 0; i--)
-		if (i <= rest)
-			p[i + 8] = p[i - 1];
+	token[0] = *(u64 *)p, token[1] = *(u64 *)(p + 8), token[2] = *(u64 *)(p + 16);
+	after[0] = *(u64 *)(p + rest + 9), after[1] = *(u64 *)(p + rest + 17), after[2] = *(u64 *)(p + rest + 25);
+	*(u64 *)(p + 9) = token[0], *(u64 *)(p + 17) = token[1], *(u64 *)(p + 25) = token[2];
+	*(u64 *)(p + rest + 9) = after[0], *(u64 *)(p + rest + 17) = after[1], *(u64 *)(p + rest + 25) = after[2];
 	s->pos += 9;
 	w->need = rest + length;
 	return STEP_ON;
@@ -768,7 +773,7 @@ __noinline int h2_step(struct scratch *s, struct conn *c, struct h2 *h)
 
 	if (!s || !c || !h)
 		return STEP_LOST;
-	for (i = 0; i < 16; i++) {
+	for (i = 0; i < 8; i++) {
 		if (s->w.state == H2_FIELD || s->w.state == H2_VALUE)
 			verdict = h2_field(s, h);
 		else

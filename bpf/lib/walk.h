@@ -166,8 +166,10 @@ static __noinline int peek(struct scratch *s, u32 length)
 }
 
 /* From here on the connection is taken to speak `proto`. */
-static __always_inline int adopt(struct conn *c, u32 proto, u32 request, u32 response)
+__noinline int adopt(struct conn *c, u32 proto, u32 request, u32 response)
 {
+	if (!c)
+		return 0;
 	reset_walks(c);
 	if (has_slots(proto))
 		clear_slots(c);
@@ -296,24 +298,26 @@ static __noinline int confirm(struct scratch *s, struct conn *c)
 __noinline int h2c_head(struct scratch *s)
 {
 	u32 n, i;
-	bool h2c = false;
 
 	if (!s)
 		return 0;
-	n = s->segment < 256 ? s->segment : 256;
-	asm volatile("%0 &= 0x1ff" : "+r"(n));
+	n = s->segment < 192 ? s->segment : 192;
+	asm volatile("%0 &= 0xff" : "+r"(n));
 	if (bpf_probe_read_user(s->buf, n, (void *)s->base))
 		return 0;
-	for (i = 12; i < 256; i++) {
-		u32 word;
+	s->pos = 0;
+	s->len = n;
+	for (i = 0; i < 16; i++) {
+		int at = find_newline(s);
 
-		if (i + 4 > n)
+		if (at < 0)
 			return 0;
-		word = *(u32 *)(s->buf + i);
-		if (word == 0x0d633268) /* h2c and the line's end */
-			h2c = true;
-		if (word == 0x0a0d0a0d)
-			return h2c ? i + 4 : 0;
+		s->pos += at + 1;
+		/* the empty line */
+		if (at < 2)
+			return s->count ? s->pos : 0;
+		if (*(u32 *)(s->buf + ((s->pos - 5) & (BUFFER - 1))) == 0x0d633268) /* h2c and the line's end */
+			s->count = 1;
 	}
 	return 0;
 }
@@ -404,19 +408,17 @@ static __always_inline int chunk(struct scratch *s, struct conn *c)
 	return walk(s, c);
 }
 
-/* One chunk of an HTTP/2 connection. */
-static __noinline int h2_chunk(struct sock *sk, struct scratch *s, struct conn *c)
+/* One chunk of an HTTP/2 connection. 1: it was something else. Global, so that the verifier looks at it once. */
+__noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
 {
-	struct h2 *h = bpf_sk_storage_get(&h2s, sk, NULL, c->mode == MODE_TRIAL ? BPF_SK_STORAGE_GET_F_CREATE : 0);
-	u32 direction = s->direction & 1;
-	struct walk *w = direction ? &c->walks[1] : &c->walks[0];
+	u32 direction;
+	struct walk *w;
 	bool in_step;
 
-	if (!h) {
-		count(storage_full);
-		leave(c);
+	if (!s || !c || !h)
 		return 0;
-	}
+	direction = s->direction & 1;
+	w = direction ? &c->walks[1] : &c->walks[0];
 	if (c->careful == 2) {
 		c->careful = 0;
 		h->last = 1;
@@ -448,17 +450,28 @@ static __noinline int h2_chunk(struct sock *sk, struct scratch *s, struct conn *
 	count(desync);
 	__builtin_memset(w, 0, sizeof(*w));
 	if (c->mode == MODE_TRIAL) {
-		/* it was something else */
-		bpf_sk_storage_delete(&h2s, sk);
 		c->mode = MODE_GUESS;
 		c->proto = PROTO_NONE;
 		miss(c);
-		return 0;
+		return 1;
 	}
 	h->base[direction] = h->inserted[direction];
 	if (direction == RESPONSE)
 		h2_sweep(c, h, STATUS_UNKNOWN, 0, s->stamp);
 	return 0;
+}
+
+static __always_inline void h2_chunk(struct sock *sk, struct scratch *s, struct conn *c)
+{
+	struct h2 *h = bpf_sk_storage_get(&h2s, sk, NULL, c->mode == MODE_TRIAL ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+
+	if (!h) {
+		count(storage_full);
+		leave(c);
+		return;
+	}
+	if (h2_take(s, c, h))
+		bpf_sk_storage_delete(&h2s, sk);
 }
 
 #endif
