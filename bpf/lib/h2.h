@@ -502,12 +502,24 @@ __noinline int h2_field(struct scratch *s, struct h2 *h)
 		return STEP_LOST;
 	w = &s->w;
 	d = s->direction & 1;
+	/* most fields are one byte: as many of them as there are; what is carried goes through memory, see README */
+	for (i = 0; i < 6 && w->state == H2_FIELD; i++) {
+		u32 pos = s->pos;
+		u8 byte = s->buf[pos & (BUFFER - 1)];
+
+		if (s->len == pos || byte <= 0x80 || byte == 0xff)
+			break;
+		h2_note(w, h2_entry(h, d, byte & 127));
+		s->pos = pos + 1;
+		if (!--w->need)
+			return h2_fragment_end(s);
+	}
 	p = s->buf + (s->pos & (BUFFER - 1));
 	have = s->len - s->pos;
 	if (have > w->need)
 		have = w->need;
 	if (!have)
-		return STEP_MORE;
+		return i ? STEP_ON : STEP_MORE;
 	if (w->state == H2_VALUE) {
 		name = w->t0 >> 32;
 		goto value;
@@ -582,7 +594,13 @@ __noinline int h2_field(struct scratch *s, struct h2 *h)
 	w->state = H2_VALUE;
 	h2_string(w, n);
 	w->t0 |= (u64)name << 32;
-	return w->need ? STEP_ON : h2_fragment_end(s);
+	if (!w->need)
+		return h2_fragment_end(s);
+	/* the value, where it follows at once */
+	if (n || have == used)
+		return STEP_ON;
+	have -= used;
+	p = s->buf + (s->pos & (BUFFER - 1));
 value:
 	huffman = p[0] & 0x80;
 	used = h2_number(p, 127, &n);
