@@ -51,6 +51,14 @@ static __always_inline void ended(struct conn *c, struct sock *sk)
 		__sync_fetch_and_add(&edge->closes, 1);
 		fold(c, edge, sk);
 	}
+	if (c->proto == PROTO_HTTP2) {
+		struct h2 *h = c->mode == MODE_PINNED ? bpf_sk_storage_get(&h2s, sk, NULL, 0) : NULL;
+
+		if (h && h->opened != h->ended)
+			h2_sweep(c, h, STATUS_UNANSWERED, 0, bpf_ktime_get_ns());
+		c->mode = MODE_OFF;
+		return;
+	}
 	if (c->proto == PROTO_RABBITMQ && c->mode == MODE_PINNED)
 		end_methods(c, STATUS_UNANSWERED, bpf_ktime_get_ns());
 	if (c->proto == PROTO_CLICKHOUSE && c->walks[RESPONSE].need == CH_ENDED) {

@@ -267,6 +267,7 @@ int load(struct kernel *kernel)
 	FD(listeners);
 	FD(events);
 	FD(conns);
+	FD(h2s);
 	FD(scratches);
 	FD(zero_row);
 	FD(lookups);

@@ -7,7 +7,7 @@
 #define COROOT_LOAD_H
 
 struct kernel {
-	int controls, edges, folded, rows, listeners, events, conns, scratches, zero_row, lookups, names, timings, syncs;
+	int controls, edges, folded, rows, listeners, events, conns, h2s, scratches, zero_row, lookups, names, timings, syncs;
 	struct bpf_link *connections; /* iterator over connections, NULL where refused */
 	struct bpf_link *files; /* iterator over open files, NULL where refused */
 	int programs; /* how many run */

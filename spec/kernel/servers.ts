@@ -61,7 +61,8 @@ const stopper =
     rmSync(folder, { recursive: true, force: true });
   };
 
-export const startNginx = async (server = `location / { return 200 "hello\\n"; }`): Promise<Running> => {
+/** `listen`: what its port is for besides, such as "http2". */
+export const startNginx = async (server = `location / { return 200 "hello\\n"; }`, listen = ""): Promise<Running> => {
   const folder = folderOf("nginx");
   const port = await freePort();
   writeFileSync(
@@ -70,13 +71,33 @@ export const startNginx = async (server = `location / { return 200 "hello\\n"; }
 events { worker_connections 512; }
 http { access_log off; keepalive_requests 100000000; client_body_temp_path ${folder}/a; proxy_temp_path ${folder}/b;
 fastcgi_temp_path ${folder}/c; uwsgi_temp_path ${folder}/d; scgi_temp_path ${folder}/e; sendfile on; root ${folder};
-server { listen 127.0.0.1:${port} backlog=512; ${server} } }\n`,
+server { listen 127.0.0.1:${port} backlog=512 ${listen}; ${server} } }\n`,
   );
   const child = spawn(findProgram("nginx") ?? "nginx", ["-c", join(folder, "nginx.conf"), "-p", folder], {
     stdio: "ignore",
   });
   await listening(port, child, "nginx");
   return { port, folder, child, stop: stopper(child, folder, "SIGQUIT") };
+};
+
+/** A proxy before a server of HTTP/2, that takes HTTP/1 and lets clients change to HTTP/2. */
+export const startNghttpx = async (backend: number): Promise<Running> => {
+  const folder = folderOf("nghttpx");
+  const port = await freePort();
+  const child = spawn(
+    findProgram("nghttpx") ?? "nghttpx",
+    [
+      `--frontend=127.0.0.1,${port};no-tls`,
+      `--backend=127.0.0.1,${backend};;proto=h2`,
+      "--workers=1",
+      "--single-process",
+      `--errorlog-file=${folder}/log`,
+      "--conf=/dev/null",
+    ],
+    { stdio: "ignore" },
+  );
+  await listening(port, child, "nghttpx");
+  return { port, folder, child, stop: stopper(child, folder, "SIGTERM") };
 };
 
 export const startRedis = async (): Promise<Running> => {
