@@ -4,6 +4,39 @@
  * for how long; each_socket where the kernel refuses each_connection), and over all open files at start and now and
  * then, for sockets that are older than the probe or were missed. Both see every network namespace.
  */
+/* Waits: a stream whose request is whole and whose reply has not begun. */
+static long h2_look_one(u32 i, struct h2 **of)
+{
+	struct h2 *h = *of;
+	struct h2_stream *st = &h->streams[i & (H2_STREAMS - 1)];
+	u64 t0 = st->t0;
+
+	if (t0 && !st->head && (st->side[REQUEST] & SIDE_ENDED)) {
+		h->waiting++;
+		if (!h->oldest || t0 < h->oldest)
+			h->oldest = t0;
+	}
+	return 0;
+}
+
+static __always_inline void look_h2(struct h2 *h, struct edge *edge)
+{
+	u64 now = bpf_ktime_get_ns();
+	u32 id;
+
+	if (!h || h->opened == h->ended)
+		return;
+	h->waiting = 0;
+	h->oldest = 0;
+	bpf_loop(H2_STREAMS, h2_look_one, &h, 0);
+	if (!h->waiting)
+		return;
+	id = place_of(h->grpc ? PROTO_GRPC : PROTO_HTTP);
+	edge->waiting[id] += h->waiting;
+	if (now > h->oldest && now - h->oldest > edge->oldest_ns[id])
+		edge->oldest_ns[id] = now - h->oldest;
+}
+
 /* What waits on a connection, and since when. Global, so that the verifier looks at it once. */
 __noinline int look_waiting(struct conn *c, struct edge *edge)
 {
@@ -42,7 +75,7 @@ __noinline int look_waiting(struct conn *c, struct edge *edge)
 			return 0;
 		since = run.t0;
 	}
-	id = c->proto & (PROTOCOLS - 1);
+	id = place_of(c->proto);
 	edge->waiting[id] += n;
 	if (since && now > since && now - since > edge->oldest_ns[id])
 		edge->oldest_ns[id] = now - since;
@@ -52,6 +85,7 @@ __noinline int look_waiting(struct conn *c, struct edge *edge)
 static __always_inline void look(struct conn *c, struct sock *sk)
 {
 	struct control *ctl;
+	struct h2 *h = NULL;
 	struct edge *edge;
 
 	if (!c->opened || c->closed)
@@ -81,8 +115,15 @@ static __always_inline void look(struct conn *c, struct sock *sk)
 		/* edges are numbered anew where they were idle */
 		session->c.id = c->id;
 		c = &session->c;
+		if (c->proto == PROTO_HTTP2)
+			h = tls_h2_of((u64)sk);
+	} else if (c->proto == PROTO_HTTP2) {
+		h = bpf_sk_storage_get(&h2s, sk, NULL, 0);
 	}
-	look_waiting(c, edge);
+	if (c->proto != PROTO_HTTP2)
+		look_waiting(c, edge);
+	else if (c->mode == MODE_PINNED)
+		look_h2(h, edge);
 }
 
 SEC("iter/bpf_sk_storage_map")

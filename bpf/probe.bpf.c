@@ -42,6 +42,7 @@ enum {
 #include "lib/amqp.h"
 #include "lib/clickhouse.h"
 #include "lib/http.h"
+#include "lib/h2.h"
 #include "lib/tls.h"
 #include "lib/walk.h"
 #include "socket.bpf.c"

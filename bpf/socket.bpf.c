@@ -343,7 +343,10 @@ static __always_inline int on_data(struct sock *sk, int size, int flags, int sen
 		s->blind = 1;
 	if (s->blind)
 		count(blind);
-	chunk(s, c);
+	if (c->proto != PROTO_HTTP2)
+		chunk(s, c);
+	if (c->proto == PROTO_HTTP2 && c->mode != MODE_OFF)
+		h2_chunk(sk, s, c);
 	return 0;
 }
 

@@ -46,7 +46,7 @@ __noinline int abandon(struct conn *c)
 {
 	u32 left;
 
-	if (!c || c->mode == MODE_TLS)
+	if (!c || c->mode == MODE_TLS || c->proto == PROTO_HTTP2)
 		return 0;
 	left = waiting(c);
 	if (c->proto == PROTO_RABBITMQ && c->mode == MODE_PINNED)
@@ -72,6 +72,13 @@ __noinline int abandon(struct conn *c)
 	return 0;
 }
 
+static __always_inline void abandon_h2(struct conn *c, struct h2 *h)
+{
+	if (c->mode == MODE_PINNED && h && h->opened != h->ended)
+		h2_sweep(c, h, STATUS_UNANSWERED, 0, bpf_ktime_get_ns());
+	c->mode = MODE_OFF;
+}
+
 static __always_inline void ended(struct conn *c, struct sock *sk)
 {
 	struct edge *edge = edge_of(c);
@@ -91,13 +98,19 @@ static __always_inline void ended(struct conn *c, struct sock *sk)
 		key = *found;
 		session = bpf_map_lookup_elem(&tls_sessions, &key);
 		if (session && session->sk == at) {
-			abandon(&session->c);
-			bpf_map_delete_elem(&tls_sessions, &key);
+			if (session->c.proto == PROTO_HTTP2)
+				abandon_h2(&session->c, bpf_map_lookup_elem(&tls_h2s, &key));
+			else
+				abandon(&session->c);
+			tls_forget(&key);
 		}
 		bpf_map_delete_elem(&tls_sockets, &at);
 		return;
 	}
-	abandon(c);
+	if (c->proto == PROTO_HTTP2)
+		abandon_h2(c, bpf_sk_storage_get(&h2s, sk, NULL, 0));
+	else
+		abandon(c);
 }
 
 SEC("tp_btf/inet_sock_set_state")

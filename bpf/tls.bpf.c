@@ -27,7 +27,7 @@ static __always_inline struct tls_session *tls_session(const struct tls_key *key
 	u32 zero = 0;
 
 	if (session && session->freed) {
-		bpf_map_delete_elem(&tls_sessions, key);
+		tls_forget(key);
 		session = NULL;
 	}
 	if (!session) {
@@ -93,7 +93,26 @@ static __always_inline int tls_plain(struct tls_thread *t, struct tls_frame *cal
 	s->iovs = 0;
 	s->blind = call->base == 0;
 	s->base = call->base;
-	chunk(s, c);
+	if (c->proto != PROTO_HTTP2)
+		chunk(s, c);
+	if (c->proto == PROTO_HTTP2 && c->mode != MODE_OFF) {
+		struct h2 *h = bpf_map_lookup_elem(&tls_h2s, &key);
+		u32 zero = 0;
+
+		if (!h && c->mode == MODE_TRIAL) {
+			struct h2 *empty = bpf_map_lookup_elem(&zero_h2, &zero);
+
+			if (empty)
+				bpf_map_update_elem(&tls_h2s, &key, empty, BPF_NOEXIST);
+			h = bpf_map_lookup_elem(&tls_h2s, &key);
+		}
+		if (!h) {
+			count(tls_full);
+			leave(c);
+		} else if (h2_take(s, c, h)) {
+			bpf_map_delete_elem(&tls_h2s, &key);
+		}
+	}
 	return 0;
 }
 

@@ -172,6 +172,8 @@ const detectors = {
   rabbitmq: program("rabbitmq-server", "rabbitmq-server"),
   clickhouse,
   nginx: program("nginx", "nginx-light"),
+  h2load: program("h2load", "nghttp2-client"),
+  nghttpx: program("nghttpx", "nghttp2-proxy"),
   python: program("python3", "python3"),
   wrk: program("wrk", "wrk"),
   openssl: program("openssl", "openssl"),

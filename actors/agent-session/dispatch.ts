@@ -127,6 +127,7 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
       rejected: status === STATUS.rejected ? count : 0,
       failed: status === STATUS.failed ? count : 0,
       unanswered: status === STATUS.unanswered ? count : 0,
+      unknown: status === STATUS.unknown ? count : 0,
       sumUs: l7.sumUs[i] ?? 0,
       histogram: histograms[i] ?? NOTHING,
     };

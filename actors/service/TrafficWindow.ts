@@ -23,6 +23,8 @@ interface Half {
   start: number;
   requests: number;
   bad: number;
+  /** requests whose status could not be read */
+  unknown: number;
   readonly histogram: Uint32Array;
 }
 
@@ -33,7 +35,13 @@ interface Held {
   readonly bad: Float64Array;
 }
 
-const half = (): Half => ({ start: 0, requests: 0, bad: 0, histogram: new Uint32Array(HISTOGRAM_BUCKETS) });
+const half = (): Half => ({
+  start: 0,
+  requests: 0,
+  bad: 0,
+  unknown: 0,
+  histogram: new Uint32Array(HISTOGRAM_BUCKETS),
+});
 
 export class TrafficWindow {
   #current = half();
@@ -47,10 +55,11 @@ export class TrafficWindow {
 
   /** `seconds`: how long the window was that ended with `second`. */
   add(second: number, requests: RequestWindow, seconds = 1): void {
-    const total = requests.ok + requests.rejected + requests.failed + requests.unanswered;
+    const total = requests.ok + requests.rejected + requests.failed + requests.unanswered + requests.unknown;
     const bad = requests.failed + requests.unanswered;
     this.#count(second, total, bad, seconds);
     const current = this.#current;
+    current.unknown += requests.unknown / Math.max(1, seconds);
     const { histogram } = requests;
     for (let i = 0; i + 1 < histogram.length; i += 2) {
       const bucket = histogram[i] ?? 0;
@@ -85,13 +94,15 @@ export class TrafficWindow {
     const held = this.#heldAt(second);
     const requests = (this.#current.requests + this.#previous.requests) / seconds + held.requests;
     const bad = (this.#current.bad + this.#previous.bad) / seconds + held.bad;
+    const unknown = Math.min(requests, (this.#current.unknown + this.#previous.unknown) / seconds);
     const histogram = both;
     for (let i = 0; i < HISTOGRAM_BUCKETS; i++)
       histogram[i] = (this.#current.histogram[i] ?? 0) + (this.#previous.histogram[i] ?? 0);
     const fresh = second - this.#gaugesAt <= GAUGES_FRESH_S;
     return {
       requestsPerSecond: requests,
-      errorRatio: requests === 0 ? 0 : bad / requests,
+      errorRatio: requests === unknown ? 0 : bad / (requests - unknown),
+      unknownRatio: requests === 0 ? 0 : unknown / requests,
       p50Ms: quantileMs(histogram, 0.5),
       p95Ms: quantileMs(histogram, 0.95),
       p99Ms: quantileMs(histogram, 0.99),
@@ -162,6 +173,7 @@ const reset = (h: Half, start: number): Half => {
   h.start = start;
   h.requests = 0;
   h.bad = 0;
+  h.unknown = 0;
   h.histogram.fill(0);
   return h;
 };
@@ -169,6 +181,7 @@ const reset = (h: Half, start: number): Half => {
 export const noTraffic: Traffic = {
   requestsPerSecond: 0,
   errorRatio: 0,
+  unknownRatio: 0,
   p50Ms: null,
   p95Ms: null,
   p99Ms: null,

@@ -33,6 +33,8 @@ export interface RequestWindow {
   readonly rejected: number;
   readonly failed: number;
   readonly unanswered: number;
+  /** answered with a status that could not be read: neither good nor bad */
+  readonly unknown: number;
   readonly sumUs: number;
   /** sparse histogram: bucket, count, bucket, count, … */
   readonly histogram: readonly number[];

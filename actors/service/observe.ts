@@ -189,8 +189,8 @@ const takeEdge = (state: ServiceState, window: EdgeWindow, second: number, now: 
   recall(state, edge);
   let requests = 0;
   let bad = 0;
-  for (const { ok, rejected, failed, unanswered } of window.protocols) {
-    requests += ok + rejected + failed + unanswered;
+  for (const { ok, rejected, failed, unanswered, unknown } of window.protocols) {
+    requests += ok + rejected + failed + unanswered + unknown;
     bad += failed + unanswered;
   }
   if (requests + window.opens + window.failedConnects + window.bytesIn + window.bytesOut + window.active > 0)
@@ -244,7 +244,8 @@ const countEdge = (state: ServiceState, edge: EdgeState, window: EdgeWindow, tak
   const threshold = latencyThreshold(state);
   let slow = 0;
   for (const protocol of window.protocols) {
-    if (protocol.protocol === 0) continue;
+    // a status that nobody could read is no evidence, neither good nor bad
+    if (protocol.protocol === 0 || protocol.unknown > 0) continue;
     sli.total += protocol.ok + protocol.rejected + protocol.failed + protocol.unanswered;
     sli.bad += protocol.failed + protocol.unanswered;
     addSparse(sli.histogram, protocol.histogram);

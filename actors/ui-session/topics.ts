@@ -133,6 +133,7 @@ const map = (system: ActorSystemShape): Entries => {
 const NOTHING: Traffic = {
   requestsPerSecond: 0,
   errorRatio: 0,
+  unknownRatio: 0,
   p50Ms: null,
   p95Ms: null,
   p99Ms: null,

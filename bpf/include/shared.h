@@ -28,13 +28,16 @@
 /* channels of a RabbitMQ connection that are told apart */
 #define LANES 8
 #define LOOKAHEAD 32
+/* open streams of an HTTP/2 connection, and entries of a table of its headers, that are known one by one */
+#define H2_STREAMS 128
+#define H2_TABLE 128
 /* steps of a walker over one chunk, after which the connection counts as lost */
 #define MAX_STEPS 16384
 /* first messages after a turn that look like no protocol we know, after which we stop looking */
 #define MAX_MISSES 8
 
 enum { ROLE_CLIENT = 0, ROLE_SERVER = 1 };
-/* as PROTOCOLS in schemas/wire/observe.ts; a power of two is the bound */
+/* as PROTOCOLS in schemas/wire/observe.ts */
 enum {
 	PROTO_NONE = 0,
 	PROTO_HTTP = 1,
@@ -52,9 +55,21 @@ enum {
 	PROTO_CLICKHOUSE = 13,
 	PROTO_FOUNDATIONDB = 14,
 	PROTO_DNS = 15,
+	PROTO_GRPC = 16,
+	/* they are numbered from 1 to here; a power of two is the bound, see place_of */
 	PROTOCOLS = 16,
+	/* of a connection, never of a row: its streams are HTTP or gRPC */
+	PROTO_HTTP2 = 32,
 };
-enum { STATUS_OK = 0, STATUS_REJECTED = 1, STATUS_FAILED = 2, STATUS_UNANSWERED = 3 };
+/* as STATUS in schemas/wire/observe.ts */
+enum {
+	STATUS_OK = 0,
+	STATUS_REJECTED = 1,
+	STATUS_FAILED = 2,
+	STATUS_UNANSWERED = 3,
+	STATUS_UNKNOWN = 4, /* an answer whose status could not be read */
+	STATUSES = 5,
+};
 enum { EVENT_EXEC = 1, EVENT_EXIT = 2, EVENT_OOM = 3 };
 
 /* Client: owner process, dialled address and port. Server: dialled address, listening port, caller; tgid is 0. */

@@ -104,6 +104,32 @@ struct resolver {
 	u32 next[2];
 };
 
+/* A request of an HTTP/2 connection; 0 in t0: free. Each side of it is written by one direction only. */
+struct h2_stream {
+	u64 t0;
+	u32 id;
+	u32 head; /* when the reply's final head came, in 2^20 ns; 0: not yet */
+	u32 side[2]; /* SIDE_* of h2.h */
+};
+
+/* What an HTTP/2 connection has besides, in sk_storage of its own. */
+struct h2 {
+	u64 since; /* when the oldest stream without a slot began */
+	u64 oldest; /* the look at each second: when the oldest of the waiting ones began */
+	u32 waiting;
+	u32 drop; /* streams from `refused` on are to be forgotten */
+	u32 last; /* greatest id of a stream so far */
+	u32 refused; /* streams from this id on are not answered here; 0: none */
+	u32 opened;
+	u32 ended;
+	u32 extra; /* open streams without a slot */
+	u32 inserted[2]; /* entries that the table of a direction ever had */
+	u32 base[2]; /* those before are not known */
+	u32 grpc; /* the last stream that was told was a gRPC call */
+	u8 table[2][H2_TABLE];
+	struct h2_stream streams[H2_STREAMS];
+};
+
 #define WINDOW 512
 #define BUFFER 1024
 

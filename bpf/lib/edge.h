@@ -42,6 +42,12 @@ static __always_inline void local_of(struct sock *sk, u8 *to)
 		put_v6(to, &sk->__sk_common.skc_v6_rcv_saddr);
 }
 
+/* Where a protocol lies in a list of all. */
+static __always_inline u32 place_of(u32 proto)
+{
+	return (proto - 1) & (PROTOCOLS - 1);
+}
+
 static __always_inline bool is_tcp(struct sock *sk)
 {
 	u16 family = sk->__sk_common.skc_family;

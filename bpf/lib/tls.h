@@ -55,6 +55,19 @@ static __always_inline struct tls_session *tls_session_of(u64 sk)
 	return session && session->sk == sk ? session : NULL;
 }
 
+static __always_inline struct h2 *tls_h2_of(u64 sk)
+{
+	struct tls_key *key = bpf_map_lookup_elem(&tls_sockets, &sk);
+
+	return key ? bpf_map_lookup_elem(&tls_h2s, key) : NULL;
+}
+
+static __always_inline void tls_forget(const struct tls_key *key)
+{
+	bpf_map_delete_elem(&tls_sessions, key);
+	bpf_map_delete_elem(&tls_h2s, key);
+}
+
 /* Nothing is known of the plain text any more. */
 static __noinline void tls_anew(struct conn *c)
 {
@@ -97,8 +110,10 @@ __noinline int tls_vote(struct tls_session *session, struct tls_io *io, u64 ssl)
 		return 0;
 	}
 	/* who wrote first was taken for the client while no socket was known, or it is another connection altogether */
-	if (session->sk || (session->c.role != io->role && session->c.turn))
+	if (session->sk || (session->c.role != io->role && session->c.turn)) {
 		tls_anew(&session->c);
+		bpf_map_delete_elem(&tls_h2s, &key);
+	}
 	session->sk = sk;
 	session->score = 1;
 	session->c.role = io->role;

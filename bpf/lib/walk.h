@@ -203,8 +203,10 @@ static __always_inline void miss(struct conn *c)
 }
 
 /* From here on the connection is taken to speak `proto`. */
-static __always_inline int adopt(struct conn *c, u32 proto, u32 request, u32 response)
+__noinline int adopt(struct conn *c, u32 proto, u32 request, u32 response)
 {
+	if (!c)
+		return 0;
 	reset_walks(c);
 	if (has_more(proto))
 		clear_slots(c);
@@ -304,6 +306,8 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 	have = peek(s, length);
 	if (have < 0)
 		return 0;
+	if (have >= 16 && *(u64 *)s->buf == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T'))
+		return adopt(c, PROTO_HTTP2, H2_PREFACE, H2_FRAME);
 	found = which(s, have, length ? s->size + 4 : s->size, fresh);
 	proto = found & 255;
 	state = (found >> 8) & 255;
@@ -311,9 +315,8 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 		if (tls_record(s->buf, have)) {
 			forget(c);
 			tls_note(c);
-		} else if (have >= 4 && *(u32 *)s->buf == 0x20495250) {
-			/* HTTP/2 */
-			leave(c);
+		} else if (!fresh && h2_frames(s->buf, have, s->size)) {
+			adopt(c, PROTO_HTTP2, H2_FRAME, H2_SEEK);
 		} else if (s->size == 4 && have == 4 && !s->buf[0] && big32(s->buf) >= 8) {
 			*(u32 *)w->carry = *(u32 *)s->buf;
 			w->carried = 4;
@@ -358,6 +361,34 @@ static __noinline int confirm(struct scratch *s, struct conn *c)
 	return framed_response(c, s->buf, have);
 }
 
+/* Length of the head of a 101 that changes to HTTP/2; 0: it does not. */
+__noinline int h2c_head(struct scratch *s)
+{
+	u32 n, i;
+
+	if (!s)
+		return 0;
+	n = s->segment < 192 ? s->segment : 192;
+	asm volatile("%0 &= 0xff" : "+r"(n));
+	if (bpf_probe_read_user(s->buf, n, (void *)s->base))
+		return 0;
+	s->pos = 0;
+	s->len = n;
+	for (i = 0; i < 16; i++) {
+		int at = find_newline(s);
+
+		if (at < 0)
+			return 0;
+		s->pos += at + 1;
+		/* the empty line */
+		if (at < 2)
+			return s->count ? s->pos : 0;
+		if (*(u32 *)(s->buf + ((s->pos - 5) & (BUFFER - 1))) == 0x0d633268) /* h2c and the line's end */
+			s->count = 1;
+	}
+	return 0;
+}
+
 /* A reply on an HTTP connection in the usual gear. 1: done with the chunk; 0: needs the walker. */
 static __noinline int http_simple_response(struct scratch *s, struct conn *c)
 {
@@ -378,6 +409,18 @@ static __noinline int http_simple_response(struct scratch *s, struct conn *c)
 		c->careful = 1;
 		return 0;
 	}
+	if (code == 101) {
+		u32 head = h2c_head(s);
+
+		if (head) {
+			/* the request goes on as stream 1, and its reply follows this head */
+			c->started = c->runs[c->head & (RUNS - 1)].t0;
+			adopt(c, PROTO_HTTP2, H2_PREFACE, H2_FRAME);
+			c->walks[RESPONSE].skip = head;
+			c->careful = 2;
+			return 1;
+		}
+	}
 	kind = next_kind(c);
 	c->mode = MODE_PINNED;
 	settle(c, http_status(code), 1, s->stamp);
@@ -392,7 +435,7 @@ static __always_inline int chunk(struct scratch *s, struct conn *c)
 
 	s->good = 0;
 	s->count = 0;
-	if (c->mode == MODE_GUESS && !guess(s, c))
+	if (c->mode == MODE_GUESS && (!guess(s, c) || c->proto == PROTO_HTTP2))
 		return 0;
 	if (c->mode == MODE_TRIAL && s->direction == RESPONSE && s->turned && !confirm(s, c)) {
 		reset_walks(c);
@@ -432,6 +475,72 @@ static __always_inline int chunk(struct scratch *s, struct conn *c)
 	if (c->proto == PROTO_CLICKHOUSE)
 		return ch_chunk(s, c);
 	return walk(s, c);
+}
+
+/* One chunk of an HTTP/2 connection. 1: it was something else. Global, so that the verifier looks at it once. */
+__noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
+{
+	u32 direction;
+	struct walk *w;
+	bool in_step;
+
+	if (!s || !c || !h)
+		return 0;
+	direction = s->direction & 1;
+	w = direction ? &c->walks[1] : &c->walks[0];
+	if (c->careful == 2) {
+		c->careful = 0;
+		h->last = 1;
+		h2_open(h, 1, c->started);
+	}
+	s->good = 0;
+	if (w->state == H2_SEEK) {
+		int have = peek(s, 0);
+
+		if (have < 0 || !h2_frames(s->buf, have, s->size)) {
+			if (c->mode == MODE_TRIAL && have >= 0)
+				miss(c);
+			return 0;
+		}
+		w->state = H2_FRAME;
+	}
+	s->w = *w;
+	in_step = h2_walk(s, c, h);
+	*w = s->w;
+	if (h->drop) {
+		h->drop = 0;
+		h2_sweep(c, h, STATUSES, h->refused - 1, s->stamp);
+	}
+	if (in_step) {
+		if (s->good && direction == RESPONSE)
+			c->mode = MODE_PINNED;
+		return 0;
+	}
+	count(desync);
+	__builtin_memset(w, 0, sizeof(*w));
+	if (c->mode == MODE_TRIAL) {
+		c->mode = MODE_GUESS;
+		c->proto = PROTO_NONE;
+		miss(c);
+		return 1;
+	}
+	h->base[direction] = h->inserted[direction];
+	if (direction == RESPONSE)
+		h2_sweep(c, h, STATUS_UNKNOWN, 0, s->stamp);
+	return 0;
+}
+
+static __always_inline void h2_chunk(struct sock *sk, struct scratch *s, struct conn *c)
+{
+	struct h2 *h = bpf_sk_storage_get(&h2s, sk, NULL, c->mode == MODE_TRIAL ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+
+	if (!h) {
+		count(storage_full);
+		leave(c);
+		return;
+	}
+	if (h2_take(s, c, h))
+		bpf_sk_storage_delete(&h2s, sk);
 }
 
 #endif

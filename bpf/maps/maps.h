@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
  * All maps. Hashes are plain (not per CPU) and not preallocated, so that an idle node pays for what it has: at most
- * about 8 MB of rows and 3 MB of edges, plus 1 KB per open TCP connection.
+ * about 8 MB of rows and 3 MB of edges, plus 1 KB per open TCP connection and 4 KB per one of HTTP/2.
  */
 #ifndef COROOT_MAPS_H
 #define COROOT_MAPS_H
@@ -20,6 +20,13 @@ struct {
 	__type(key, int);
 	__type(value, struct conn);
 } conns SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct h2);
+} h2s SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -156,6 +163,21 @@ struct {
 	__type(key, u64);
 	__type(value, struct tls_key);
 } tls_sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_TLS_SESSIONS);
+	__type(key, struct tls_key);
+	__type(value, struct h2);
+} tls_h2s SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct h2);
+} zero_h2 SEC(".maps");
 
 /* A session of zeros to insert from: too large for the stack. */
 struct {

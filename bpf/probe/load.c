@@ -298,6 +298,7 @@ int load(struct kernel *kernel)
 	FD(listeners);
 	FD(events);
 	FD(conns);
+	FD(h2s);
 	FD(scratches);
 	FD(zero_row);
 	FD(lookups);
@@ -309,6 +310,7 @@ int load(struct kernel *kernel)
 	FD(tls_sockets);
 	FD(tls_threads);
 	FD(tls_goroutines);
+	FD(tls_h2s);
 	kernel->object = object;
 	attach(kernel, object);
 	report();

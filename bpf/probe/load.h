@@ -9,8 +9,8 @@
 #include <stddef.h>
 
 struct kernel {
-	int controls, edges, folded, rows, listeners, events, conns, scratches, zero_row, lookups, names, timings, syncs;
-	int tls_processes, tls_sessions, tls_sockets, tls_threads, tls_goroutines;
+	int controls, edges, folded, rows, listeners, events, conns, h2s, scratches, zero_row, lookups, names, timings, syncs;
+	int tls_processes, tls_sessions, tls_sockets, tls_threads, tls_goroutines, tls_h2s;
 	int tls; /* the program for TLS libraries, -1 until load_tls */
 	struct bpf_object *object;
 	struct bpf_link *connections; /* iterator over connections, NULL where refused */

@@ -157,10 +157,10 @@ static void grow(struct known *edge, const struct edge *now, int live)
 		memcpy(row->ip, pair->ip, 16);
 	}
 	for (int p = 0; p < PROTOCOLS; p++) {
-		uint32_t n = live ? now->waiting[p] : 0;
+		uint32_t proto = p + 1, n = live ? now->waiting[p] : 0;
 		uint64_t oldest = n ? now->oldest_ns[p] : 0;
 
-		if (p == PROTO_DNS && edge->lookups) {
+		if (proto == PROTO_DNS && edge->lookups) {
 			n += edge->lookups;
 			if (edge->oldest_lookup > oldest)
 				oldest = edge->oldest_lookup;
@@ -170,7 +170,7 @@ static void grow(struct known *edge, const struct edge *now, int live)
 			struct frame_pending *row = add(&pending_list);
 
 			row->edge = sent->id;
-			row->protocol = p;
+			row->protocol = proto;
 			row->count = n;
 			row->oldest_ns = oldest;
 		}

@@ -770,6 +770,7 @@ static void sweep(void)
 		if (sk)
 			bpf_map_delete_elem(k->tls_sockets, &sk);
 		bpf_map_delete_elem(k->tls_sessions, &keys[i]);
+		bpf_map_delete_elem(k->tls_h2s, &keys[i]);
 	}
 }
 

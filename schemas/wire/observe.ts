@@ -25,14 +25,16 @@ export const PROTOCOLS = [
   "clickhouse",
   "foundationdb",
   "dns",
+  "grpc",
 ] as const;
 export type ProtocolName = (typeof PROTOCOLS)[number];
 
 /**
  * Outcome of a request. `rejected` (HTTP 4xx) is the client's doing and counts as good for the SLO;
- * `unanswered` is a request whose connection closed before the reply.
+ * `unanswered` is a request whose connection closed before the reply; `unknown` one whose reply came with a status that
+ * could not be read: a request, but neither good nor bad.
  */
-export const STATUS = { ok: 0, rejected: 1, failed: 2, unanswered: 3 } as const;
+export const STATUS = { ok: 0, rejected: 1, failed: 2, unanswered: 3, unknown: 4 } as const;
 export type Status = (typeof STATUS)[keyof typeof STATUS];
 
 /** TCP per edge. `active` is a gauge (open connections now); rttUs is a sum over rttCount sampled sockets. */

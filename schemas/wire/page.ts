@@ -61,8 +61,10 @@ export interface Overview {
 /** Traffic in figures, over the last 10 s. Latencies in ms; null = no requests. */
 export interface Traffic {
   readonly requestsPerSecond: number;
-  /** failed + unanswered share, 0..1 */
+  /** failed + unanswered share of those whose outcome is known, 0..1 */
   readonly errorRatio: number;
+  /** share of requests that were answered with a status that could not be read, 0..1 */
+  readonly unknownRatio: number;
   readonly p50Ms: number | null;
   readonly p95Ms: number | null;
   readonly p99Ms: number | null;

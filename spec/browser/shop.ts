@@ -94,6 +94,7 @@ export class Shop {
       return {
         requestsPerSecond: 0,
         errorRatio: 0,
+        unknownRatio: 0,
         p50Ms: null,
         p95Ms: null,
         p99Ms: null,
@@ -106,6 +107,7 @@ export class Shop {
     return {
       requestsPerSecond: Math.round(rate * wave * 10) / 10,
       errorRatio: pain.errors === 0 ? 0 : pain.errors * (0.85 + 0.3 * chance(`${key}e${second}`)),
+      unknownRatio: 0,
       p50Ms: base * 0.55,
       p95Ms: base * 2.1,
       p99Ms: base * 4.2,

@@ -88,10 +88,8 @@ export const makeCertificate = (): {
   };
 };
 
-export const startNginx = async (
-  server = `location / { return 200 "hello\\n"; }`,
-  listen: "" | "ssl" = "",
-): Promise<Running> => {
+/** `listen`: what its port is for besides, such as "http2". */
+export const startNginx = async (server = `location / { return 200 "hello\\n"; }`, listen = ""): Promise<Running> => {
   const folder = folderOf("nginx");
   const port = await freePort();
   writeFileSync(
@@ -107,6 +105,26 @@ server { listen 127.0.0.1:${port} backlog=512 ${listen}; ${server} } }\n`,
   });
   await listening(port, child, "nginx");
   return { port, folder, child, stop: stopper(child, folder, "SIGQUIT") };
+};
+
+/** A proxy before a server of HTTP/2, that takes HTTP/1 and lets clients change to HTTP/2. */
+export const startNghttpx = async (backend: number): Promise<Running> => {
+  const folder = folderOf("nghttpx");
+  const port = await freePort();
+  const child = spawn(
+    findProgram("nghttpx") ?? "nghttpx",
+    [
+      `--frontend=127.0.0.1,${port};no-tls`,
+      `--backend=127.0.0.1,${backend};;proto=h2`,
+      "--workers=1",
+      "--single-process",
+      `--errorlog-file=${folder}/log`,
+      "--conf=/dev/null",
+    ],
+    { stdio: "ignore" },
+  );
+  await listening(port, child, "nghttpx");
+  return { port, folder, child, stop: stopper(child, folder, "SIGTERM") };
 };
 
 /** With a certificate it speaks TLS only. */

@@ -241,8 +241,8 @@ describe("fields that are wrong are named", () => {
       "observe.hist.bucket: 108 in row 0, expected less than 108",
     ],
     [
-      { l7: encodeTable(L7_SHAPE, tableOf(L7_SHAPE, [{ status: 4 }, {}])) },
-      "observe.l7.status: 4 in row 0, expected less than 4",
+      { l7: encodeTable(L7_SHAPE, tableOf(L7_SHAPE, [{ status: 5 }, {}])) },
+      "observe.l7.status: 5 in row 0, expected less than 5",
     ],
     [{ usage: { instance: new Uint8Array(4 * 50_001) } }, "observe.usage.instance: 50001 rows, expected at most 50000"],
     [{ pending: { protocol: new Uint8Array(200_001) } }, "observe.pending.protocol: 200001 rows"],

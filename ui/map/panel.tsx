@@ -41,6 +41,7 @@ export const TrafficFigures = ({ traffic }: { readonly traffic: Traffic }) => (
     <Figure label="Requests">{formatRate(traffic.requestsPerSecond)}</Figure>
     <Figure label="Errors" tone={traffic.errorRatio > 0.01 ? "critical" : undefined}>
       {formatPercent(traffic.errorRatio)}
+      {traffic.unknownRatio > 0 ? <small> {formatPercent(traffic.unknownRatio)} unknown</small> : null}
     </Figure>
     <Figure label="Waiting" title="requests sent and not answered yet">
       {traffic.pending}

@@ -69,6 +69,7 @@ export const ServicePage = () => {
           <Figure label="Requests">{formatRate(traffic.requestsPerSecond)}</Figure>
           <Figure label="Errors" tone={traffic.errorRatio > 0.01 ? "critical" : undefined}>
             {formatPercent(traffic.errorRatio)}
+            {traffic.unknownRatio > 0 ? <small> {formatPercent(traffic.unknownRatio)} unknown</small> : null}
           </Figure>
           <Figure label="p50">{formatMs(traffic.p50Ms)}</Figure>
           <Figure label="p95">{formatMs(traffic.p95Ms)}</Figure>

@@ -116,10 +116,14 @@ const STEMS: Readonly<Record<string, readonly [protocol: string, unit: string]>>
   clickhouse: ["clickhouse", "queries"],
   foundationdb: ["foundationdb", "requests"],
   dns: ["dns", "requests"],
+  grpc: ["http", "requests"],
 };
 
 const statusLabel = (protocol: string, status: number): string => {
   if (status === STATUS.unanswered) return "unanswered";
+  if (status === STATUS.unknown) return "unknown";
+  if (protocol === "grpc")
+    return status === STATUS.ok ? "grpc:OK" : status === STATUS.rejected ? "grpc:rejected" : "grpc:failed";
   if (protocol !== "http") return status === STATUS.ok ? "ok" : status === STATUS.rejected ? "rejected" : "failed";
   return status === STATUS.ok ? "2xx" : status === STATUS.rejected ? "4xx" : "5xx";
 };

@@ -103,7 +103,7 @@ export class WireEdge {
     rttUs: 0,
     rttCount: 0,
   };
-  /** by protocol × 4 + status */
+  /** by protocol × 8 + status */
   readonly cells: (RequestCell | undefined)[] = [];
   queued = false;
 
@@ -113,7 +113,7 @@ export class WireEdge {
   }
 
   cell(protocol: number, status: number): RequestCell {
-    return (this.cells[protocol * 4 + status] ??= new RequestCell(protocol, status));
+    return (this.cells[protocol * 8 + status] ??= new RequestCell(protocol, status));
   }
 
   clearTcp(): void {

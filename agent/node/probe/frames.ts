@@ -137,7 +137,7 @@ const decodeL7 = (frame: Frame | undefined): Table<typeof PROBE_L7_SHAPE> =>
     for (let i = 0, at = 0; i < rows; i++, at += l.size) {
       t.edge[i] = view.getUint32(at + l.edge, true);
       t.protocol[i] = below("l7.protocol", view.getUint8(at + l.protocol), PROTOCOLS.length);
-      t.status[i] = below("l7.status", view.getUint8(at + l.status), STATUS.unanswered + 1);
+      t.status[i] = below("l7.status", view.getUint8(at + l.status), STATUS.unknown + 1);
       t.count[i] = view.getUint32(at + l.count, true);
       t.sumUs[i] = u64(view, at + l.sum_ns) / 1000;
       t.detail[i] = view.getUint16(at + l.detail, true);

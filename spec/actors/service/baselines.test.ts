@@ -28,6 +28,7 @@ const requests = (ok: number, ms: number): RequestWindow => ({
   rejected: 0,
   failed: 0,
   unanswered: 0,
+  unknown: 0,
   sumUs: ok * ms * 1000,
   histogram: [bucketOf(ms), ok],
 });

@@ -35,6 +35,7 @@ const requests = (ok: number, failed = 0, ms = 10): RequestWindow => ({
   rejected: 0,
   failed,
   unanswered: 0,
+  unknown: 0,
   sumUs: (ok + failed) * ms * 1000,
   histogram: [bucketOf(ms), ok + failed],
 });
@@ -149,6 +150,19 @@ describe("inspections", () => {
     slow.run(30, serving(20, 0, 900));
     expect(slow.inspection("latency")).toMatchObject({ status: "critical", value: 1 });
     expect(slow.inspection("availability").status).toBe("ok");
+  });
+
+  it("take a status that nobody could read for neither good nor bad, and show how many there were", () => {
+    const { run, inspection, page } = service();
+    const unread = { ...requests(0), unknown: 80, sumUs: 80 * 900_000, histogram: [bucketOf(900), 80] };
+    const mixed = [requests(15, 5), unread];
+    run(30, { instances: [instance()], edges: [edge("inbound-server", { protocols: mixed })] });
+    expect(inspection("availability")).toMatchObject({ status: "critical", value: 0.25 });
+    expect(inspection("latency").status).toBe("ok");
+    const { inbound } = page()["card"] as ServiceCard;
+    expect(inbound.requestsPerSecond).toBeGreaterThan(99);
+    expect(inbound.errorRatio).toBeCloseTo(0.25);
+    expect(inbound.unknownRatio).toBeCloseTo(0.8);
   });
 
   it("want a condition to last before they warn", () => {

@@ -39,6 +39,7 @@ const request = (ok: number, failed: number, ms: number): RequestWindow => ({
   rejected: 0,
   failed,
   unanswered: 0,
+  unknown: 0,
   sumUs: (ok + failed) * ms * 1000,
   histogram: [bucketOf(ms), ok + failed],
 });

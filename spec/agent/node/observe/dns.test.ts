@@ -131,6 +131,7 @@ const tick = (
     answers,
     io: emptyTable(PROBE_IO_SHAPE, 0),
     ioHist: emptyTable(HIST_SHAPE, 0),
+    tls: null,
     self: {},
   };
   return made;

@@ -179,7 +179,7 @@ describe("frames of the probe", () => {
     ["header.zero", Uint8Array.from([0, 0, 0, 0, 1, 0, 9, 9])],
     ["tcp.length", join(hello(), frame(FRAME.tcp, new Uint8Array(LAYOUT.tcp.size + 1)), tickEnd(1))],
     ["l7.protocol", join(hello(), rows(FRAME.l7, "l7", { protocol: 200 }), tickEnd(1))],
-    ["l7.status", join(hello(), rows(FRAME.l7, "l7", { status: 4 }), tickEnd(1))],
+    ["l7.status", join(hello(), rows(FRAME.l7, "l7", { status: 5 }), tickEnd(1))],
     ["hist.row", join(hello(), rows(FRAME.hist, "hist", { row: 0 }), tickEnd(1))],
     ["hist.bucket", join(hello(), rows(FRAME.l7, "l7", {}), rows(FRAME.hist, "hist", { bucket: 108 }), tickEnd(1))],
     ["edge.role", join(hello(), rows(FRAME.edge, "edge", { role: 2 }), tickEnd(1))],

@@ -184,6 +184,7 @@ const request = (count: number): RequestWindow => ({
   rejected: 0,
   failed: 0,
   unanswered: 0,
+  unknown: 0,
   sumUs: count * 8_000,
   histogram: [2, 4, 6, 8, 10, 14].flatMap((ms) => [bucketOf(ms), Math.ceil(count / 6)]),
 });
