@@ -89,6 +89,70 @@ while True:
     served += 1
 `;
 
+/**
+ * A client whose every request goes out by one call that does not return before the reply is read by another thread. Once
+ * a line comes in it makes forty requests, says how long they took, and ends.
+ */
+const EARLY = String.raw`
+import socket, sys, threading
+listener = socket.socket()
+listener.bind(("127.0.0.1", 0))
+listener.listen()
+print(listener.getsockname()[1], flush=True)
+sys.stdin.readline()
+def frame(kind, flags, stream, body=b""):
+    return len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
+def read(sock, n):
+    data = b""
+    while len(data) < n:
+        more = sock.recv(n - len(data))
+        if not more:
+            raise SystemExit
+        data += more
+    return data
+client = socket.socket()
+client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 131072)
+client.connect(listener.getsockname())
+peer = listener.accept()[0]
+answered = threading.Semaphore(0)
+served = threading.Semaphore(0)
+def reader():
+    while True:
+        head = read(client, 9)
+        read(client, int.from_bytes(head[:3], "big"))
+        if head[3] == 1 and head[4] & 1:
+            answered.release()
+def server():
+    read(peer, 24)
+    n = 0
+    while True:
+        head = read(peer, 9)
+        length = int.from_bytes(head[:3], "big")
+        stream = int.from_bytes(head[5:9], "big")
+        if head[3] == 1:
+            read(peer, length)
+            kind = n % 4
+            n += 1
+            if kind < 3:
+                peer.sendall(frame(1, 5, stream, [b"\x88", b"\x8d", b"\x8e"][kind]))
+            else:
+                grpc = b"\x88\x0f\x10\x10application/grpc"
+                peer.sendall(frame(1, 4, stream, grpc))
+                peer.sendall(frame(1, 5, stream, b"\x00\x0bgrpc-status\x0214"))
+            # the rest of the request is read when its reply has been
+            answered.acquire()
+            read(peer, 9 + 16384 * 60)
+            served.release()
+        else:
+            read(peer, length)
+for run in (reader, server):
+    threading.Thread(target=run, daemon=True).start()
+client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
+for i in range(40):
+    client.send(frame(1, 4, 2 * i + 1, b"\x82\x86\x84") + frame(0, 1, 2 * i + 1, b"x" * (16384 * 60)))
+    served.acquire()
+`;
+
 /** n tasks, at most `WIDE` at a time. */
 const wide = async (n: number, task: (i: number) => Promise<void>): Promise<void> => {
   let next = 0;
@@ -360,6 +424,22 @@ describeWith(["bpf"], "HTTP/2 at both ends", () => {
       session.close();
       expect(await counts()).toEqual({ ok: [10, 10], rejected: [10, 10], failed: [20, 0], unknown: [0, 20] });
       server.kill();
+    });
+  });
+
+  describeWith(["python"], "of a client whose replies come before its requests are sent", () => {
+    it("counts each once", async () => {
+      const both = spawn("python3", ["-c", EARLY], { stdio: ["pipe", "pipe", "inherit"] });
+      const port = await new Promise<number>((resolve) =>
+        both.stdout.once("data", (line: Buffer) => resolve(Number(line.toString()))),
+      );
+      const http = await bed.since(port, "http");
+      const grpc = await bed.since(port, "grpc");
+      const ended = new Promise((resolve) => both.once("exit", resolve));
+      both.stdin.end("\n");
+      expect(await ended).toBe(0);
+      expect(await http()).toEqual({ ok: [10, 10], rejected: [10, 10], failed: [10, 10] });
+      expect(await grpc()).toEqual({ failed: [10, 10] });
     });
   });
 });
