@@ -306,8 +306,11 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 	have = peek(s, length);
 	if (have < 0)
 		return 0;
-	if (have >= 16 && *(u64 *)s->buf == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T'))
-		return adopt(c, PROTO_HTTP2, H2_PREFACE, H2_FRAME);
+	if (have >= 16 && *(u64 *)s->buf == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T')) {
+		adopt(c, PROTO_HTTP2, H2_PREFACE, H2_FRAME);
+		c->mode = MODE_PINNED;
+		return 1;
+	}
 	found = which(s, have, length ? s->size + 4 : s->size, fresh);
 	proto = found & 255;
 	state = (found >> 8) & 255;
@@ -418,6 +421,7 @@ static __noinline int http_simple_response(struct scratch *s, struct conn *c)
 			adopt(c, PROTO_HTTP2, H2_PREFACE, H2_FRAME);
 			c->walks[RESPONSE].skip = head;
 			c->careful = 2;
+			c->mode = MODE_PINNED;
 			return 1;
 		}
 	}
@@ -491,7 +495,7 @@ __noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
 	if (c->careful == 2) {
 		c->careful = 0;
 		h->last = 1;
-		h2_open(h, 1, c->started);
+		h2_open(c, h, 1, c->started);
 	}
 	s->good = 0;
 	if (w->state == H2_SEEK) {
@@ -532,7 +536,7 @@ __noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
 
 static __always_inline void h2_chunk(struct sock *sk, struct scratch *s, struct conn *c)
 {
-	struct h2 *h = bpf_sk_storage_get(&h2s, sk, NULL, c->mode == MODE_TRIAL ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	struct h2 *h = bpf_sk_storage_get(&h2s, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 
 	if (!h) {
 		count(storage_full);
