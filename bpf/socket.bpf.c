@@ -257,11 +257,12 @@ static __always_inline int take_datagram(struct scratch *s, struct sock *sk, u16
 		peer_of(sk, s->key.peer);
 	} else if (sending || by_address) {
 		port = find_peer(s);
-		if (!server && port != DNS_PORT)
+		/* a receiver that does not ask who sent is given what its socket has asked for */
+		if (!server && port != DNS_PORT && (sending || port))
 			return -1;
 	}
 	role = dns_head(s, sending);
-	if (role < 0)
+	if (role < 0 || (by_address && !server && !port && role != ROLE_CLIENT))
 		return -1;
 	s->key.netns = by_address ? BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum) : sk->__sk_common.skc_net.net->ns.inum;
 	s->key.role = role;

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -57,6 +58,8 @@ static struct unit units[] = {
 
 /* The attach type of programs for many places in a file, which the library may be too old to have a name for. */
 #define UPROBE_MULTI 48
+/* The verifier tells only what it took, in a few lines. */
+#define LOG_STATS 4
 
 static char said[152];
 static int calls; /* the hooks of sends and receives are system calls */
@@ -336,8 +339,17 @@ static void turn_to_calls(void)
 	examine();
 }
 
+static unsigned cpu_us(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 + usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+}
+
 int load(struct kernel *kernel, enum hooks hooks)
 {
+	const unsigned before = cpu_us();
 	struct bpf_object *object;
 	int error;
 
@@ -401,7 +413,48 @@ int load(struct kernel *kernel, enum hooks hooks)
 	report();
 	/* the kernel's BTF was read to relocate; give its memory back */
 	malloc_trim(0);
+	kernel->load_us = cpu_us() - before;
 	return kernel->programs;
+}
+
+int load_explain(enum hooks hooks)
+{
+	static char log[LOG];
+	unsigned sum = 0;
+	struct kernel kernel;
+
+	libbpf_set_print(listen_to);
+	calls = hooks == HOOKS_CALLS;
+	printf("program            instructions   us\n");
+	for (size_t i = 0; i < UNITS; i++) {
+		struct bpf_object *object = open_object(NULL);
+		struct bpf_program *program;
+		unsigned us = 0, seen = 0;
+		const char *at;
+		int error;
+
+		if (!object)
+			return 1;
+		log[0] = 0;
+		bpf_object__for_each_program(program, object)
+			bpf_program__set_autoload(program, goes_with(&units[i]) && unit_of(program) == &units[i]);
+		program = bpf_object__find_program_by_name(object, units[i].program);
+		bpf_program__set_log_level(program, LOG_STATS);
+		bpf_program__set_log_buf(program, log, sizeof(log));
+		error = bpf_object__load(object);
+		bpf_object__close(object);
+		if (!goes_with(&units[i]))
+			continue;
+		if ((at = strstr(log, "verification time ")))
+			sscanf(at, "verification time %u", &us);
+		if ((at = strstr(log, "processed ")))
+			sscanf(at, "processed %u", &seen);
+		sum += us;
+		printf("%-18s %12u %8u%s%s\n", units[i].program, seen, us, error ? "  " : "", error ? strerror(-error) : "");
+	}
+	load(&kernel, hooks);
+	printf("all, one by one    %12s %8u\nloading, CPU time  %12s %8u\n", "", sum, "", kernel.load_us);
+	return 0;
 }
 
 int load_tls(struct kernel *kernel, char *reason, size_t size)

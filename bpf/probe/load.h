@@ -17,6 +17,7 @@ struct kernel {
 	struct bpf_link *files; /* iterator over open files, NULL where refused */
 	int sockets; /* connections by address, of use where the hooks are system calls */
 	int programs; /* how many run */
+	unsigned load_us; /* CPU time that loading took */
 };
 
 /*
@@ -29,6 +30,8 @@ enum hooks { HOOKS_BEST = 0, HOOKS_CALLS = 1 };
 int load(struct kernel *kernel, enum hooks hooks);
 /* Loads the program for TLS libraries, which only some machines need. 0, or -errno with the reason. */
 int load_tls(struct kernel *kernel, char *reason, size_t size);
+/* Prints what each program costs the verifier, loaded alone, and what loading all of them costs. An exit status. */
+int load_explain(enum hooks hooks);
 /* Runs an iterator to its end. 0, or -errno. */
 int iterate(struct bpf_link *link);
 

@@ -44,6 +44,8 @@ static const char help[] =
 	"  probe --tls-places FILE  print where a program or library would be hooked to read TLS\n"
 	"  probe --tls-empty FILE   hook it there for all processes with a program that does nothing, until standard input\n"
 	"                           closes: to measure what the traps alone cost\n"
+	"  probe --verifier [--hooks=syscalls]\n"
+	"                           print what each program costs the kernel's verifier, and what loading all of them costs\n"
 	"  probe --layout           print the layout of the frames as JSON\n"
 	"  probe --help             this text\n"
 	"\n"
@@ -173,6 +175,8 @@ int main(int argc, char **argv)
 		return tls_explain(argv[2]);
 	if (argc == 3 && strcmp(argv[1], "--tls-empty") == 0)
 		return tls_empty(argv[2]);
+	if ((argc == 2 || argc == 3) && strcmp(argv[1], "--verifier") == 0)
+		return load_explain(argc == 3 && strcmp(argv[2], "--hooks=syscalls") == 0 ? HOOKS_CALLS : HOOKS_BEST);
 	if (argc == 2 && strcmp(argv[1], "--help") == 0) {
 		fputs(help, stdout);
 		return 0;

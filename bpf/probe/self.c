@@ -105,6 +105,7 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("frames", out_frames());
 	self("bytes", out_bytes());
 	self("kernelBytes", kernel_bytes);
+	self("loadUs", k->load_us);
 	self("rssBytes", resident());
 	self("cpuUs", (uint64_t)usage.ru_utime.tv_sec * 1000000 + usage.ru_utime.tv_usec +
 			      (uint64_t)usage.ru_stime.tv_sec * 1000000 + usage.ru_stime.tv_usec);
