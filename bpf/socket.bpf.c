@@ -327,9 +327,12 @@ static __always_inline int on_datagram(struct sock *sk, int size, int flags, u32
 	return 0;
 }
 
-/* `size` bytes of a connection; `regs` where they are at hand. */
-static __always_inline int on_bytes(struct sock *sk, struct conn *c, struct task_struct *task, struct pt_regs *regs, int size,
-				    int flags, int sending)
+/*
+ * `size` bytes of a connection; `regs` where they are at hand. What is not of the usual shape is left to another program,
+ * so that the verifier looks at the walkers once for both of the sockets' hooks, and they have the stack for themselves.
+ */
+static __always_inline int on_bytes(void *ctx, struct sock *sk, struct conn *c, struct task_struct *task, struct pt_regs *regs,
+				    int size, int flags, int sending)
 {
 	struct scratch *s;
 	u32 key = sending, tgid;
@@ -360,14 +363,50 @@ static __always_inline int on_bytes(struct sock *sk, struct conn *c, struct task
 		s->blind = 1;
 	if (s->blind)
 		count(blind);
+	s->good = 0;
+	s->count = 0;
+	s->tried = chunk_known(s, c);
+	if (s->tried && chunk_usual(s, c))
+		return 0;
+	s->context = (u64)ctx;
+	s->socket = (u64)sk;
+	bpf_tail_call(ctx, &walkers, 0);
+	return 0;
+}
+
+/* What was left off with this context: calls that are under way at a time have their arguments at different places. */
+static __always_inline struct scratch *left_off(void *ctx)
+{
+	u32 sent = 1, received = 0;
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &sent);
+
+	if (s && s->context != (u64)ctx)
+		s = bpf_map_lookup_elem(&scratches, &received);
+	/* the next call may have them at the same place */
+	if (s)
+		s->context = 0;
+	return s;
+}
+
+static __always_inline int go_on(struct sock *sk, struct scratch *s, struct conn *c)
+{
 	if (c->proto != PROTO_HTTP2)
-		chunk(s, c);
+		chunk(s, c, false);
 	if (c->proto == PROTO_HTTP2 && c->mode != MODE_OFF)
 		h2_chunk(sk, s, c);
 	return 0;
 }
 
-static __always_inline int on_data(struct sock *sk, int size, int flags, int sending)
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(sock_walk, struct sock *sk, int size, int flags)
+{
+	struct scratch *s = left_off(ctx);
+	struct conn *c = conn_of(sk);
+
+	return s && c ? go_on(sk, s, c) : 0;
+}
+
+static __always_inline int on_data(void *ctx, struct sock *sk, int size, int flags, int sending)
 {
 	struct conn *c;
 
@@ -376,17 +415,17 @@ static __always_inline int on_data(struct sock *sk, int size, int flags, int sen
 	if (size <= 0)
 		return 0;
 	c = conn_of(sk);
-	return c ? on_bytes(sk, c, bpf_get_current_task_btf(), NULL, size, flags, sending) : 0;
+	return c ? on_bytes(ctx, sk, c, bpf_get_current_task_btf(), NULL, size, flags, sending) : 0;
 }
 
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(sock_send, struct sock *sk, int size, int flags)
 {
-	return on_data(sk, size, 0, 1);
+	return on_data(ctx, sk, size, 0, 1);
 }
 
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(sock_receive, struct sock *sk, int size, int flags)
 {
-	return on_data(sk, size, flags, 0);
+	return on_data(ctx, sk, size, flags, 0);
 }

@@ -152,6 +152,9 @@ struct scratch {
 	u32 status;
 	u32 count;
 	u32 good; /* messages understood in this walk */
+	u64 context; /* of the program that left the chunk to another */
+	u32 tried; /* the chunk is of no usual shape */
+	u32 room;
 	struct walk w;
 	/* a datagram */
 	struct edge_key key;

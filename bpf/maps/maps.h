@@ -123,6 +123,14 @@ struct {
 	__type(value, u64);
 } syncs SEC(".maps");
 
+/* Programs that the hooks go over to: for chunks that are not of the usual shape; for datagrams, from system calls. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, u32);
+	__type(value, u32);
+} walkers SEC(".maps");
+
 /* Working memory of the walkers, one cell per direction since a receive may interrupt a send. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -40,6 +40,9 @@ struct unit {
 static struct unit units[] = {
 	{ "sock_send", "requests.send", "requests are not counted", NULL, SOCKETS, 0, "" },
 	{ "sock_receive", "requests.receive", "requests are not counted", NULL, SOCKETS, 0, "" },
+	{ "sock_walk", "requests.read", "requests are not counted", NULL, SOCKETS, 0, "" },
+	{ "call_walk", "requests.read", "requests are not counted", NULL, CALLS, 0, "" },
+	{ "call_datagrams", "requests.datagrams", "DNS over UDP is not counted", NULL, CALLS, 0, "" },
 	{ "call_done", "requests.calls", "requests are not counted (needs kernel 5.17 with BTF)", NULL, CALLS, 0, "" },
 	{ "tcp_state", "connections", "connections are not seen", NULL, ANY, 0, "" },
 	{ "each_connection", "connections.live", "bytes, round trips and waiting requests are not read", NULL, SOCKETS, 0, "" },
@@ -234,7 +237,7 @@ static void report(void)
 		snprintf(c.feature, sizeof(c.feature), "%s", units[i].feature);
 		if (error)
 			snprintf(c.reason, sizeof(c.reason), "%.70s; %.78s", units[i].without, units[i].reason);
-		if (!error && units[i].with == CALLS) {
+		if (!error && strcmp(units[i].program, "call_done") == 0) {
 			c.state = STATE_DEGRADED;
 			snprintf(c.reason, sizeof(c.reason), "seen at the end of system calls, which all pay for: %.95s", why);
 		}
@@ -243,9 +246,18 @@ static void report(void)
 	report_tls();
 }
 
+/* Where the hooks find the program, if they call it; else -1. */
+static int place_of(const struct unit *unit)
+{
+	if (strcmp(unit->program, "sock_walk") == 0 || strcmp(unit->program, "call_walk") == 0)
+		return 0;
+	return strcmp(unit->program, "call_datagrams") == 0 ? 1 : -1;
+}
+
 static int attach(struct kernel *kernel, struct bpf_object *object)
 {
 	struct bpf_program *program;
+	int place;
 
 	bpf_object__for_each_program(program, object) {
 		struct unit *unit = unit_of(program);
@@ -254,6 +266,15 @@ static int attach(struct kernel *kernel, struct bpf_object *object)
 		if (!unit || unit->error || is_spare(unit))
 			continue;
 		said[0] = 0;
+		place = place_of(unit);
+		if (place >= 0) {
+			const int fd = bpf_program__fd(program);
+
+			/* it is never attached, but called by the hooks */
+			if (bpf_map_update_elem(bpf_object__find_map_fd_by_name(object, "walkers"), &place, &fd, BPF_ANY))
+				fail(unit, errno, "tail call", "");
+			continue;
+		}
 		if (strcmp(unit->program, "each_connection") == 0) {
 			union bpf_iter_link_info info = { .map.map_fd = (unsigned)kernel->conns };
 			LIBBPF_OPTS(bpf_iter_attach_opts, opts, .link_info = &info, .link_info_len = sizeof(info));
@@ -322,17 +343,17 @@ static struct bpf_object *open_rest(void)
 /* Goes over to system calls where the kernel refuses the sockets' tracepoints, but not those. */
 static void turn_to_calls(void)
 {
-	const struct unit *send = unit_named("sock_send"), *receive = unit_named("sock_receive");
+	const struct unit *send = unit_named("sock_send"), *receive = unit_named("sock_receive"), *walk = unit_named("sock_walk");
 	struct unit *call = unit_named("call_done");
 
-	if (calls || !(send->error || receive->error))
+	if (calls || !(send->error || receive->error || walk->error))
 		return;
 	calls = 1;
-	if (load_alone(call, NULL)) {
+	if (load_alone(call, NULL) || load_alone(unit_named("call_walk"), NULL)) {
 		calls = 0;
 		return;
 	}
-	snprintf(why, sizeof(why), "%.99s", send->error ? send->reason : receive->reason);
+	snprintf(why, sizeof(why), "%.99s", send->error ? send->reason : receive->error ? receive->reason : walk->reason);
 	for (size_t i = 0; i < UNITS; i++)
 		if (units[i].with == ANY)
 			units[i].error = 0;
