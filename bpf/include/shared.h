@@ -42,7 +42,8 @@ enum {
 	PROTO_FOUNDATIONDB = 14,
 	PROTOCOLS = 16,
 };
-enum { STATUS_OK = 0, STATUS_REJECTED = 1, STATUS_FAILED = 2, STATUS_UNANSWERED = 3 };
+/* STATUS_NONE is for what is not written down, since the protocol is only guessed */
+enum { STATUS_OK = 0, STATUS_REJECTED = 1, STATUS_FAILED = 2, STATUS_UNANSWERED = 3, STATUS_NONE = 255 };
 enum { EVENT_EXEC = 1, EVENT_EXIT = 2, EVENT_OOM = 3 };
 
 /* Client: owner process, dialled address and port. Server: dialled address, listening port, caller; tgid is 0. */

@@ -108,7 +108,7 @@ __noinline int settle_slot(struct conn *c, u32 id, u32 status, u64 end)
 	if (kind == KIND_WAIT)
 		c->waits_out++;
 	else
-		record(c->id, c->proto, status, end > t0 ? end - t0 : 0, 1);
+		record(c->id, c->proto, unsure(c) ? STATUS_NONE : status, end > t0 ? end - t0 : 0, 1);
 	return 0;
 }
 
