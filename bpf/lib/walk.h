@@ -318,7 +318,8 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 	}
 	adopt(c, proto, state,
 	      proto == PROTO_POSTGRES ? PG_TYPED : proto == PROTO_HTTP ? HTTP_BODY : proto == PROTO_ZOOKEEPER || proto == PROTO_FOUNDATIONDB ? state : 0,
-	      fresh || proto == PROTO_HTTP || proto == PROTO_POSTGRES || proto == PROTO_REDIS || proto == PROTO_MONGODB);
+	      fresh || proto == PROTO_HTTP || proto == PROTO_POSTGRES || proto == PROTO_REDIS || proto == PROTO_MYSQL ||
+		      proto == PROTO_MONGODB);
 	if (length) {
 		*(u32 *)w->carry = length;
 		w->carried = 4;
