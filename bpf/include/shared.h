@@ -69,6 +69,7 @@ enum {
 	STATUS_UNANSWERED = 3,
 	STATUS_UNKNOWN = 4, /* an answer whose status could not be read */
 	STATUSES = 5,
+	STATUS_NONE = 255, /* not written down, since the protocol is only guessed */
 };
 enum { EVENT_EXEC = 1, EVENT_EXIT = 2, EVENT_OOM = 3 };
 
