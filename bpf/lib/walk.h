@@ -528,7 +528,6 @@ __noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
 			c->mode = MODE_PINNED;
 		return 0;
 	}
-	count(desync);
 	__builtin_memset(w, 0, sizeof(*w));
 	if (c->mode == MODE_TRIAL) {
 		c->mode = MODE_GUESS;
@@ -536,6 +535,7 @@ __noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
 		miss(c);
 		return 1;
 	}
+	count(desync);
 	h->base[direction] = h->inserted[direction];
 	if (direction == RESPONSE)
 		h2_sweep(c, h, STATUS_UNKNOWN, 0, s->stamp);
