@@ -175,15 +175,23 @@ static void report_tls(void)
 	const struct bpf_insn nothing[] = { { .code = 0xb7 }, { .code = 0x95 } };
 	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = UPROBE_MULTI);
 	struct frame_capability c = { .feature = "requests.tls", .state = STATE_ON };
-	int fd = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tls_try", "GPL", nothing, 2, &opts);
+	const struct unit *connections = unit_named("tcp_state");
+	int fd;
 
-	if (fd < 0) {
-		c.state = STATE_OFF;
-		c.error = errno;
-		snprintf(c.reason, sizeof(c.reason), "TLS is not read (needs kernel 6.6); load: %s", strerror(errno));
+	/* without connections there is nothing to bind it to */
+	if (connections->error) {
+		c.error = connections->error;
+		snprintf(c.reason, sizeof(c.reason), "TLS is not read; %.120s", connections->reason);
 	} else {
-		close(fd);
+		fd = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tls_try", "GPL", nothing, 2, &opts);
+		if (fd < 0) {
+			c.error = errno;
+			snprintf(c.reason, sizeof(c.reason), "TLS is not read (needs kernel 6.6); load: %s", strerror(errno));
+		} else {
+			close(fd);
+		}
 	}
+	c.state = c.error ? STATE_OFF : STATE_ON;
 	out_frame(FRAME_CAPABILITY, &c, sizeof(c));
 }
 
