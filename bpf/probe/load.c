@@ -203,8 +203,8 @@ static int attach(struct kernel *kernel, struct bpf_object *object)
 		}
 		if (!link)
 			fail(unit, errno, "attach", said);
-		else
-			kernel->programs++;
+		else if (kernel->programs < (int)(sizeof(kernel->program_fds) / sizeof(kernel->program_fds[0])))
+			kernel->program_fds[kernel->programs++] = bpf_program__fd(program);
 	}
 	return kernel->programs;
 }
@@ -278,6 +278,20 @@ int load(struct kernel *kernel)
 	/* the kernel's BTF was read to relocate; give its memory back */
 	malloc_trim(0);
 	return kernel->programs;
+}
+
+unsigned long long runs_missed(const struct kernel *kernel)
+{
+	unsigned long long missed = 0;
+
+	for (int i = 0; i < kernel->programs; i++) {
+		struct bpf_prog_info info = {};
+		uint32_t size = sizeof(info);
+
+		if (bpf_obj_get_info_by_fd(kernel->program_fds[i], &info, &size) == 0)
+			missed += info.recursion_misses;
+	}
+	return missed;
 }
 
 int iterate(struct bpf_link *link)

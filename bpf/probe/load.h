@@ -11,10 +11,13 @@ struct kernel {
 	struct bpf_link *connections; /* iterator over connections, NULL where refused */
 	struct bpf_link *files; /* iterator over open files, NULL where refused */
 	int programs; /* how many run */
+	int program_fds[16];
 };
 
 /* Writes one capability frame per feature. Returns how many programs run; 0 means that nothing can be observed. */
 int load(struct kernel *kernel);
+/* Runs of programs that the kernel left out, since one of the same program was interrupted: each is an event not counted. */
+unsigned long long runs_missed(const struct kernel *kernel);
 /* Runs an iterator to its end. 0, or -errno. */
 int iterate(struct bpf_link *link);
 

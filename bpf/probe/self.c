@@ -84,6 +84,7 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("timings", f->timings);
 	self("timingsRefused", ctl->timing_full);
 	self("timingsLost", ctl->timing_lost);
+	self("runsMissed", runs_missed(k));
 	self("readErrors", f->read_errors);
 	self("ticksSkipped", f->skipped);
 	self("frames", out_frames());
