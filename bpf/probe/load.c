@@ -241,8 +241,8 @@ static int attach(struct kernel *kernel, struct bpf_object *object)
 		}
 		if (!link)
 			fail(unit, errno, "attach", said);
-		else
-			kernel->programs++;
+		else if (kernel->programs < (int)(sizeof(kernel->program_fds) / sizeof(kernel->program_fds[0])))
+			kernel->program_fds[kernel->programs++] = bpf_program__fd(program);
 	}
 	return kernel->programs;
 }
@@ -357,6 +357,20 @@ int load_tls(struct kernel *kernel, char *reason, size_t size)
 	bpf_object__close(object);
 	malloc_trim(0);
 	return 0;
+}
+
+unsigned long long runs_missed(const struct kernel *kernel)
+{
+	unsigned long long missed = 0;
+
+	for (int i = 0; i < kernel->programs; i++) {
+		struct bpf_prog_info info = {};
+		uint32_t size = sizeof(info);
+
+		if (bpf_obj_get_info_by_fd(kernel->program_fds[i], &info, &size) == 0)
+			missed += info.recursion_misses;
+	}
+	return missed;
 }
 
 int iterate(struct bpf_link *link)

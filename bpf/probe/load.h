@@ -16,12 +16,15 @@ struct kernel {
 	struct bpf_link *connections; /* iterator over connections, NULL where refused */
 	struct bpf_link *files; /* iterator over open files, NULL where refused */
 	int programs; /* how many run */
+	int program_fds[16];
 };
 
 /* Writes one capability frame per feature. Returns how many programs run; 0 means that nothing can be observed. */
 int load(struct kernel *kernel);
 /* Loads the program for TLS libraries, which only some machines need. 0, or -errno with the reason. */
 int load_tls(struct kernel *kernel, char *reason, size_t size);
+/* Runs of programs that the kernel left out, since one of the same program was interrupted: each is an event not counted. */
+unsigned long long runs_missed(const struct kernel *kernel);
 /* Runs an iterator to its end. 0, or -errno. */
 int iterate(struct bpf_link *link);
 
