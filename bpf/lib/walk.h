@@ -544,7 +544,7 @@ __noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
 
 static __always_inline void h2_chunk(struct sock *sk, struct scratch *s, struct conn *c)
 {
-	struct h2 *h = bpf_sk_storage_get(&h2s, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct h2 *h = h2_of(sk, true);
 
 	if (!h) {
 		count(storage_full);
@@ -552,7 +552,7 @@ static __always_inline void h2_chunk(struct sock *sk, struct scratch *s, struct 
 		return;
 	}
 	if (h2_take(s, c, h))
-		bpf_sk_storage_delete(&h2s, sk);
+		h2_drop(sk);
 }
 
 #endif
