@@ -33,6 +33,7 @@ enum frame_kind {
 	FRAME_IO_HIST = 16, /* as FRAME_HIST, of the rows of FRAME_IO */
 	/* the complete list of processes that speak TLS, when it has changed */
 	FRAME_TLS = 20,
+	FRAME_TROUBLE = 21,
 };
 
 enum capability_state { STATE_OFF = 0, STATE_ON = 1, STATE_DEGRADED = 2 };
@@ -83,6 +84,15 @@ struct frame_tcp {
 	uint32_t retransmits;
 	uint32_t rtt_count;
 	uint32_t pad;
+};
+
+/* What went wrong with connections, and how often; most edges never have such a row. */
+struct frame_trouble {
+	uint32_t edge;
+	uint32_t count;
+	uint8_t kind; /* as TROUBLES in schemas/wire/observe.ts */
+	uint8_t pad;
+	uint16_t pad2;
 };
 
 struct frame_l7 {

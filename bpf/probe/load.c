@@ -37,6 +37,7 @@ static struct unit units[] = {
 	{ "sock_send", "requests.send", "requests are not counted (needs kernel 6.3 with BTF)", NULL, 0, "" },
 	{ "sock_receive", "requests.receive", "requests are not counted (needs kernel 6.3 with BTF)", NULL, 0, "" },
 	{ "tcp_state", "connections", "connections are not seen", NULL, 0, "" },
+	{ "tcp_reset", "connections.resets", "resets that are sent are not counted", NULL, 0, "" },
 	{ "each_connection", "connections.live", "bytes, round trips and waiting requests are not read", NULL, 0, "" },
 	{ "each_socket", "connections.live", "", "each_connection", 0, "" },
 	{ "each_file", "connections.older", "connections older than the probe are not seen", NULL, 0, "" },

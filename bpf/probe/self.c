@@ -100,6 +100,8 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("tlsRefused", ctl->tls_full);
 	self("tlsUnbound", ctl->tls_unbound);
 	self("tlsRebound", ctl->tls_rebound);
+	self("unknownBytes", ctl->unknown_bytes);
+	self("tlsBlindBytes", ctl->tls_blind_bytes);
 	self("readErrors", f->read_errors);
 	self("ticksSkipped", f->skipped);
 	self("frames", out_frames());

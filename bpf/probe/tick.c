@@ -63,6 +63,7 @@ struct list {
 };
 static struct list edge_list = { .width = sizeof(struct frame_edge) };
 static struct list tcp_list = { .width = sizeof(struct frame_tcp) };
+static struct list trouble_list = { .width = sizeof(struct frame_trouble) };
 static struct list pending_list = { .width = sizeof(struct frame_pending) };
 static struct list pair_list = { .width = sizeof(struct frame_pair) };
 static struct list l7_list = { .width = sizeof(struct frame_l7) };
@@ -145,6 +146,15 @@ static void grow(struct known *edge, const struct edge *now, int live)
 		row->rtt_count = now->rtt_count - sent->rtt_count;
 		row->active = active;
 		edge->idle = 0;
+	}
+	for (int kind = 0; kind < TROUBLES; kind++) {
+		if (now->troubles[kind] != sent->troubles[kind]) {
+			struct frame_trouble *row = add(&trouble_list);
+
+			row->edge = sent->id;
+			row->kind = kind;
+			row->count = now->troubles[kind] - sent->troubles[kind];
+		}
 	}
 	if (active)
 		edge->idle = 0;
@@ -467,6 +477,7 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	tls_tick(ctl->tick);
 	send_list(&edge_list, FRAME_EDGE);
 	send_list(&tcp_list, FRAME_TCP);
+	send_list(&trouble_list, FRAME_TROUBLE);
 	send_list(&l7_list, FRAME_L7);
 	send_list(&hist_list, FRAME_HIST);
 	send_list(&pending_list, FRAME_PENDING);

@@ -7,7 +7,7 @@ import { emptyTable, encodeTable, type WireTable } from "../../../schemas/wire/c
 import { PAIR_SHAPE, PENDING_SHAPE, ROLE } from "../../../schemas/wire/observe.ts";
 import type { Instance } from "./Instances.ts";
 import type { ProbeEdge, ProbeTick } from "../probe/ProbeTick.ts";
-import { requestTables, tcpTable } from "./tables.ts";
+import { requestTables, tcpTable, troubleTable } from "./tables.ts";
 import { WireEdge } from "./WireEdge.ts";
 
 export interface FoldOwners {
@@ -28,6 +28,7 @@ export interface FoldLosses {
 export interface FoldedTables {
   readonly edgeIds: readonly number[];
   readonly tcp: WireTable | null;
+  readonly troubles: WireTable | null;
   readonly l7: WireTable | null;
   readonly hist: WireTable | null;
   readonly pending: WireTable | null;
@@ -74,6 +75,7 @@ export class Fold {
     if (tick.reset === true) this.forgetProbe();
     for (const edge of tick.edges) this.define(edge, nowMs);
     this.absorbTcp(tick, nowMs);
+    this.absorbTroubles(tick, nowMs);
     this.absorbRequests(tick, nowMs);
     this.absorbPending(tick);
     for (let i = 0; i < tick.pairs.rows; i++) {
@@ -123,6 +125,7 @@ export class Fold {
     const shown = (wire: WireEdge): boolean => state(wire.definition.instance) === "shown";
     const tables = {
       tcp: tcpTable(ready, used),
+      troubles: troubleTable(ready, used),
       ...requestTables(ready, used),
       pending: this.pendingTable(shown, used),
       ...this.pairTables(shown, used),
@@ -232,6 +235,18 @@ export class Fold {
     }
   }
 
+  private absorbTroubles({ troubles }: ProbeTick, nowMs: number): void {
+    for (let i = 0; i < troubles.rows; i++) {
+      const wire = this.wireOf(troubles.edge[i] ?? 0);
+      if (wire === null) {
+        this.losses.unattributedRows++;
+        continue;
+      }
+      wire.addTrouble(troubles.kind[i] ?? 0, troubles.count[i] ?? 0);
+      this.touch(wire, nowMs);
+    }
+  }
+
   private absorbRequests(tick: ProbeTick, nowMs: number): void {
     const { l7, hist } = tick;
     for (let i = 0; i < l7.rows; i++) {
@@ -329,6 +344,7 @@ export class Fold {
         this.losses.unattributedRequests += cell.count;
         cell.clear();
       }
+    wire.troubles?.now.fill(0);
     wire.clearTcp();
   }
 

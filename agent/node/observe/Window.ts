@@ -32,6 +32,7 @@ export interface Window {
   readonly listens: Listens;
   readonly edgeIds: readonly number[];
   readonly tcp: WireTable | null;
+  readonly troubles?: WireTable | null;
   readonly l7: WireTable | null;
   readonly hist: WireTable | null;
   readonly pending: WireTable | null;
@@ -146,6 +147,7 @@ export class Dictionary {
       ...(names.length > 0 ? { names } : {}),
       ...(absent.length > 0 ? { absent } : {}),
       ...(window.tcp === null ? {} : { tcp: window.tcp }),
+      ...(window.troubles === undefined || window.troubles === null ? {} : { troubles: window.troubles }),
       ...(window.l7 === null ? {} : { l7: window.l7 }),
       ...(window.hist === null ? {} : { hist: window.hist }),
       ...(window.pending === null ? {} : { pending: window.pending }),

@@ -10,6 +10,7 @@ import {
   type PENDING_SHAPE,
   type Role,
   type TCP_SHAPE,
+  type TROUBLE_SHAPE,
 } from "../../../schemas/wire/observe.ts";
 
 /**
@@ -115,6 +116,7 @@ export interface ProbeTick {
   readonly edges: readonly ProbeEdge[];
   readonly gone: readonly number[];
   readonly tcp: Table<typeof TCP_SHAPE>;
+  readonly troubles: Table<typeof TROUBLE_SHAPE>;
   readonly l7: Table<typeof PROBE_L7_SHAPE>;
   readonly hist: Table<typeof HIST_SHAPE>;
   readonly pending: Table<typeof PENDING_SHAPE>;

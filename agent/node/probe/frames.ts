@@ -16,6 +16,8 @@ import {
   ROLE,
   STATUS,
   TCP_SHAPE,
+  TROUBLE_SHAPE,
+  TROUBLES,
 } from "../../../schemas/wire/observe.ts";
 import { FRAME, FRAME_MAGIC, FRAME_MAJOR, HEADER_BYTES, LAYOUT, MAX_FRAME_BYTES } from "./layout.ts";
 import {
@@ -128,6 +130,16 @@ const decodeTcp = (frame: Frame | undefined): Table<typeof TCP_SHAPE> =>
       t.connectUs[i] = u64(view, at + l.connect_ns) / 1000;
       t.rttUs[i] = u64(view, at + l.rtt_us);
       t.rttCount[i] = view.getUint32(at + l.rtt_count, true);
+    }
+  });
+
+const decodeTroubles = (frame: Frame | undefined): Table<typeof TROUBLE_SHAPE> =>
+  table(TROUBLE_SHAPE, frame, LAYOUT.trouble.size, (t, view, rows) => {
+    const l = LAYOUT.trouble;
+    for (let i = 0, at = 0; i < rows; i++, at += l.size) {
+      t.edge[i] = view.getUint32(at + l.edge, true);
+      t.kind[i] = below("trouble.kind", view.getUint8(at + l.kind), TROUBLES.length);
+      t.count[i] = view.getUint32(at + l.count, true);
     }
   });
 
@@ -356,6 +368,7 @@ const decodeTick = (end: Frame, parts: Parts, reset: boolean): ProbeTick => {
     edges: decodeEdges(part(FRAME.edge)),
     gone: decodeGone(part(FRAME.gone)),
     tcp: decodeTcp(part(FRAME.tcp)),
+    troubles: decodeTroubles(part(FRAME.trouble)),
     l7,
     hist: decodeHist(part(FRAME.hist), l7.rows),
     pending: decodePending(part(FRAME.pending)),
