@@ -34,6 +34,7 @@ enum frame_kind {
 	/* the complete list of processes that speak TLS, when it has changed */
 	FRAME_TLS = 20,
 	FRAME_TROUBLE = 21,
+	FRAME_NAT = 22,
 };
 
 enum capability_state { STATE_OFF = 0, STATE_ON = 1, STATE_DEGRADED = 2 };
@@ -124,6 +125,14 @@ struct frame_pending {
 };
 
 struct frame_pair {
+	uint32_t edge;
+	uint16_t port;
+	uint16_t pad;
+	uint8_t ip[16];
+};
+
+/* Where connections of a client's edge really go, when that has changed; what was dialled: they are not translated. */
+struct frame_nat {
 	uint32_t edge;
 	uint16_t port;
 	uint16_t pad;

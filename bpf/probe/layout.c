@@ -82,6 +82,11 @@ void layout_print(void)
 	FIELD(pair, port);
 	FIELD(pair, ip);
 	END();
+	BEGIN(nat);
+	FIELD(nat, edge);
+	FIELD(nat, port);
+	FIELD(nat, ip);
+	END();
 	BEGIN(event);
 	FIELD(event, mono_ns);
 	FIELD(event, cgroup);

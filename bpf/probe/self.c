@@ -2,6 +2,7 @@
 #include "self.h"
 #include "events.h"
 #include "names.h"
+#include "nat.h"
 #include "out.h"
 #include "tls.h"
 #include "../include/frames.h"
@@ -53,6 +54,7 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 {
 	static uint64_t kernel_bytes;
 	struct tls_figures tls = tls_figures();
+	struct nat_figures nat = nat_figures();
 	struct rusage usage;
 
 	if (f->built % 10 == 1)
@@ -100,6 +102,10 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("tlsRefused", ctl->tls_full);
 	self("tlsUnbound", ctl->tls_unbound);
 	self("tlsRebound", ctl->tls_rebound);
+	self("natAsked", nat.asked);
+	self("natTranslated", nat.translated);
+	self("natFailed", nat.failed);
+	self("natDropped", nat.dropped);
 	self("unknownBytes", ctl->unknown_bytes);
 	self("tlsBlindBytes", ctl->tls_blind_bytes);
 	self("readErrors", f->read_errors);

@@ -12,6 +12,9 @@ import { parseCgroupMounts } from "../../agent/node/host/cgroups.ts";
 import type { Emit } from "../../agent/node/host/nodeFigures.ts";
 import { putObserved } from "../../agent/node/metrics/Samples.ts";
 import { Observer } from "../../agent/node/observe/Observer.ts";
+import { Dictionary } from "../../agent/node/observe/Window.ts";
+import type { DecodedObserve } from "../../schemas/wire/checkObserve.ts";
+import { checkObserve, decodeFrame } from "../../schemas/wire/codec.ts";
 import { ROLE, TROUBLES } from "../../schemas/wire/observe.ts";
 import { describeWith, itWith } from "../capabilities.ts";
 import { buildProbe, type EdgeSum, ProbeBed, type Sought } from "./ProbeBed.ts";
@@ -26,6 +29,23 @@ const troublesOf = (edges: readonly EdgeSum[]): Record<string, number> =>
   );
 const sumOf = (edges: readonly EdgeSum[], field: "opens" | "failed" | "closes" | "bytesIn" | "bytesOut"): number =>
   edges.reduce((n, edge) => n + edge[field], 0);
+
+/** An observer that hears what the probe tells, as in the agent. */
+const observe = (bed: ProbeBed): { readonly observer: Observer; readonly bodies: readonly DecodedObserve[] } => {
+  const observer = new Observer({
+    node: "n",
+    bootMs: Date.now() - Number.parseFloat(readFileSync("/proc/uptime", "utf8")) * 1000,
+    mounts: parseCgroupMounts(readFileSync("/proc/self/mountinfo", "utf8")),
+  });
+  const dictionary = new Dictionary(observer.catalog);
+  const bodies: DecodedObserve[] = [];
+  bed.tap = (tick) => {
+    const clocks = { monoMs: bodies.length * 1000, wallMs: Date.now() };
+    observer.absorb(tick, clocks);
+    bodies.push(checkObserve(decodeFrame(dictionary.encode(observer.observe(bodies.length, clocks))).body));
+  };
+  return { observer, bodies };
+};
 
 /** Runs a Python program in a namespace of its own, where it ends; what it prints is JSON. */
 const inNamespace = (text: string): Promise<Record<string, number>> =>
@@ -121,18 +141,8 @@ print(json.dumps({"netns":netns,"port":l.getsockname()[1]}))`);
   });
 
   it("says so in the metrics of the service that dials", async () => {
-    const observer = new Observer({
-      node: "n",
-      bootMs: Date.now() - Number.parseFloat(readFileSync("/proc/uptime", "utf8")) * 1000,
-      mounts: parseCgroupMounts(readFileSync("/proc/self/mountinfo", "utf8")),
-    });
     const own = await ProbeBed.start(undefined, "--no-tls");
-    let window = 0;
-    own.tap = (tick) => {
-      const clocks = { monoMs: ++window * 1000, wallMs: Date.now() };
-      observer.absorb(tick, clocks);
-      observer.observe(window, clocks);
-    };
+    const { observer } = observe(own);
     try {
       const port = await freePort();
       const destination = `127.0.0.1:${port}`;
@@ -148,6 +158,61 @@ print(json.dumps({"netns":netns,"port":l.getsockname()[1]}))`);
       expect(told.get("container_net_tcp_failed_connects_by_reason_total refused")).toBe(5);
       expect([...told.keys()].filter((name) => name.includes("_by_reason_"))).toHaveLength(1);
     } finally {
+      observer.close();
+      await own.stop();
+    }
+  });
+
+  itWith(["nat", "python"], "knows where connections go that are translated", async () => {
+    const own = await ProbeBed.start(undefined, "--no-tls");
+    const { observer, bodies } = observe(own);
+    const child = spawn("unshare", [
+      "--net",
+      "python3",
+      "-c",
+      `${PRELUDE}
+import sys
+sh("ip link add veth0 type veth peer name veth1; ip link set veth0 up; ip link set veth1 up; ip address add 10.1.0.5/24 dev veth0; ip -6 address add fd00:1::5/64 dev veth0 nodad; ip route add default dev veth0; ip -6 route add default dev veth0")
+for f,to,real in (("ip","10.96.0.1","10.1.0.5"),("ip6","fd00:96::1","[fd00:1::5]")):
+  sh("nft 'add table %s n; add chain %s n o { type nat hook output priority -100; }; add rule %s n o %s daddr %s tcp dport 80 dnat to %s:8080'"%(f,f,f,f,to,real))
+l=socket.create_server(("::",8080),family=socket.AF_INET6,dualstack_ipv6=True)
+c=[socket.create_connection((a,p),5) for a,p in [("10.96.0.1",80)]*3+[("fd00:96::1",80)]*2+[("10.1.0.5",8080)]]
+print(netns,flush=True);sys.stdin.read()`,
+    ]);
+    let wrong = "";
+    child.stderr.on("data", (data: Buffer) => (wrong += data.toString()));
+    try {
+      const netns = await new Promise<number>((resolve, reject) => {
+        child.stdout.once("data", (data: Buffer) => resolve(Number(data.toString())));
+        child.once("exit", () => reject(new Error(wrong)));
+      });
+      const told = (): readonly string[] =>
+        bodies
+          .flatMap(({ nat }) => nat)
+          .map((one) => `${one.address} ${one.port} ${one.actualAddress} ${one.actualPort}`)
+          .filter((one) => /^(10\.96|fd00:96)/.test(one))
+          .toSorted();
+      await own.until("both translations", () => told().length > 1);
+      await own.settled();
+      expect(told()).toEqual(["10.96.0.1 80 10.1.0.5 8080", "fd00:96::1 80 fd00:1::5 8080"]);
+      expect(own.find({ netns, role: ROLE.client, port: 80 }).map((edge) => edge.opens).toSorted()).toEqual([2, 3]);
+      const opens = new Map<string, number>();
+      const put: Emit = (name, { destination = "", actual_destination = "" }, value) => {
+        if (name === "container_net_tcp_successful_connects_total" && /^(10\.|\[fd00)/.test(destination))
+          opens.set(`${destination} ${actual_destination}`, value);
+      };
+      putObserved(put, observer, { cluster: "default", machineId: "m" });
+      expect([...opens].toSorted()).toEqual([
+        ["10.1.0.5:8080 10.1.0.5:8080", 1],
+        ["10.96.0.1:80 10.1.0.5:8080", 3],
+        ["[fd00:96::1]:80 [fd00:1::5]:8080", 2],
+      ]);
+      const again = checkObserve(
+        decodeFrame(new Dictionary(observer.catalog).encode(observer.observe(99, { monoMs: 99_000, wallMs: 0 }))).body,
+      );
+      expect(again.nat.filter(({ port }) => port === 80)).toHaveLength(2);
+    } finally {
+      child.stdin.end();
       observer.close();
       await own.stop();
     }

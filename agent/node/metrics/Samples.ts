@@ -167,6 +167,9 @@ const putBroken = (put: Emit, stem: string, labels: Labels, { troubles }: WireEd
   if (lost) put(`${stem}_lost_connections_total`, labels, lost);
 };
 
+const endpointText = (address: string, port: number): string =>
+  `${address.includes(":") ? `[${address}]` : address}:${port}`;
+
 const putEdge = (put: Emit, base: Labels, edge: WireEdge): void => {
   const { totals, definition } = edge;
   if (definition.role === ROLE.server) {
@@ -175,9 +178,14 @@ const putEdge = (put: Emit, base: Labels, edge: WireEdge): void => {
     return;
   }
   for (const cell of edge.cells) if (cell?.protocol === DNS_PROTOCOL) putRequests(put, "", base, cell);
-  const peer = definition.peer.includes(":") ? `[${definition.peer}]` : definition.peer;
-  const destination = `${peer}:${definition.port}`;
-  const labels = { ...base, destination, actual_destination: destination };
+  const destination = endpointText(definition.peer, definition.port);
+  // Of several places none can be named: what was counted before went elsewhere.
+  const actual = edge.places === 1 ? edge.actual : null;
+  const labels = {
+    ...base,
+    destination,
+    actual_destination: actual === null ? destination : endpointText(actual.address, actual.port),
+  };
   // over UDP nothing connects
   if (TCP_SUMS.every((name) => totals[name] === 0) && edge.active <= 0) return;
   put("container_net_tcp_successful_connects_total", labels, totals.opens);
@@ -258,8 +266,11 @@ export const putObserved = (put: Emit, observer: Observer, common: { cluster: st
   for (const listener of observer.listeners.all()) {
     const base = bases.get(observer.instances.ofPid(listener.pid)?.id ?? 0);
     if (base === undefined) continue;
-    const host = listener.address.includes(":") ? `[${listener.address}]` : listener.address;
     // Several processes may share one socket; the information is there or not.
-    put("container_net_tcp_listen_info", { ...base, listen_addr: `${host}:${listener.port}`, proxy: "" }, 1);
+    put(
+      "container_net_tcp_listen_info",
+      { ...base, listen_addr: endpointText(listener.address, listener.port), proxy: "" },
+      1,
+    );
   }
 };

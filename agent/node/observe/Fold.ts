@@ -4,7 +4,7 @@
  * and never guessed. Rows of instances that may not be shown yet (a container whose name is being asked) wait here.
  */
 import { emptyTable, encodeTable, type WireTable } from "../../../schemas/wire/columns.ts";
-import { PAIR_SHAPE, PENDING_SHAPE, ROLE } from "../../../schemas/wire/observe.ts";
+import { PAIR_SHAPE, PENDING_SHAPE, ROLE, type NatDefinition } from "../../../schemas/wire/observe.ts";
 import type { Instance } from "./Instances.ts";
 import type { ProbeEdge, ProbeTick } from "../probe/ProbeTick.ts";
 import { requestTables, tcpTable, troubleTable } from "./tables.ts";
@@ -34,6 +34,7 @@ export interface FoldedTables {
   readonly pending: WireTable | null;
   readonly pairs: WireTable | null;
   readonly pairIps: Uint8Array | null;
+  readonly nat: readonly NatDefinition[];
 }
 
 interface Source {
@@ -55,6 +56,13 @@ const IDLE_EDGE_MS = 10 * 60_000;
 const MAX_PAIRS = 4_096;
 const MAX_OWNERS = 10_000;
 
+const natOf = ({ definition: { peer: address, port }, actual }: WireEdge): NatDefinition => ({
+  address,
+  port,
+  actualAddress: actual?.address ?? address,
+  actualPort: actual?.port ?? port,
+});
+
 export class Fold {
   readonly edges = new Map<number, WireEdge>();
   readonly losses: FoldLosses = { unattributedRows: 0, unattributedRequests: 0, pairs: 0 };
@@ -64,6 +72,7 @@ export class Fold {
   private readonly lastOwner = new Map<string, Instance>();
   private readonly pending = new Map<number, PendingCell>();
   private dirty: WireEdge[] = [];
+  private nat: NatDefinition[] = [];
   private pairs: { readonly wire: WireEdge; readonly port: number; readonly ip: Uint8Array }[] = [];
   private nextId = 1;
 
@@ -84,6 +93,7 @@ export class Fold {
       if (this.pairs.length >= MAX_PAIRS) this.losses.pairs++;
       else this.pairs.push({ wire, port: tick.pairs.port[i] ?? 0, ip: tick.pairIps.slice(i * 16, i * 16 + 16) });
     }
+    this.absorbNat(tick);
     for (const id of tick.gone) this.removeSource(id);
   }
 
@@ -131,7 +141,7 @@ export class Fold {
       ...this.pairTables(shown, used),
     };
     this.evict(nowMs, state);
-    return { ...tables, edgeIds: [...used] };
+    return { ...tables, nat: this.nat.splice(0), edgeIds: [...used] };
   }
 
   private define(edge: ProbeEdge, nowMs: number): void {
@@ -245,6 +255,23 @@ export class Fold {
       wire.addTrouble(troubles.kind[i] ?? 0, troubles.count[i] ?? 0);
       this.touch(wire, nowMs);
     }
+  }
+
+  private absorbNat({ nat }: ProbeTick): void {
+    for (const { edge, address, port } of nat) {
+      const wire = this.wireOf(edge);
+      if (wire === null) continue;
+      const { definition } = wire;
+      const plain = address === definition.peer && port === definition.port;
+      wire.actual = plain ? null : { address, port };
+      wire.places++;
+      this.nat.push(natOf(wire));
+    }
+  }
+
+  /** What is translated, or was, for a connection that has heard of nothing. */
+  *translations(): Iterable<NatDefinition> {
+    for (const wire of this.edges.values()) if (wire.places > 0) yield natOf(wire);
   }
 
   private absorbRequests(tick: ProbeTick, nowMs: number): void {

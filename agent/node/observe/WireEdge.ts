@@ -103,6 +103,10 @@ export class WireEdge {
     rttUs: 0,
     rttCount: 0,
   };
+  /** where its connections went last, when that is not what was dialled */
+  actual: { readonly address: string; readonly port: number } | null = null;
+  /** how many such places there were */
+  places = 0;
   /** by kind, in this window and since the agent's start; null: there were none */
   troubles: { readonly now: Uint32Array; readonly totals: Float64Array } | null = null;
   /** by protocol × 8 + status */

@@ -27,6 +27,7 @@ import {
   type ProbeAnswer,
   type ProbeEdge,
   type ProbeEvent,
+  type ProbeNat,
   type ProbeTick,
   type ProbeTls,
   TLS_STATES,
@@ -206,6 +207,19 @@ const decodePairs = (
   return { pairs, pairIps };
 };
 
+const decodeNat = (frame: Frame | undefined): readonly ProbeNat[] => {
+  if (frame === undefined) return [];
+  const l = LAYOUT.nat;
+  const nat: ProbeNat[] = [];
+  for (let i = rowsOf(frame, l.size), at = 0; i > 0; i--, at += l.size)
+    nat.push({
+      edge: frame.view.getUint32(at + l.edge, true),
+      address: addressText(frame.bytes, at + l.ip),
+      port: frame.view.getUint16(at + l.port, true),
+    });
+  return nat;
+};
+
 /** All zeros stand for an address that varies. */
 const addressOrVaries = (bytes: Uint8Array, at: number): string => {
   const text = addressText(bytes, at);
@@ -373,6 +387,7 @@ const decodeTick = (end: Frame, parts: Parts, reset: boolean): ProbeTick => {
     hist: decodeHist(part(FRAME.hist), l7.rows),
     pending: decodePending(part(FRAME.pending)),
     ...decodePairs(part(FRAME.pair)),
+    nat: decodeNat(part(FRAME.nat)),
     events: decodeEvents(part(FRAME.event)),
     tls: decodeTls(part(FRAME.tls)),
     answers: decodeAnswers(part(FRAME.name)),

@@ -27,6 +27,7 @@ export const FRAME = {
   ioHist: 16,
   tls: 20,
   trouble: 21,
+  nat: 22,
 } as const;
 
 /** Size and member offsets of each struct, in bytes. */
@@ -54,6 +55,7 @@ export const LAYOUT = {
   hist: { size: 12, row: 0, count: 4, bucket: 8 },
   pending: { size: 24, oldest_ns: 0, edge: 8, count: 12, protocol: 16 },
   pair: { size: 24, edge: 0, port: 4, ip: 8 },
+  nat: { size: 24, edge: 0, port: 4, ip: 8 },
   event: {
     size: 208,
     mono_ns: 0,

@@ -140,6 +140,7 @@ const tick = (
     io: emptyTable(PROBE_IO_SHAPE, 0),
     ioHist: emptyTable(HIST_SHAPE, 0),
     tls: null,
+    nat: [],
     self: {},
   };
   return made;

@@ -87,6 +87,7 @@ const tick = (rows: Rows): ProbeTick => {
     pairIps: new Uint8Array(),
     events: [],
     tls: null,
+    nat: [],
     answers: [],
     io: emptyTable(PROBE_IO_SHAPE, 0),
     ioHist: emptyTable(HIST_SHAPE, 0),
