@@ -85,7 +85,7 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
     }
     return group.filling;
   };
-  const { tcp, l7, pending, usage } = body;
+  const { tcp, troubles, l7, pending, usage } = body;
   for (let i = 0; i < tcp.rows; i++) {
     const edge = state.edges.get(tcp.edge[i] ?? 0);
     if (edge !== undefined) countActive(edge, tcp.active[i] ?? 0);
@@ -102,6 +102,11 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
       w.connectUs += tcp.connectUs[i] ?? 0;
       w.rttUs += tcp.rttUs[i] ?? 0;
       w.rttCount += tcp.rttCount[i] ?? 0;
+    }
+  for (let i = 0; i < troubles.rows; i++)
+    for (const group of groupsOf(troubles.edge[i] ?? 0)) {
+      const w = fillingOf(group);
+      w.troubles = [...(w.troubles ?? NOTHING), troubles.kind[i] ?? 0, troubles.count[i] ?? 0];
     }
   const histograms = histogramsOf(body);
   for (let i = 0; i < l7.rows; i++) {

@@ -1,6 +1,6 @@
 /** What an agent session owns. Changed only by its `step`; lost with it, and then told again by its agent. */
 import type { ServiceId } from "../../schemas/service.ts";
-import type { EdgeDefinition, InstanceDefinition, VipDefinition } from "../../schemas/wire/observe.ts";
+import type { EdgeDefinition, InstanceDefinition, NatDefinition, VipDefinition } from "../../schemas/wire/observe.ts";
 import type { Grouped } from "../topology/grouping.ts";
 import type { EdgeWindow, Side } from "../service/messages.ts";
 import type { KnownInstance, KnownListen } from "../topology/messages.ts";
@@ -45,6 +45,8 @@ export interface SessionState {
   /** the agent's complete list of listening sockets, as it was last told */
   listens: readonly KnownListen[] | null;
   vips: readonly VipDefinition[];
+  /** what is translated, by what was dialled */
+  readonly nat: Map<string, NatDefinition>;
   /** newest window whose dictionary was taken */
   toldWindow: number;
   /** edges in use that the topology was not told of yet, and when it was told last */

@@ -25,6 +25,7 @@ import {
   type ServiceState,
   type Sli,
 } from "./state.ts";
+import { troublesOf } from "./troubles.ts";
 import { Waits } from "./waits.ts";
 
 const DNS = PROTOCOLS.indexOf("dns");
@@ -199,6 +200,7 @@ const takeEdge = (state: ServiceState, window: EdgeWindow, second: number, now: 
   const seconds = Math.max(0.001, message.seconds);
   edge.connects = window.opens / seconds;
   edge.failedConnects = window.failedConnects / seconds;
+  edge.troubles = troublesOf(window, seconds);
   edge.retransmits = window.retransmits / seconds;
   edge.bytesOut = window.bytesOut / seconds;
   edge.bytesIn = window.bytesIn / seconds;

@@ -154,6 +154,7 @@ const pastMap = (sources: TopicSources, at: number): Effect.Effect<Entries | nul
         protocols: [],
         traffic: NOTHING,
         failedConnectsPerSecond: 0,
+        failedConnectsReason: "",
         bytesPerSecond: 0,
         status: "unknown",
       };

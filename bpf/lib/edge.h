@@ -203,9 +203,8 @@ static __always_inline struct edge *intern(struct conn *c)
 static __noinline int fold(struct conn *c, struct edge *edge, struct sock *sk)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	u64 out, in;
+	u64 out, in, bytes = 0;
 	u32 retransmits;
-	bool moved = false;
 
 	if (!tp)
 		return 0;
@@ -217,19 +216,27 @@ static __noinline int fold(struct conn *c, struct edge *edge, struct sock *sk)
 		in--;
 	if (out > c->out) {
 		__sync_fetch_and_add(&edge->out, out - c->out);
+		bytes += out - c->out;
 		c->out = out;
-		moved = true;
 	}
 	if (in > c->in) {
 		__sync_fetch_and_add(&edge->in, in - c->in);
+		bytes += in - c->in;
 		c->in = in;
-		moved = true;
 	}
 	if (retransmits != c->retransmits) {
 		__sync_fetch_and_add(&edge->retransmits, retransmits - c->retransmits);
 		c->retransmits = retransmits;
 	}
-	if (moved && tp->srtt_us) {
+	if (bytes && c->mode == MODE_TLS) {
+		u64 at = (u64)sk;
+
+		if (!bpf_map_lookup_elem(&tls_sockets, &at))
+			count_n(tls_blind_bytes, bytes);
+	} else if (bytes && !c->proto) {
+		count_n(unknown_bytes, bytes);
+	}
+	if (bytes && tp->srtt_us) {
 		__sync_fetch_and_add(&edge->rtt_us, tp->srtt_us >> 3);
 		__sync_fetch_and_add(&edge->rtt_count, 1);
 	}

@@ -42,6 +42,7 @@ static struct unit units[] = {
 	{ "sock_receive", "requests.receive", "requests are not counted", NULL, SOCKETS, 0, "" },
 	{ "call_done", "requests.calls", "requests are not counted (needs kernel 5.17 with BTF)", NULL, CALLS, 0, "" },
 	{ "tcp_state", "connections", "connections are not seen", NULL, ANY, 0, "" },
+	{ "tcp_reset", "connections.resets", "resets that are sent are not counted", NULL, ANY, 0, "" },
 	{ "each_connection", "connections.live", "bytes, round trips and waiting requests are not read", NULL, SOCKETS, 0, "" },
 	{ "each_socket", "connections.live", "bytes, round trips and waiting requests are not read", "each_connection", ANY, 0, "" },
 	{ "each_file", "connections.older", "connections older than the probe are not seen", NULL, ANY, 0, "" },

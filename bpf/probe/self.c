@@ -2,6 +2,7 @@
 #include "self.h"
 #include "events.h"
 #include "names.h"
+#include "nat.h"
 #include "out.h"
 #include "tls.h"
 #include "../include/frames.h"
@@ -53,6 +54,7 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 {
 	static uint64_t kernel_bytes;
 	struct tls_figures tls = tls_figures();
+	struct nat_figures nat = nat_figures();
 	struct rusage usage;
 
 	if (f->built % 10 == 1)
@@ -101,6 +103,12 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("tlsUnbound", ctl->tls_unbound);
 	self("tlsRebound", ctl->tls_rebound);
 	self("runsMissed", runs_missed(k));
+	self("natAsked", nat.asked);
+	self("natTranslated", nat.translated);
+	self("natFailed", nat.failed);
+	self("natDropped", nat.dropped);
+	self("unknownBytes", ctl->unknown_bytes);
+	self("tlsBlindBytes", ctl->tls_blind_bytes);
 	self("readErrors", f->read_errors);
 	self("ticksSkipped", f->skipped);
 	self("frames", out_frames());

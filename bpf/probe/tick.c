@@ -2,6 +2,7 @@
 #include "tick.h"
 #include "events.h"
 #include "names.h"
+#include "nat.h"
 #include "out.h"
 #include "self.h"
 #include "table.h"
@@ -46,6 +47,9 @@ struct known {
 	uint32_t lookups; /* questions over UDP that wait now */
 	uint64_t oldest_lookup;
 	uint8_t waiting[PROTOCOLS];
+	uint32_t asked; /* tick in which it was asked where it goes, 0 before the first */
+	uint16_t went_port;
+	uint8_t went[16]; /* all zero until it is known to go elsewhere */
 	struct known *next, *previous;
 };
 
@@ -64,7 +68,9 @@ struct list {
 };
 static struct list edge_list = { .width = sizeof(struct frame_edge) };
 static struct list tcp_list = { .width = sizeof(struct frame_tcp) };
+static struct list trouble_list = { .width = sizeof(struct frame_trouble) };
 static struct list pending_list = { .width = sizeof(struct frame_pending) };
+static struct list nat_list = { .width = sizeof(struct frame_nat) };
 static struct list pair_list = { .width = sizeof(struct frame_pair) };
 static struct list l7_list = { .width = sizeof(struct frame_l7) };
 static struct list hist_list = { .width = sizeof(struct frame_hist) };
@@ -117,6 +123,44 @@ static void define(const struct known *edge)
 	memcpy(row->local, edge->key.local, 16);
 }
 
+static void ask_where(struct known *edge, const struct edge_pair *pair)
+{
+	struct nat_question q = {
+		.edge = edge->sent.id,
+		.netns = edge->key.netns,
+		.tgid = edge->key.tgid,
+		.client_port = pair->port,
+		.port = edge->key.port,
+	};
+
+	if (edge->key.role != ROLE_CLIENT || (edge->asked && ctl->tick - edge->asked < NAT_EVERY))
+		return;
+	memcpy(q.client, pair->ip, 16);
+	memcpy(q.dialled, edge->key.peer, 16);
+	if (nat_ask(&q))
+		edge->asked = ctl->tick;
+}
+
+static void goes_to(uint32_t id, const uint8_t *ip, uint16_t port)
+{
+	static const uint8_t nowhere[16];
+	struct known *edge = table_get(&by_id, id);
+	struct frame_nat *row;
+	int plain;
+
+	if (!edge)
+		return;
+	plain = port == edge->key.port && memcmp(ip, edge->key.peer, 16) == 0;
+	if (memcmp(edge->went, nowhere, 16) == 0 ? plain : port == edge->went_port && memcmp(ip, edge->went, 16) == 0)
+		return;
+	memcpy(edge->went, ip, 16);
+	edge->went_port = port;
+	row = add(&nat_list);
+	row->edge = id;
+	row->port = port;
+	memcpy(row->ip, ip, 16);
+}
+
 /* Sends what an edge has grown by. `live` says that its gauges are of this tick. */
 static void grow(struct known *edge, const struct edge *now, int live)
 {
@@ -147,6 +191,15 @@ static void grow(struct known *edge, const struct edge *now, int live)
 		row->active = active;
 		edge->idle = 0;
 	}
+	for (int kind = 0; kind < TROUBLES; kind++) {
+		if (now->troubles[kind] != sent->troubles[kind]) {
+			struct frame_trouble *row = add(&trouble_list);
+
+			row->edge = sent->id;
+			row->kind = kind;
+			row->count = now->troubles[kind] - sent->troubles[kind];
+		}
+	}
 	if (active)
 		edge->idle = 0;
 	for (uint32_t i = 0; i < (pairs < PAIRS ? pairs : PAIRS); i++) {
@@ -156,6 +209,8 @@ static void grow(struct known *edge, const struct edge *now, int live)
 		row->edge = sent->id;
 		row->port = pair->port;
 		memcpy(row->ip, pair->ip, 16);
+		if (i == 0)
+			ask_where(edge, pair);
 	}
 	for (int p = 0; p < PROTOCOLS; p++) {
 		uint32_t proto = p + 1, n = live ? now->waiting[p] : 0;
@@ -467,13 +522,16 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	read_edges(k->folded, 1);
 	read_rows();
 	evict();
+	nat_tick(goes_to);
 	tls_tick(ctl->tick);
 	send_list(&edge_list, FRAME_EDGE);
 	send_list(&tcp_list, FRAME_TCP);
+	send_list(&trouble_list, FRAME_TROUBLE);
 	send_list(&l7_list, FRAME_L7);
 	send_list(&hist_list, FRAME_HIST);
 	send_list(&pending_list, FRAME_PENDING);
 	send_list(&pair_list, FRAME_PAIR);
+	send_list(&nat_list, FRAME_NAT);
 	events_send();
 	tls_send();
 	names_send();

@@ -16,6 +16,7 @@ import {
   SERVICE_KINDS,
   STATUS,
   TCP_SHAPE,
+  TROUBLE_SHAPE,
   USAGE_SHAPE,
 } from "./observe.ts";
 import type {
@@ -36,6 +37,7 @@ export const OBSERVE_LIMITS = {
   listens: 100_000,
   events: 50_000,
   tcp: 200_000,
+  troubles: 200_000,
   l7: 200_000,
   hist: 1_000_000,
   pending: 200_000,
@@ -82,6 +84,8 @@ export interface DecodedObserve {
   readonly vips: readonly VipDefinition[];
   readonly absent: readonly AbsentDefinition[];
   readonly tcp: Table<typeof TCP_SHAPE>;
+  /** of kinds that this side does not know as well */
+  readonly troubles: Table<typeof TROUBLE_SHAPE>;
   readonly l7: Table<typeof L7_SHAPE>;
   readonly hist: Table<typeof HIST_SHAPE>;
   readonly pending: Table<typeof PENDING_SHAPE>;
@@ -93,7 +97,7 @@ export interface DecodedObserve {
 }
 
 const KNOWN = new Set(
-  "window monoMs wallMs serverMs instances edges listens gone goneEdges events names nat vips absent tcp l7 hist pending pairs pairIps usage".split(
+  "window monoMs wallMs serverMs instances edges listens gone goneEdges events names nat vips absent tcp troubles l7 hist pending pairs pairIps usage".split(
     " ",
   ),
 );
@@ -312,6 +316,7 @@ export const checkObserve = (body: unknown): DecodedObserve => {
     absent: entries("absent").map((one, n) => absentDefinition(`observe.absent[${n}]`, one)),
     vips: entries("vips").map((one, n) => vipDefinition(`observe.vips[${n}]`, one)),
     tcp: read("tcp", TCP_SHAPE),
+    troubles: read("troubles", TROUBLE_SHAPE),
     l7,
     hist,
     pending,

@@ -53,6 +53,18 @@ export const TCP_SHAPE = {
 } as const satisfies TableShape;
 
 /**
+ * What went wrong with connections. The first three are parts of `failed` of TCP_SHAPE: a connect that was refused, that
+ * nobody answered in time, that found no way to the address; what is left of `failed` was given up by the caller within a
+ * second or has another reason. The others are connections: reset by the other end, resets sent, and ended since the
+ * other end did not answer any more.
+ */
+export const TROUBLES = ["refused", "timed out", "unreachable", "reset by peer", "reset sent", "lost"] as const;
+export const TROUBLE = { refused: 0, timedOut: 1, unreachable: 2, resetByPeer: 3, resetSent: 4, lost: 5 } as const;
+
+/** Only what there is: most edges never have a row. `kind` is an index of TROUBLES. */
+export const TROUBLE_SHAPE = { edge: "u32", kind: "u8", count: "u32" } as const satisfies TableShape;
+
+/**
  * Finished requests per edge, protocol and status. `sumUs` is the sum of their latencies in microseconds. `count` is more
  * than the histogram's sum by the messages that nothing answers (NATS, RabbitMQ), which have no latency.
  */
@@ -257,6 +269,7 @@ export interface ObserveBody {
   readonly vips?: readonly VipDefinition[];
   readonly absent?: readonly AbsentDefinition[];
   readonly tcp?: WireTable;
+  readonly troubles?: WireTable;
   readonly l7?: WireTable;
   readonly hist?: WireTable;
   readonly pending?: WireTable;

@@ -100,6 +100,8 @@ export interface MapEdge {
   readonly protocols: readonly string[];
   readonly traffic: Traffic;
   readonly failedConnectsPerSecond: number;
+  /** as in EdgeView */
+  readonly failedConnectsReason: string;
   readonly bytesPerSecond: number;
   readonly status: HealthStatus;
 }
@@ -138,6 +140,10 @@ export interface EdgeView {
   readonly server: Traffic | null;
   readonly connectsPerSecond: number;
   readonly failedConnectsPerSecond: number;
+  /** why connects fail, for a person; "" where nobody knows */
+  readonly failedConnectsReason: string;
+  /** connections per second that the other end reset, or did not answer on any more */
+  readonly brokenConnectionsPerSecond: number;
   readonly activeConnections: number;
   readonly retransmitsPerSecond: number;
   readonly rttMs: number | null;

@@ -67,6 +67,7 @@ export const isMapEdge: Guard<MapEdge> = (value): value is MapEdge =>
     to: "string",
     status: "string",
     failedConnectsPerSecond: "number",
+    failedConnectsReason: "string",
     protocols: "array",
   }) && isTraffic(value["traffic"]);
 
@@ -80,6 +81,8 @@ export const isEdgeView: Guard<EdgeView> = (value): value is EdgeView =>
     protocols: "array",
     status: "string",
     failedConnectsPerSecond: "number",
+    failedConnectsReason: "string",
+    brokenConnectionsPerSecond: "number",
   }) &&
   (value["client"] === null || isTraffic(value["client"])) &&
   (value["server"] === null || isTraffic(value["server"]));

@@ -87,6 +87,7 @@ export class Observer {
       resolvConf: (tgid) => this.reader.text(`${proc}/${tgid}/root/etc/resolv.conf`),
     });
     this.catalog.names = this.lookups.addresses;
+    this.catalog.translations = () => this.fold.translations();
     this.disks = new Disks({
       ofCgroup: (id) => this.briefs.ownerOfBlocks(id),
       ofProcess,
