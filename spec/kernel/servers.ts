@@ -109,7 +109,7 @@ export const makeCertificate = (): {
   };
 };
 
-/** `listen`: what its port is for besides, such as "http2". */
+/** `listen`: what its port is for besides, such as "http2". PORT in `server` stands for the port. */
 export const startNginx = async (server = `location / { return 200 "hello\\n"; }`, listen = ""): Promise<Running> => {
   const folder = folderOf("nginx");
   const port = await freePort();
@@ -119,7 +119,7 @@ export const startNginx = async (server = `location / { return 200 "hello\\n"; }
 events { worker_connections 512; }
 http { access_log off; keepalive_requests 100000000; client_body_temp_path ${folder}/a; proxy_temp_path ${folder}/b;
 fastcgi_temp_path ${folder}/c; uwsgi_temp_path ${folder}/d; scgi_temp_path ${folder}/e; sendfile on; root ${folder};
-server { listen 127.0.0.1:${port} backlog=512 ${listen}; ${server} } }\n`,
+server { listen 127.0.0.1:${port} backlog=512 ${listen}; ${server.replaceAll("PORT", String(port))} } }\n`,
   );
   const child = spawn(findProgram("nginx") ?? "nginx", ["-c", join(folder, "nginx.conf"), "-p", folder], {
     stdio: "ignore",
