@@ -195,7 +195,12 @@ print(netns,flush=True);sys.stdin.read()`,
       await own.until("both translations", () => told().length > 1);
       await own.settled();
       expect(told()).toEqual(["10.96.0.1 80 10.1.0.5 8080", "fd00:96::1 80 fd00:1::5 8080"]);
-      expect(own.find({ netns, role: ROLE.client, port: 80 }).map((edge) => edge.opens).toSorted()).toEqual([2, 3]);
+      expect(
+        own
+          .find({ netns, role: ROLE.client, port: 80 })
+          .map((edge) => edge.opens)
+          .toSorted(),
+      ).toEqual([2, 3]);
       const opens = new Map<string, number>();
       const put: Emit = (name, { destination = "", actual_destination = "" }, value) => {
         if (name === "container_net_tcp_successful_connects_total" && /^(10\.|\[fd00)/.test(destination))
