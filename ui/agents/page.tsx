@@ -26,13 +26,16 @@ const SelfFigures = ({ self }: { readonly self: AgentEntry["self"] }) => {
   return (
     <div className="figures agent-figures">
       <Figure
-        label="CPU"
-        title="cores: the agent / its probe / the probe's programs in the kernel, where last measured"
+        label="CPU, cores"
+        title={`agent ${formatCores(cpuCores)}, probe ${formatCores(probeCpuCores ?? null)}, its programs in the kernel ${formatCores(programsCores ?? null)} where last measured`}
       >
-        {[cpuCores, probeCpuCores, programsCores].map((cores) => formatCores(cores ?? null)).join(" / ")}
+        {formatCores(cpuCores + (probeCpuCores ?? 0) + (programsCores ?? 0))}
       </Figure>
-      <Figure label="Memory" title="the agent / its probe / the probe's tables in the kernel">
-        {[memoryBytes, probeMemoryBytes, kernelBytes].map((bytes) => formatBytes(bytes ?? null)).join(" / ")}
+      <Figure
+        label="Memory"
+        title={`agent ${formatBytes(memoryBytes ?? null)}, probe ${formatBytes(probeMemoryBytes ?? null)}, its tables in the kernel ${formatBytes(kernelBytes ?? null)}`}
+      >
+        {formatBytes((memoryBytes ?? 0) + (probeMemoryBytes ?? 0) + (kernelBytes ?? 0))}
       </Figure>
       <Figure label="Fullest table">{used.length === 0 ? "–" : formatPercent(Math.max(...used))}</Figure>
       <Figure label="Spool" title="telemetry on the agent's disk that the server does not have yet">
