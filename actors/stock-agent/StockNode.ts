@@ -591,6 +591,7 @@ export class StockNode {
       nat: this.#translations(),
       vips: [],
       absent: [],
+      self: null,
       tcp: table(TCP_SHAPE, told, (edge) => this.#tcp(edge)),
       troubles: emptyTable(TROUBLE_SHAPE, 0),
       l7,

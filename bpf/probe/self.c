@@ -4,6 +4,7 @@
 #include "names.h"
 #include "nat.h"
 #include "out.h"
+#include "runs.h"
 #include "tls.h"
 #include "../include/frames.h"
 
@@ -87,7 +88,10 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("lookupsRefused", ctl->lookup_full);
 	self("lookupsUnmatched", ctl->lookup_unmatched);
 	self("namesLost", ctl->names_over + names_lost());
+	self("lookups", f->lookups);
+	self("lookupsMax", MAX_LOOKUPS);
 	self("timings", f->timings);
+	self("timingsMax", MAX_TIMINGS);
 	self("timingsRefused", ctl->timing_full);
 	self("timingsLost", ctl->timing_lost);
 	self("tlsProcesses", tls.processes);
@@ -118,5 +122,6 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("rssBytes", resident());
 	self("cpuUs", (uint64_t)usage.ru_utime.tv_sec * 1000000 + usage.ru_utime.tv_usec +
 			      (uint64_t)usage.ru_stime.tv_sec * 1000000 + usage.ru_stime.tv_usec);
+	runs_say(self);
 	out_end();
 }

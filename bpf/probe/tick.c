@@ -4,6 +4,7 @@
 #include "names.h"
 #include "nat.h"
 #include "out.h"
+#include "runs.h"
 #include "self.h"
 #include "table.h"
 #include "timing.h"
@@ -58,7 +59,7 @@ static struct control *ctl;
 static struct table by_id, row_table;
 static struct known *all;
 static uint64_t ticks_skipped, ticks_built, read_errors, evicted;
-static uint64_t edge_count, row_count, active_count, timing_count;
+static uint64_t edge_count, row_count, active_count, timing_count, lookup_count;
 static uint32_t idle_ticks;
 
 /* rows of the frames that are open at the same time are gathered apart */
@@ -399,6 +400,7 @@ static void read_lookups(uint64_t mono_ns)
 			read_errors++;
 			return;
 		}
+		lookup_count += n;
 		for (uint32_t i = 0; i < n; i++) {
 			struct known *edge = table_get(&by_id, values[i].edge);
 			uint64_t age = mono_ns > values[i].t0 ? mono_ns - values[i].t0 : 0;
@@ -490,6 +492,7 @@ int tick_start(struct kernel *kernel, uint32_t idle, uint32_t patience)
 	(void)!socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	ctl->patience_ns = patience * 1000000000ULL;
 	idle_ticks = idle;
+	runs_start(k->object);
 	error = names_start(k->names);
 	return error ? error : events_start(k->events);
 }
@@ -513,7 +516,7 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	struct frame_tick end = { .tick = tick, .mono_ns = mono_ns };
 
 	ticks_built++;
-	edge_count = row_count = active_count = 0;
+	edge_count = row_count = active_count = lookup_count = 0;
 	ctl->tick++;
 	if (k->connections && iterate(k->connections))
 		read_errors++;
@@ -523,6 +526,7 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	read_rows();
 	evict();
 	nat_tick(goes_to);
+	runs_tick(mono_ns);
 	tls_tick(ctl->tick);
 	send_list(&edge_list, FRAME_EDGE);
 	send_list(&tcp_list, FRAME_TCP);
@@ -548,6 +552,7 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 			  .skipped = ticks_skipped,
 			  .built = ticks_built,
 			  .timings = timing_count,
+			  .lookups = lookup_count,
 		  });
 	out_frame(FRAME_TICK, &end, sizeof(end));
 }

@@ -3,6 +3,7 @@
 #include "code.h"
 #include "elf.h"
 #include "out.h"
+#include "runs.h"
 #include "../include/frames.h"
 #include "../include/shared.h"
 
@@ -810,8 +811,10 @@ void tls_tick(uint32_t tick)
 		return;
 	if (n && !prepared && !options.off) {
 		prepared = 1;
-		if (!load_tls(k, refusal, sizeof(refusal)))
+		if (!load_tls(k, refusal, sizeof(refusal))) {
 			measure();
+			runs_add(k->tls, "tls_call");
+		}
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		process = process_of(keys[i]);

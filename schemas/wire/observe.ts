@@ -243,6 +243,18 @@ export interface VipDefinition {
   readonly backends: readonly { readonly address: string; readonly port: number }[];
 }
 
+/**
+ * What an agent says of itself every few seconds, by name; each may be missing. CPU in cores and bytes per second are means
+ * of the last minute: `cpuCores`, `memoryBytes` (the agent), `probeCpuCores`, `probeMemoryBytes`, `kernelBytes` (maps),
+ * `programsCores` (in the kernel, from the last second that was measured), `loopLateMs` (worst of the last minute),
+ * `ticksSkipped` (of the last minute), `windowsWaiting`, `spoolBytes`, `spoolRecords`, `bytesPerSecond` (TCP, both ways),
+ * and of these `unknownBytesPerSecond` and `tlsBlindBytesPerSecond`. `used.NAME` is how full a table is, 0..1;
+ * `lost.NAME` what was lost or refused in the last minute.
+ */
+export type SelfFigures = Readonly<Record<string, number>>;
+export const USED = "used.";
+export const LOST = "lost.";
+
 export interface ObserveBody {
   /** window number: seconds of the agent's monotonic clock since its epoch */
   readonly window: number;
@@ -268,6 +280,7 @@ export interface ObserveBody {
   readonly nat?: readonly NatDefinition[];
   readonly vips?: readonly VipDefinition[];
   readonly absent?: readonly AbsentDefinition[];
+  readonly self?: SelfFigures;
   readonly tcp?: WireTable;
   readonly troubles?: WireTable;
   readonly l7?: WireTable;

@@ -7,6 +7,7 @@
 import type { Inspection, Incident, RootCause } from "../incident.ts";
 import type { HealthStatus, ServiceId } from "../service.ts";
 import type { Capability } from "./link.ts";
+import type { SelfFigures } from "./observe.ts";
 
 export const PAGE_PROTOCOL = 1;
 
@@ -198,7 +199,7 @@ export interface IncidentCard {
 }
 export type { Incident, Inspection, RootCause };
 
-/** topic "agents": key = agent id */
+/** What the server knows of an agent. */
 export interface AgentView {
   readonly id: string;
   readonly node: string;
@@ -219,6 +220,21 @@ export interface AgentView {
   readonly losses: Readonly<Record<string, number>>;
   /** refused connections that claimed this id */
   readonly conflicts: number;
+  /** what it said of itself last; empty: nothing */
+  readonly self: SelfFigures;
+}
+
+/** A check of an agent. `info`: worth knowing, nobody's trouble. */
+export interface AgentInspection {
+  readonly id: "behind" | "losing" | "full" | "hooks" | "clock" | "unread" | "cost";
+  readonly title: string;
+  readonly status: HealthStatus;
+  readonly message: string;
+}
+
+/** topic "agents": key = agent id */
+export interface AgentEntry extends AgentView {
+  readonly inspections: readonly AgentInspection[];
 }
 
 /** topic "console": key = actor path */

@@ -178,6 +178,7 @@ export const windowAt = (second: number, scenario: Scenario, noise: () => number
     nat: [],
     vips: [],
     absent: [],
+    self: null,
     events: what.events.map(({ kind, service }): InstanceEvent => {
       const instance = SERVICES.indexOf(service) + 1;
       if (kind === "oom") return { kind, instance, atMs: 0, pid: 7, rssBytes: 128e6 };

@@ -75,6 +75,7 @@ export class ShopAgent {
       skipped: _skipped,
       serverMs: _serverMs,
       goneEdges: _goneEdges,
+      self: _self,
       ...body
     } = windowAt(this.#window, this.scenario, Math.random, this.#first);
     const frame: ObserveBody = {

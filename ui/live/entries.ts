@@ -7,7 +7,7 @@ import type { Silence } from "../../schemas/incident.ts";
 import type {
   ActorMessageView,
   ActorView,
-  AgentView,
+  AgentEntry,
   DeadLetterView,
   EdgeView,
   Incident,
@@ -142,13 +142,15 @@ export const isIncident: Guard<Incident> = (value): value is Incident =>
     onsetAt: "number",
   });
 
-export const isAgentView: Guard<AgentView> = (value): value is AgentView =>
+export const isAgentView: Guard<AgentEntry> = (value): value is AgentEntry =>
   has(value, {
     id: "string",
     node: "string",
     state: "string",
     capabilities: "array",
     losses: "object",
+    self: "object",
+    inspections: "array",
     lastFrameAt: "number",
   });
 

@@ -27,6 +27,9 @@ interface Series {
   round: number;
 }
 
+const escapeLabel = (text: string): string =>
+  text.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll('"', '\\"');
+
 /** Samples of one round as columns, with the definitions that the current segment lacks. */
 export class SampleSet {
   private readonly series = new Map<string, Series>();
@@ -56,6 +59,18 @@ export class SampleSet {
 
   get size(): number {
     return this.series.size;
+  }
+
+  /** The round as Prometheus text. */
+  text(): string {
+    const lines: string[] = [];
+    for (const { definition, value, round } of this.series.values()) {
+      if (round !== this.round) continue;
+      const labels = Object.entries(definition.labels).map(([name, text]) => `${name}="${escapeLabel(text)}"`);
+      lines.push(`${definition.name}${labels.length > 0 ? `{${labels.join(",")}}` : ""} ${value}`);
+    }
+    // Lines of one name belong together.
+    return `${lines.toSorted().join("\n")}\n`;
   }
 
   body(

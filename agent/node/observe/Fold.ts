@@ -65,6 +65,8 @@ const natOf = ({ definition: { peer: address, port }, actual }: WireEdge): NatDe
 
 export class Fold {
   readonly edges = new Map<number, WireEdge>();
+  /** of all connections, both ways, since the start */
+  tcpBytes = 0;
   readonly losses: FoldLosses = { unattributedRows: 0, unattributedRequests: 0, pairs: 0 };
   private readonly byKey = new Map<string, WireEdge>();
   private readonly sources = new Map<number, Source>();
@@ -221,6 +223,7 @@ export class Fold {
     const { tcp } = tick;
     for (let i = 0; i < tcp.rows; i++) {
       const id = tcp.edge[i] ?? 0;
+      this.tcpBytes += (tcp.bytesOut[i] ?? 0) + (tcp.bytesIn[i] ?? 0);
       const wire = this.wireOf(id);
       if (wire === null) {
         this.losses.unattributedRows++;

@@ -15,6 +15,7 @@ import type {
   NameDefinition,
   NatDefinition,
   ObserveBody,
+  SelfFigures,
 } from "../../../schemas/wire/observe.ts";
 
 export interface Listens {
@@ -45,6 +46,8 @@ export interface Window {
   readonly absent?: readonly AbsentDefinition[];
   /** of translated addresses, what has changed in this window */
   readonly nat?: readonly NatDefinition[];
+  /** what the agent says of itself, not with each window */
+  readonly self?: SelfFigures;
 }
 
 /** Definitions are kept this long after their end, since windows that are sent again may still need them. */
@@ -154,6 +157,7 @@ export class Dictionary {
       ...(absent.length > 0 ? { absent } : {}),
       ...(nat.length > 0 ? { nat } : {}),
       ...(window.tcp === null ? {} : { tcp: window.tcp }),
+      ...(window.self === undefined ? {} : { self: window.self }),
       ...(window.troubles === undefined || window.troubles === null ? {} : { troubles: window.troubles }),
       ...(window.l7 === null ? {} : { l7: window.l7 }),
       ...(window.hist === null ? {} : { hist: window.hist }),
