@@ -172,6 +172,7 @@ int each_file(struct bpf_iter__task_file *ctx)
 	struct control *ctl;
 	struct socket *socket;
 	struct tcp_sock *tp;
+	struct edge *edge;
 	struct conn *c;
 	struct sock *sk;
 	u32 one = 1;
@@ -208,7 +209,9 @@ int each_file(struct bpf_iter__task_file *ctx)
 		c->in = tp->bytes_received;
 		c->retransmits = tp->total_retrans;
 	}
-	intern(c);
+	edge = intern(c);
 	c->opened = 1;
+	if (edge)
+		note_pair(c, edge, sk);
 	return 0;
 }

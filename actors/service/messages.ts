@@ -14,6 +14,8 @@ export interface EdgeWindow {
   readonly protocols: readonly RequestWindow[];
   readonly opens: number;
   readonly failedConnects: number;
+  /** what went wrong with connections, by kind: kind (index of TROUBLES), count, kind, count, …; absent: nothing */
+  readonly troubles?: readonly number[];
   readonly closes: number;
   readonly active: number;
   readonly bytesOut: number;

@@ -70,6 +70,17 @@ enum {
 	STATUS_UNANSWERED = 3,
 	STATUS_UNKNOWN = 4, /* an answer whose status could not be read */
 	STATUSES = 5,
+	STATUS_NONE = 255, /* not written down, since the protocol is only guessed */
+};
+/* as TROUBLES in schemas/wire/observe.ts: why a connect failed, where that is known, and what became of connections */
+enum {
+	TROUBLE_REFUSED = 0,
+	TROUBLE_TIMED_OUT = 1,
+	TROUBLE_UNREACHABLE = 2,
+	TROUBLE_RESET = 3, /* by the other end */
+	TROUBLE_RESET_SENT = 4,
+	TROUBLE_LOST = 5, /* the other end did not answer any more */
+	TROUBLES = 6,
 };
 enum { EVENT_EXEC = 1, EVENT_EXIT = 2, EVENT_OOM = 3 };
 
@@ -100,6 +111,7 @@ struct edge {
 	unsigned int retransmits;
 	unsigned int rtt_count;
 	unsigned int pair_count;
+	unsigned int troubles[TROUBLES];
 	unsigned long long out;
 	unsigned long long in;
 	unsigned long long connect_ns;
@@ -127,6 +139,9 @@ struct row {
 	unsigned int pad;
 	unsigned int hist[BUCKETS];
 };
+
+/* edges are made from an empty row */
+_Static_assert(sizeof(struct edge) <= sizeof(struct row), "an edge is no larger than a row");
 
 struct listener_key {
 	unsigned int netns;
@@ -164,6 +179,8 @@ struct control {
 	unsigned long long names_over;
 	unsigned long long timing_full;
 	unsigned long long timing_lost;
+	unsigned long long unknown_bytes; /* moved by connections whose protocol is not known */
+	unsigned long long tls_blind_bytes; /* moved by TLS connections whose plain text is not read */
 };
 
 /* A TLS session of a process: its SSL object. */

@@ -81,6 +81,8 @@ struct sock {
 	struct sock_common __sk_common;
 	u16 sk_protocol;
 	u8 sk_shutdown;
+	int sk_err;
+	int sk_err_soft;
 };
 struct tcp_rack {
 	u64 mstamp;

@@ -79,7 +79,7 @@ struct conn {
 	u8 closed;
 	u8 fresh; /* seen from its opening, nothing sent yet */
 	u8 careful; /* HTTP: replies must be walked to their ends */
-	u8 votes; /* messages that fit the guess, where nothing answers them */
+	u8 votes; /* messages that fit the guess, up to VOTES */
 	u8 aged; /* requests were given up: an answer may come after all */
 	u8 pad;
 	u32 looked; /* tick in which it was last looked at; several processes may have the socket */

@@ -165,29 +165,38 @@ static __always_inline struct edge *edge_of(struct conn *c)
 static __noinline struct edge *edge_for(struct edge_key *key, u32 tgid)
 {
 	struct edge *edge = bpf_map_lookup_elem(&edges, key);
-	struct edge fresh = {};
 	struct control *ctl;
+	u32 zero = 0, id;
+	void *empty;
 
 	if (!edge)
 		edge = bpf_map_lookup_elem(&folded, key);
-	if (edge)
+	if (edge && edge->id)
 		return edge;
 	ctl = control();
-	if (!ctl)
+	empty = bpf_map_lookup_elem(&zero_row, &zero);
+	if (!ctl || !empty)
 		return NULL;
-	fresh.id = __sync_fetch_and_add(&ctl->next_edge, 1) + 1;
-	fresh.tgid = key->role == ROLE_CLIENT ? key->tgid : tgid;
-	bpf_map_update_elem(&edges, key, &fresh, BPF_NOEXIST);
-	edge = bpf_map_lookup_elem(&edges, key);
-	if (edge)
-		return edge;
-	__sync_fetch_and_add(&ctl->edge_full, 1);
-	if (key->role == ROLE_SERVER)
-		__builtin_memset(key->peer, 0, sizeof(key->peer));
-	else
-		key->port = 0;
-	bpf_map_update_elem(&folded, key, &fresh, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&folded, key);
+	if (!edge) {
+		bpf_map_update_elem(&edges, key, empty, BPF_NOEXIST);
+		edge = bpf_map_lookup_elem(&edges, key);
+	}
+	if (!edge) {
+		__sync_fetch_and_add(&ctl->edge_full, 1);
+		if (key->role == ROLE_SERVER)
+			__builtin_memset(key->peer, 0, sizeof(key->peer));
+		else
+			key->port = 0;
+		bpf_map_update_elem(&folded, key, empty, BPF_NOEXIST);
+		edge = bpf_map_lookup_elem(&folded, key);
+	}
+	if (!edge)
+		return NULL;
+	/* several may be at it at once: one of them numbers it */
+	id = __sync_fetch_and_add(&ctl->next_edge, 1) + 1;
+	if (__sync_val_compare_and_swap(&edge->id, 0, id) == 0)
+		edge->tgid = key->role == ROLE_CLIENT ? key->tgid : tgid;
+	return edge;
 }
 
 /* The edge of c->key; c->id becomes its id. */
@@ -203,9 +212,8 @@ static __always_inline struct edge *intern(struct conn *c)
 static __noinline int fold(struct conn *c, struct edge *edge, struct sock *sk)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	u64 out, in;
+	u64 out, in, bytes = 0;
 	u32 retransmits;
-	bool moved = false;
 
 	if (!tp)
 		return 0;
@@ -217,19 +225,27 @@ static __noinline int fold(struct conn *c, struct edge *edge, struct sock *sk)
 		in--;
 	if (out > c->out) {
 		__sync_fetch_and_add(&edge->out, out - c->out);
+		bytes += out - c->out;
 		c->out = out;
-		moved = true;
 	}
 	if (in > c->in) {
 		__sync_fetch_and_add(&edge->in, in - c->in);
+		bytes += in - c->in;
 		c->in = in;
-		moved = true;
 	}
 	if (retransmits != c->retransmits) {
 		__sync_fetch_and_add(&edge->retransmits, retransmits - c->retransmits);
 		c->retransmits = retransmits;
 	}
-	if (moved && tp->srtt_us) {
+	if (bytes && c->mode == MODE_TLS) {
+		u64 at = (u64)sk;
+
+		if (!bpf_map_lookup_elem(&tls_sockets, &at))
+			count_n(tls_blind_bytes, bytes);
+	} else if (bytes && !c->proto) {
+		count_n(unknown_bytes, bytes);
+	}
+	if (bytes && tp->srtt_us) {
 		__sync_fetch_and_add(&edge->rtt_us, tp->srtt_us >> 3);
 		__sync_fetch_and_add(&edge->rtt_count, 1);
 	}

@@ -53,6 +53,11 @@ void layout_print(void)
 	FIELD(tcp, retransmits);
 	FIELD(tcp, rtt_count);
 	END();
+	BEGIN(trouble);
+	FIELD(trouble, edge);
+	FIELD(trouble, count);
+	FIELD(trouble, kind);
+	END();
 	BEGIN(l7);
 	FIELD(l7, sum_ns);
 	FIELD(l7, edge);
@@ -76,6 +81,11 @@ void layout_print(void)
 	FIELD(pair, edge);
 	FIELD(pair, port);
 	FIELD(pair, ip);
+	END();
+	BEGIN(nat);
+	FIELD(nat, edge);
+	FIELD(nat, port);
+	FIELD(nat, ip);
 	END();
 	BEGIN(event);
 	FIELD(event, mono_ns);

@@ -45,6 +45,7 @@ static struct unit units[] = {
 	{ "call_datagrams", "requests.datagrams", "DNS over UDP is not counted", NULL, CALLS, 0, "" },
 	{ "call_done", "requests.calls", "requests are not counted (needs kernel 5.17 with BTF)", NULL, CALLS, 0, "" },
 	{ "tcp_state", "connections", "connections are not seen", NULL, ANY, 0, "" },
+	{ "tcp_reset", "connections.resets", "resets that are sent are not counted", NULL, ANY, 0, "" },
 	{ "each_connection", "connections.live", "bytes, round trips and waiting requests are not read", NULL, SOCKETS, 0, "" },
 	{ "each_socket", "connections.live", "bytes, round trips and waiting requests are not read", "each_connection", ANY, 0, "" },
 	{ "each_file", "connections.older", "connections older than the probe are not seen", NULL, ANY, 0, "" },
@@ -209,15 +210,23 @@ static void report_tls(void)
 	const struct bpf_insn nothing[] = { { .code = 0xb7 }, { .code = 0x95 } };
 	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = UPROBE_MULTI);
 	struct frame_capability c = { .feature = "requests.tls", .state = STATE_ON };
-	int fd = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tls_try", "GPL", nothing, 2, &opts);
+	const struct unit *connections = unit_named("tcp_state");
+	int fd;
 
-	if (fd < 0) {
-		c.state = STATE_OFF;
-		c.error = errno;
-		snprintf(c.reason, sizeof(c.reason), "TLS is not read (needs kernel 6.6); load: %s", strerror(errno));
+	/* without connections there is nothing to bind it to */
+	if (connections->error) {
+		c.error = connections->error;
+		snprintf(c.reason, sizeof(c.reason), "TLS is not read; %.120s", connections->reason);
 	} else {
-		close(fd);
+		fd = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tls_try", "GPL", nothing, 2, &opts);
+		if (fd < 0) {
+			c.error = errno;
+			snprintf(c.reason, sizeof(c.reason), "TLS is not read (needs kernel 6.6); load: %s", strerror(errno));
+		} else {
+			close(fd);
+		}
 	}
+	c.state = c.error ? STATE_OFF : STATE_ON;
 	out_frame(FRAME_CAPABILITY, &c, sizeof(c));
 }
 
@@ -289,8 +298,8 @@ static int attach(struct kernel *kernel, struct bpf_object *object)
 		}
 		if (!link)
 			fail(unit, errno, "attach", said);
-		else
-			kernel->programs++;
+		else if (kernel->programs < (int)(sizeof(kernel->program_fds) / sizeof(kernel->program_fds[0])))
+			kernel->program_fds[kernel->programs++] = bpf_program__fd(program);
 	}
 	return kernel->programs;
 }
@@ -508,6 +517,20 @@ int load_tls(struct kernel *kernel, char *reason, size_t size)
 	bpf_object__close(object);
 	malloc_trim(0);
 	return 0;
+}
+
+unsigned long long runs_missed(const struct kernel *kernel)
+{
+	unsigned long long missed = 0;
+
+	for (int i = 0; i < kernel->programs; i++) {
+		struct bpf_prog_info info = {};
+		uint32_t size = sizeof(info);
+
+		if (bpf_obj_get_info_by_fd(kernel->program_fds[i], &info, &size) == 0)
+			missed += info.recursion_misses;
+	}
+	return missed;
 }
 
 int iterate(struct bpf_link *link)

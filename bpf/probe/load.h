@@ -17,6 +17,7 @@ struct kernel {
 	struct bpf_link *files; /* iterator over open files, NULL where refused */
 	int sockets; /* connections by address, of use where the hooks are system calls */
 	int programs; /* how many run */
+	int program_fds[16];
 	unsigned load_us; /* CPU time that loading took */
 };
 
@@ -30,6 +31,8 @@ enum hooks { HOOKS_BEST = 0, HOOKS_CALLS = 1 };
 int load(struct kernel *kernel, enum hooks hooks);
 /* Loads the program for TLS libraries, which only some machines need. 0, or -errno with the reason. */
 int load_tls(struct kernel *kernel, char *reason, size_t size);
+/* Runs of programs that the kernel left out, since one of the same program was interrupted: each is an event not counted. */
+unsigned long long runs_missed(const struct kernel *kernel);
 /* Prints what each program costs the verifier, loaded alone, and what loading all of them costs. An exit status. */
 int load_explain(enum hooks hooks);
 /* Runs an iterator to its end. 0, or -errno. */

@@ -8,6 +8,7 @@
 #include "layout.h"
 #include "load.h"
 #include "names.h"
+#include "nat.h"
 #include "out.h"
 #include "tick.h"
 #include "tls.h"
@@ -224,6 +225,7 @@ int main(int argc, char **argv)
 	hello();
 	if (load(&kernel, hooks) == 0)
 		return finish();
+	nat_start();
 	tls_start(&kernel, &tls);
 	error = tick_start(&kernel, idle, patience);
 	if (error) {

@@ -2,7 +2,9 @@
 #include "self.h"
 #include "events.h"
 #include "names.h"
+#include "nat.h"
 #include "out.h"
+#include "runs.h"
 #include "tls.h"
 #include "../include/frames.h"
 
@@ -53,6 +55,7 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 {
 	static uint64_t kernel_bytes;
 	struct tls_figures tls = tls_figures();
+	struct nat_figures nat = nat_figures();
 	struct rusage usage;
 
 	if (f->built % 10 == 1)
@@ -85,7 +88,10 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("lookupsRefused", ctl->lookup_full);
 	self("lookupsUnmatched", ctl->lookup_unmatched);
 	self("namesLost", ctl->names_over + names_lost());
+	self("lookups", f->lookups);
+	self("lookupsMax", MAX_LOOKUPS);
 	self("timings", f->timings);
+	self("timingsMax", MAX_TIMINGS);
 	self("timingsRefused", ctl->timing_full);
 	self("timingsLost", ctl->timing_lost);
 	self("tlsProcesses", tls.processes);
@@ -100,6 +106,13 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("tlsRefused", ctl->tls_full);
 	self("tlsUnbound", ctl->tls_unbound);
 	self("tlsRebound", ctl->tls_rebound);
+	self("runsMissed", runs_missed(k));
+	self("natAsked", nat.asked);
+	self("natTranslated", nat.translated);
+	self("natFailed", nat.failed);
+	self("natDropped", nat.dropped);
+	self("unknownBytes", ctl->unknown_bytes);
+	self("tlsBlindBytes", ctl->tls_blind_bytes);
 	self("readErrors", f->read_errors);
 	self("ticksSkipped", f->skipped);
 	self("frames", out_frames());
@@ -109,5 +122,6 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("rssBytes", resident());
 	self("cpuUs", (uint64_t)usage.ru_utime.tv_sec * 1000000 + usage.ru_utime.tv_usec +
 			      (uint64_t)usage.ru_stime.tv_sec * 1000000 + usage.ru_stime.tv_usec);
+	runs_say(self);
 	out_end();
 }

@@ -2,7 +2,9 @@
 #include "tick.h"
 #include "events.h"
 #include "names.h"
+#include "nat.h"
 #include "out.h"
+#include "runs.h"
 #include "self.h"
 #include "table.h"
 #include "timing.h"
@@ -46,6 +48,9 @@ struct known {
 	uint32_t lookups; /* questions over UDP that wait now */
 	uint64_t oldest_lookup;
 	uint8_t waiting[PROTOCOLS];
+	uint32_t asked; /* tick in which it was asked where it goes, 0 before the first */
+	uint16_t went_port;
+	uint8_t went[16]; /* all zero until it is known to go elsewhere */
 	struct known *next, *previous;
 };
 
@@ -54,7 +59,7 @@ static struct control *ctl;
 static struct table by_id, row_table;
 static struct known *all;
 static uint64_t ticks_skipped, ticks_built, read_errors, evicted;
-static uint64_t edge_count, row_count, active_count, timing_count;
+static uint64_t edge_count, row_count, active_count, timing_count, lookup_count;
 static uint32_t idle_ticks;
 
 /* rows of the frames that are open at the same time are gathered apart */
@@ -64,7 +69,9 @@ struct list {
 };
 static struct list edge_list = { .width = sizeof(struct frame_edge) };
 static struct list tcp_list = { .width = sizeof(struct frame_tcp) };
+static struct list trouble_list = { .width = sizeof(struct frame_trouble) };
 static struct list pending_list = { .width = sizeof(struct frame_pending) };
+static struct list nat_list = { .width = sizeof(struct frame_nat) };
 static struct list pair_list = { .width = sizeof(struct frame_pair) };
 static struct list l7_list = { .width = sizeof(struct frame_l7) };
 static struct list hist_list = { .width = sizeof(struct frame_hist) };
@@ -117,6 +124,44 @@ static void define(const struct known *edge)
 	memcpy(row->local, edge->key.local, 16);
 }
 
+static void ask_where(struct known *edge, const struct edge_pair *pair)
+{
+	struct nat_question q = {
+		.edge = edge->sent.id,
+		.netns = edge->key.netns,
+		.tgid = edge->key.tgid,
+		.client_port = pair->port,
+		.port = edge->key.port,
+	};
+
+	if (edge->key.role != ROLE_CLIENT || (edge->asked && ctl->tick - edge->asked < NAT_EVERY))
+		return;
+	memcpy(q.client, pair->ip, 16);
+	memcpy(q.dialled, edge->key.peer, 16);
+	if (nat_ask(&q))
+		edge->asked = ctl->tick;
+}
+
+static void goes_to(uint32_t id, const uint8_t *ip, uint16_t port)
+{
+	static const uint8_t nowhere[16];
+	struct known *edge = table_get(&by_id, id);
+	struct frame_nat *row;
+	int plain;
+
+	if (!edge)
+		return;
+	plain = port == edge->key.port && memcmp(ip, edge->key.peer, 16) == 0;
+	if (memcmp(edge->went, nowhere, 16) == 0 ? plain : port == edge->went_port && memcmp(ip, edge->went, 16) == 0)
+		return;
+	memcpy(edge->went, ip, 16);
+	edge->went_port = port;
+	row = add(&nat_list);
+	row->edge = id;
+	row->port = port;
+	memcpy(row->ip, ip, 16);
+}
+
 /* Sends what an edge has grown by. `live` says that its gauges are of this tick. */
 static void grow(struct known *edge, const struct edge *now, int live)
 {
@@ -147,6 +192,15 @@ static void grow(struct known *edge, const struct edge *now, int live)
 		row->active = active;
 		edge->idle = 0;
 	}
+	for (int kind = 0; kind < TROUBLES; kind++) {
+		if (now->troubles[kind] != sent->troubles[kind]) {
+			struct frame_trouble *row = add(&trouble_list);
+
+			row->edge = sent->id;
+			row->kind = kind;
+			row->count = now->troubles[kind] - sent->troubles[kind];
+		}
+	}
 	if (active)
 		edge->idle = 0;
 	for (uint32_t i = 0; i < (pairs < PAIRS ? pairs : PAIRS); i++) {
@@ -156,6 +210,8 @@ static void grow(struct known *edge, const struct edge *now, int live)
 		row->edge = sent->id;
 		row->port = pair->port;
 		memcpy(row->ip, pair->ip, 16);
+		if (i == 0)
+			ask_where(edge, pair);
 	}
 	for (int p = 0; p < PROTOCOLS; p++) {
 		uint32_t proto = p + 1, n = live ? now->waiting[p] : 0;
@@ -220,7 +276,9 @@ static void read_edges(int fd, int folded)
 			return;
 		}
 		for (uint32_t i = 0; i < n; i++)
-			meet(&keys[i], &values[i], folded);
+			/* without a number it is just being made */
+			if (values[i].id)
+				meet(&keys[i], &values[i], folded);
 		edge_count += n;
 		if (error)
 			return;
@@ -344,6 +402,7 @@ static void read_lookups(uint64_t mono_ns)
 			read_errors++;
 			return;
 		}
+		lookup_count += n;
 		for (uint32_t i = 0; i < n; i++) {
 			struct known *edge = table_get(&by_id, values[i].edge);
 			uint64_t age = mono_ns > values[i].t0 ? mono_ns - values[i].t0 : 0;
@@ -435,6 +494,7 @@ int tick_start(struct kernel *kernel, uint32_t idle, uint32_t patience)
 	(void)!socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	ctl->patience_ns = patience * 1000000000ULL;
 	idle_ticks = idle;
+	runs_start(k->object);
 	error = names_start(k->names);
 	return error ? error : events_start(k->events);
 }
@@ -458,7 +518,7 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	struct frame_tick end = { .tick = tick, .mono_ns = mono_ns };
 
 	ticks_built++;
-	edge_count = row_count = active_count = 0;
+	edge_count = row_count = active_count = lookup_count = 0;
 	ctl->tick++;
 	if (k->connections && iterate(k->connections))
 		read_errors++;
@@ -467,13 +527,17 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	read_edges(k->folded, 1);
 	read_rows();
 	evict();
+	nat_tick(goes_to);
+	runs_tick(mono_ns);
 	tls_tick(ctl->tick);
 	send_list(&edge_list, FRAME_EDGE);
 	send_list(&tcp_list, FRAME_TCP);
+	send_list(&trouble_list, FRAME_TROUBLE);
 	send_list(&l7_list, FRAME_L7);
 	send_list(&hist_list, FRAME_HIST);
 	send_list(&pending_list, FRAME_PENDING);
 	send_list(&pair_list, FRAME_PAIR);
+	send_list(&nat_list, FRAME_NAT);
 	events_send();
 	tls_send();
 	names_send();
@@ -490,6 +554,7 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 			  .skipped = ticks_skipped,
 			  .built = ticks_built,
 			  .timings = timing_count,
+			  .lookups = lookup_count,
 		  });
 	out_frame(FRAME_TICK, &end, sizeof(end));
 }

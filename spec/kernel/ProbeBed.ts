@@ -16,7 +16,15 @@ import {
 import { TIMED } from "../../agent/node/probe/ProbeTick.ts";
 import type { Capability } from "../../schemas/wire/link.ts";
 import { HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
-import { PROTOCOLS, type ProtocolName, ROLE, type Role, STATUS, type Status } from "../../schemas/wire/observe.ts";
+import {
+  PROTOCOLS,
+  type ProtocolName,
+  ROLE,
+  type Role,
+  STATUS,
+  type Status,
+  TROUBLES,
+} from "../../schemas/wire/observe.ts";
 
 const repository = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 export const probePath = join(repository, "dist", "probe");
@@ -41,6 +49,8 @@ export interface EdgeSum {
   bytesOut: number;
   bytesIn: number;
   rttCount: number;
+  /** by index of TROUBLES */
+  readonly troubles: number[];
   /** finished requests by "protocol.status" */
   readonly requests: Map<string, number>;
   readonly sumUs: Map<string, number>;
@@ -253,6 +263,7 @@ export class ProbeBed {
           bytesOut: 0,
           bytesIn: 0,
           rttCount: 0,
+          troubles: Array.from({ length: TROUBLES.length }, () => 0),
           requests: new Map(),
           sumUs: new Map(),
           details: new Map(),
@@ -263,7 +274,7 @@ export class ProbeBed {
           pairs: [],
         });
     }
-    const { tcp, l7, hist, pending, pairs, io, ioHist } = tick;
+    const { tcp, troubles, l7, hist, pending, pairs, io, ioHist } = tick;
     const timedOf = (i: number): TimedSum => {
       const key = `${io.device[i] ?? 0} ${TIMED[io.what[i] ?? 0] ?? "?"} ${io.owner[i] ?? 0}`;
       const known = this.timed.get(key);
@@ -293,6 +304,11 @@ export class ProbeBed {
       s.bytesOut += tcp.bytesOut[i] ?? 0;
       s.bytesIn += tcp.bytesIn[i] ?? 0;
       s.rttCount += tcp.rttCount[i] ?? 0;
+    }
+    for (let i = 0; i < troubles.rows; i++) {
+      const kinds = this.sum(troubles.edge[i] ?? 0).troubles;
+      const kind = troubles.kind[i] ?? 0;
+      kinds[kind] = (kinds[kind] ?? 0) + (troubles.count[i] ?? 0);
     }
     for (let i = 0; i < l7.rows; i++) {
       const name = rowName(l7.protocol[i] ?? 0, l7.status[i] ?? 0);

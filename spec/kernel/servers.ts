@@ -3,7 +3,16 @@
  * Memcached, ZooKeeper, NATS, RabbitMQ, ClickHouse. Each is a child that `stop` ends and whose files it removes.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { chmodSync, chownSync, mkdtempSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  mkdtempSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -46,6 +55,18 @@ export const listening = async (port: number, child: ChildProcess, what: string,
     await pause(20);
   }
   throw new Error(`${what} does not listen on ${port}`);
+};
+
+/** Stops a process until SIGCONT. The signal is taken by one thread: others may go on until that one has its turn. */
+export const halt = async (pid: number): Promise<void> => {
+  process.kill(pid, "SIGSTOP");
+  const running = (): readonly string[] =>
+    readdirSync(`/proc/${pid}/task`).filter((task) => {
+      const stat = readFileSync(`/proc/${pid}/task/${task}/stat`, "utf8");
+      return stat[stat.lastIndexOf(")") + 2] !== "T";
+    });
+  for (const until = performance.now() + 5_000; running().length > 0; await pause(2))
+    if (performance.now() > until) throw new Error(`process ${pid} does not stop`);
 };
 
 const folderOf = (name: string): string => mkdtempSync(join(tmpdir(), `coroot-${name}-`));

@@ -19,6 +19,7 @@ import {
   type InstanceState,
   type ServiceState,
 } from "../state.ts";
+import { addTroubles, describeFailed, whyFailed } from "../troubles.ts";
 
 interface Finding {
   /** null: nothing to judge by */
@@ -153,15 +154,25 @@ const CHECKS: readonly Check[] = [
       );
       const total = failing.reduce((n, edge) => n + edge.failedConnects, 0);
       const names = failing.map((edge) => edge.peer ?? "unknown").join(", ");
+      const why = whyFailed(addTroubles(failing.map((edge) => edge.troubles)), total);
       return {
         value: total,
-        message: failing.length > 0 ? `connects to ${names} fail` : "connects succeed",
+        message:
+          failing.length > 0
+            ? describeFailed(
+                failing.map(({ peer, failedConnects, troubles }) => ({
+                  name: peer ?? "unknown",
+                  failed: failedConnects,
+                  troubles,
+                })),
+              )
+            : "connects succeed",
         evidence: {
           series: "failed connects",
           normal: 0,
           value: total,
           unit: "per_second",
-          text: `${total.toFixed(1)} failed connects/s to ${names}`,
+          text: `${total.toFixed(1)} failed connects/s to ${names}${why === "" ? "" : ` (${why})`}`,
         },
       };
     },

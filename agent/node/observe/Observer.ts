@@ -52,6 +52,8 @@ export class Observer {
   readonly catalog = new Catalog();
   /** what the probe said about itself last */
   probeSelf: Readonly<Record<string, number>> = {};
+  /** lives of the probe that were heard of */
+  probeLives = 0;
   /** processes that speak TLS, as the probe said last */
   private tls: readonly ProbeTls[] = [];
   private readonly briefs: Briefs;
@@ -87,6 +89,7 @@ export class Observer {
       resolvConf: (tgid) => this.reader.text(`${proc}/${tgid}/root/etc/resolv.conf`),
     });
     this.catalog.names = this.lookups.addresses;
+    this.catalog.translations = () => this.fold.translations();
     this.disks = new Disks({
       ofCgroup: (id) => this.briefs.ownerOfBlocks(id),
       ofProcess,
@@ -110,6 +113,7 @@ export class Observer {
     this.wallMs = clocks.wallMs;
     this.lastTickMs = clocks.monoMs;
     this.probeSelf = tick.self;
+    if (tick.reset) this.probeLives++;
     if (tick.tls !== null) this.tls = tick.tls;
     else if (tick.reset) this.tls = [];
     const wallOf = (event: ProbeEvent): number => clocks.wallMs - Math.max(0, tick.monoMs - event.monoMs);
@@ -145,6 +149,7 @@ export class Observer {
     this.lastTickMs = Number.NEGATIVE_INFINITY;
     this.fold.forgetProbe();
     this.tls = [];
+    this.probeSelf = {};
   }
 
   /** Processes that speak TLS and what they belong to; those of unknown owners are left out. */

@@ -10,6 +10,7 @@ import {
   type PENDING_SHAPE,
   type Role,
   type TCP_SHAPE,
+  type TROUBLE_SHAPE,
 } from "../../../schemas/wire/observe.ts";
 
 /**
@@ -106,6 +107,13 @@ export interface ProbeTls {
   readonly connections: number;
 }
 
+/** Where connections of a client's edge really go, since that has changed: what was dialled, if nowhere else any more. */
+export interface ProbeNat {
+  readonly edge: number;
+  readonly address: string;
+  readonly port: number;
+}
+
 /** Everything but the gauges (`tcp.active`, `pending`) is an increase since the tick before. */
 export interface ProbeTick {
   /** second of the machine's monotonic clock; gaps mean that a tick was left out and its counts are in this one */
@@ -115,12 +123,14 @@ export interface ProbeTick {
   readonly edges: readonly ProbeEdge[];
   readonly gone: readonly number[];
   readonly tcp: Table<typeof TCP_SHAPE>;
+  readonly troubles: Table<typeof TROUBLE_SHAPE>;
   readonly l7: Table<typeof PROBE_L7_SHAPE>;
   readonly hist: Table<typeof HIST_SHAPE>;
   readonly pending: Table<typeof PENDING_SHAPE>;
   readonly pairs: Table<typeof PAIR_SHAPE>;
   /** 16 bytes for each row of `pairs` */
   readonly pairIps: Uint8Array;
+  readonly nat: readonly ProbeNat[];
   readonly events: readonly ProbeEvent[];
   /** all processes that speak TLS, only in ticks in which something about them has changed */
   readonly tls: readonly ProbeTls[] | null;

@@ -16,6 +16,8 @@ import {
   ROLE,
   STATUS,
   TCP_SHAPE,
+  TROUBLE_SHAPE,
+  TROUBLES,
 } from "../../../schemas/wire/observe.ts";
 import { FRAME, FRAME_MAGIC, FRAME_MAJOR, HEADER_BYTES, LAYOUT, MAX_FRAME_BYTES } from "./layout.ts";
 import {
@@ -25,6 +27,7 @@ import {
   type ProbeAnswer,
   type ProbeEdge,
   type ProbeEvent,
+  type ProbeNat,
   type ProbeTick,
   type ProbeTls,
   TLS_STATES,
@@ -131,6 +134,16 @@ const decodeTcp = (frame: Frame | undefined): Table<typeof TCP_SHAPE> =>
     }
   });
 
+const decodeTroubles = (frame: Frame | undefined): Table<typeof TROUBLE_SHAPE> =>
+  table(TROUBLE_SHAPE, frame, LAYOUT.trouble.size, (t, view, rows) => {
+    const l = LAYOUT.trouble;
+    for (let i = 0, at = 0; i < rows; i++, at += l.size) {
+      t.edge[i] = view.getUint32(at + l.edge, true);
+      t.kind[i] = below("trouble.kind", view.getUint8(at + l.kind), TROUBLES.length);
+      t.count[i] = view.getUint32(at + l.count, true);
+    }
+  });
+
 const decodeL7 = (frame: Frame | undefined): Table<typeof PROBE_L7_SHAPE> =>
   table(PROBE_L7_SHAPE, frame, LAYOUT.l7.size, (t, view, rows) => {
     const l = LAYOUT.l7;
@@ -192,6 +205,19 @@ const decodePairs = (
     }
   });
   return { pairs, pairIps };
+};
+
+const decodeNat = (frame: Frame | undefined): readonly ProbeNat[] => {
+  if (frame === undefined) return [];
+  const l = LAYOUT.nat;
+  const nat: ProbeNat[] = [];
+  for (let i = rowsOf(frame, l.size), at = 0; i > 0; i--, at += l.size)
+    nat.push({
+      edge: frame.view.getUint32(at + l.edge, true),
+      address: addressText(frame.bytes, at + l.ip),
+      port: frame.view.getUint16(at + l.port, true),
+    });
+  return nat;
 };
 
 /** All zeros stand for an address that varies. */
@@ -356,10 +382,12 @@ const decodeTick = (end: Frame, parts: Parts, reset: boolean): ProbeTick => {
     edges: decodeEdges(part(FRAME.edge)),
     gone: decodeGone(part(FRAME.gone)),
     tcp: decodeTcp(part(FRAME.tcp)),
+    troubles: decodeTroubles(part(FRAME.trouble)),
     l7,
     hist: decodeHist(part(FRAME.hist), l7.rows),
     pending: decodePending(part(FRAME.pending)),
     ...decodePairs(part(FRAME.pair)),
+    nat: decodeNat(part(FRAME.nat)),
     events: decodeEvents(part(FRAME.event)),
     tls: decodeTls(part(FRAME.tls)),
     answers: decodeAnswers(part(FRAME.name)),
