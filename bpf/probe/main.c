@@ -38,6 +38,7 @@ static const char help[] =
 	"                           closes\n"
 	"    --idle SECONDS         forget an edge that had no traffic and no connection for so long (180)\n"
 	"    --patience SECONDS     take a request that has an id for given up after so long (120)\n"
+	"    --look SECONDS         look at all open files so often, for sockets that were missed and what listens (30)\n"
 	"    --no-tls               hook no program to read TLS\n"
 	"    --tls-delay SECONDS    hook only programs that are so old (5)\n"
 	"    --tls-budget PERCENT   of its CPU time that hooks may cost a program (5); 0: no limit\n"
@@ -111,7 +112,7 @@ static int finish(void)
 	return 0;
 }
 
-static int run(int signals)
+static int run(int signals, uint64_t look_every)
 {
 	int timer = second_timer();
 	uint64_t started = mono() / SECOND;
@@ -145,7 +146,7 @@ static int run(int signals)
 			uint64_t now = mono(), tick = now / SECOND;
 
 			/* sockets that were not accepted yet at start, and those that storage had no room for */
-			if (tick - started <= 2 || tick % 30 == 0)
+			if (tick - started <= 2 || tick % look_every == 0)
 				tick_files();
 			if (out_left())
 				tick_skipped();
@@ -162,7 +163,7 @@ int main(int argc, char **argv)
 	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 	struct kernel kernel;
 	struct tls_options tls = { .delay = 5, .budget = 50 };
-	int signals, error, idle = 180, patience = 120;
+	int signals, error, idle = 180, patience = 120, look = 30;
 
 	if (argc == 2 && strcmp(argv[1], "--layout") == 0) {
 		layout_print();
@@ -185,7 +186,7 @@ int main(int argc, char **argv)
 			tls.off = 1;
 			continue;
 		}
-		if (!value || *end || !(number >= 0 && number < 1e6) || ((strcmp(argv[i], "--idle") == 0 || strcmp(argv[i], "--patience") == 0) && number < 1)) {
+		if (!value || *end || !(number >= 0 && number < 1e6) || ((strcmp(argv[i], "--idle") == 0 || strcmp(argv[i], "--patience") == 0 || strcmp(argv[i], "--look") == 0) && number < 1)) {
 			fputs(help, stderr);
 			return 2;
 		}
@@ -193,6 +194,8 @@ int main(int argc, char **argv)
 			idle = number;
 		} else if (strcmp(argv[i], "--patience") == 0) {
 			patience = number;
+		} else if (strcmp(argv[i], "--look") == 0) {
+			look = number;
 		} else if (strcmp(argv[i], "--tls-delay") == 0) {
 			tls.delay = number;
 		} else if (strcmp(argv[i], "--tls-budget") == 0) {
@@ -223,5 +226,5 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	out_flush(STDOUT_FILENO);
-	return run(signals);
+	return run(signals, look);
 }
