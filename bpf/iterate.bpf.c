@@ -118,7 +118,7 @@ static __always_inline void look(struct conn *c, struct sock *sk)
 		if (c->proto == PROTO_HTTP2)
 			h = tls_h2_of((u64)sk);
 	} else if (c->proto == PROTO_HTTP2) {
-		h = bpf_sk_storage_get(&h2s, sk, NULL, 0);
+		h = h2_of(sk, false);
 	}
 	if (c->proto != PROTO_HTTP2)
 		look_waiting(c, edge);
@@ -155,7 +155,7 @@ int each_socket(struct bpf_iter__task_file *ctx)
 	sk = socket->sk;
 	if (!sk || !is_tcp(sk))
 		return 0;
-	c = bpf_sk_storage_get(&conns, sk, NULL, 0);
+	c = conn_of(sk);
 	if (!c || c->looked == ctl->tick)
 		return 0;
 	c->looked = ctl->tick;
@@ -207,13 +207,12 @@ int each_file(struct bpf_iter__task_file *ctx)
 	if (!task || !file)
 		return 0;
 	socket = bpf_sock_from_file(file);
-	if (!socket)
+	ctl = control();
+	if (!socket || !ctl)
 		return 0;
+	ctl->socket_ops = (u64)file->f_op;
 	sk = socket->sk;
 	if (!sk || !is_tcp(sk))
-		return 0;
-	ctl = control();
-	if (!ctl)
 		return 0;
 	state = sk->__sk_common.skc_state;
 	at.netns = sk->__sk_common.skc_net.net->ns.inum;
@@ -225,7 +224,7 @@ int each_file(struct bpf_iter__task_file *ctx)
 	}
 	if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT)
 		return 0;
-	if (bpf_sk_storage_get(&conns, sk, NULL, 0))
+	if (conn_of(sk))
 		return 0;
 	c = new_conn(sk, bpf_map_lookup_elem(&listeners, &at) ? ROLE_SERVER : ROLE_CLIENT, task->tgid);
 	if (!c)

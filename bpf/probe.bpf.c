@@ -53,6 +53,7 @@ enum {
 #include "lib/tls.h"
 #include "lib/walk.h"
 #include "socket.bpf.c"
+#include "call.bpf.c"
 #include "tls.bpf.c"
 #include "state.bpf.c"
 #include "iterate.bpf.c"

@@ -6,7 +6,7 @@
  */
 static __always_inline struct conn *new_conn(struct sock *sk, u32 role, u32 tgid)
 {
-	struct conn *c = bpf_sk_storage_get(&conns, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct conn *c = conn_for(sk);
 
 	if (!c) {
 		count(storage_full);
@@ -147,7 +147,7 @@ static __always_inline void ended(struct conn *c, struct sock *sk)
 		return;
 	}
 	if (c->proto == PROTO_HTTP2)
-		abandon_h2(c, bpf_sk_storage_get(&h2s, sk, NULL, 0));
+		abandon_h2(c, h2_of(sk, false));
 	else
 		abandon(c);
 }
@@ -172,20 +172,23 @@ int BPF_PROG(tcp_state, struct sock *sk, int old, int new)
 		return 0;
 	}
 	if (old == TCP_SYN_SENT) {
-		c = bpf_sk_storage_get(&conns, sk, NULL, 0);
+		c = conn_of(sk);
 		if (!c)
 			return 0;
 		if (new == TCP_ESTABLISHED) {
 			opened(c, sk, bpf_ktime_get_ns() - c->started);
 		} else if (new == TCP_CLOSE) {
 			failed(c, sk);
+			conn_drop(sk, c);
 		}
 		return 0;
 	}
 	if (new == TCP_CLOSE) {
-		c = bpf_sk_storage_get(&conns, sk, NULL, 0);
+		c = conn_of(sk);
 		if (c && c->opened && !c->closed)
 			ended(c, sk);
+		if (c)
+			conn_drop(sk, c);
 	}
 	return 0;
 }

@@ -99,7 +99,7 @@ static __always_inline int tls_plain(struct tls_thread *t, struct tls_frame *cal
 		struct h2 *h = bpf_map_lookup_elem(&tls_h2s, &key);
 		u32 zero = 0;
 
-		if (!h && c->mode == MODE_TRIAL) {
+		if (!h) {
 			struct h2 *empty = bpf_map_lookup_elem(&zero_h2, &zero);
 
 			if (empty)

@@ -200,6 +200,8 @@ const Slo = Schema.Struct({
 
 const LINK = ["http:", "https:", "ws:", "wss:"] as const;
 
+const HOOKS = ["best", "syscalls"] as const;
+
 const Agent = Schema.Struct({
   /** the server that the agent reports to, or a list: replicas of one deployment, of which any will do */
   server: field(
@@ -226,6 +228,8 @@ const Agent = Schema.Struct({
   ),
   /** observe network traffic with eBPF */
   traffic: field(flag, true),
+  /** how requests are seen: the kernel's best way, or at the end of system calls as on kernels before 6.3 */
+  hooks: field(Schema.Literal(...HOOKS).annotations(says(`expected one of ${HOOKS.join(", ")}`)), "best"),
   /** read requests within TLS, by hooks in the functions of OpenSSL */
   tls: field(flag, true),
   /** what such hooks may cost a program, of its CPU time; 0: no limit */

@@ -16,24 +16,10 @@ import type {
 } from "../service/messages.ts";
 import { servicePath } from "../service/messages.ts";
 import type { Window } from "./messages.ts";
-import type { SessionEdge, SessionState } from "./state.ts";
+import type { Group, Mutable, SessionEdge, SessionState } from "./state.ts";
 
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 type Filling = Mutable<EdgeWindow>;
 type Part = Mutable<Pick<Observe, "instances" | "edges" | "events">> & { absent: readonly AbsentName[] };
-
-/** What a service is told of as one edge: all edges of this agent on the same side of it, with the same peer. */
-export interface Group {
-  readonly key: string;
-  readonly service: ServiceId;
-  readonly side: Side;
-  readonly peer: ServiceId | null;
-  /** edges in it, and their open connections */
-  edges: number;
-  active: number;
-  /** its part of the window that is being taken apart */
-  filling: Filling | null;
-}
 
 /** Now that the peer is known: it counts with the service that sees it, and at a client also with the one that is called. */
 export const join = (state: SessionState, edge: SessionEdge, peer: ServiceId | null): void => {

@@ -2,9 +2,24 @@
 import type { ServiceId } from "../../schemas/service.ts";
 import type { EdgeDefinition, InstanceDefinition, NatDefinition, VipDefinition } from "../../schemas/wire/observe.ts";
 import type { Grouped } from "../topology/grouping.ts";
+import type { EdgeWindow, Side } from "../service/messages.ts";
 import type { KnownInstance, KnownListen } from "../topology/messages.ts";
-import type { Group } from "./dispatch.ts";
 import type { Window } from "./messages.ts";
+
+export type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** What a service is told of as one edge: all edges of this agent on the same side of it, with the same peer. */
+export interface Group {
+  readonly key: string;
+  readonly service: ServiceId;
+  readonly side: Side;
+  readonly peer: ServiceId | null;
+  /** edges in it, and their open connections */
+  edges: number;
+  active: number;
+  /** its part of the window that is being taken apart */
+  filling: Mutable<EdgeWindow> | null;
+}
 
 export interface SessionEdge {
   readonly definition: EdgeDefinition;

@@ -324,8 +324,15 @@ const dense = (protocol: RequestWindow): Uint32Array => {
 };
 
 /** Into the ledger, and the minute that it belongs to. */
+const NO_SUMS = { total: 0, bad: 0, slow: 0, histogram: new Uint32Array(HISTOGRAM_BUCKETS) };
+
 const enter = (state: ServiceState, { message, sli, clients }: Taken, now: number): void => {
-  if (!hasSlo(state) || message.edges.every((edge) => edge.side === "outbound")) return;
+  if (message.edges.every((edge) => edge.side === "outbound")) return;
+  if (!hasSlo(state)) {
+    // In the number of the minute's windows all the same: an actor that goes on may have its objective by then.
+    state.minutes.add(message.at, now, NO_SUMS);
+    return;
+  }
   state.ledger.add(message.at, sli.total, sli.bad, sli.slow);
   if (!state.minutes.add(message.at, now, sli)) state.tooOld++;
   else if (clients !== null) state.views.use(message.at, clients);

@@ -10,6 +10,7 @@
 #define MAX_FOLDED 1024
 #define MAX_ROWS 16384
 #define MAX_LISTENERS 4096
+#define MAX_SOCKETS 65536
 #define EVENT_RING (256 * 1024)
 #define MAX_LOOKUPS 8192
 #define MAX_TIMINGS 4096
@@ -160,6 +161,7 @@ struct control {
 	unsigned int self_tgid;
 	unsigned int names; /* told in this tick; the loader sets it back */
 	unsigned int looks; /* at all open files, counted from 1 */
+	unsigned long long socket_ops; /* what tells a socket's file */
 	unsigned long long patience_ns; /* after which a request that has an id is given up */
 	unsigned long long edge_full;
 	unsigned long long row_full;

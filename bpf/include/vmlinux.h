@@ -106,8 +106,18 @@ struct socket {
 	struct sock *sk;
 };
 struct inode;
+struct file_operations;
 struct file {
 	struct inode *f_inode;
+	const struct file_operations *f_op;
+	void *private_data;
+};
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+struct files_struct {
+	struct fdtable *fdt;
 };
 
 #if defined(__TARGET_ARCH_arm64)
@@ -115,6 +125,7 @@ struct pt_regs {
 	u64 regs[31];
 	u64 sp;
 	u64 pstate;
+	u64 orig_x0;
 	s32 syscallno;
 };
 #else
@@ -128,6 +139,7 @@ struct pt_regs {
 	unsigned long dx;
 	unsigned long sp;
 	unsigned long r8;
+	unsigned long r10;
 	unsigned long orig_ax;
 	unsigned long cs;
 };
@@ -168,6 +180,7 @@ struct task_struct {
 	struct mm_struct *mm;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
+	struct files_struct *files;
 	char comm[16];
 };
 struct linux_binprm {

@@ -6,6 +6,75 @@
 #ifndef COROOT_EDGE_H
 #define COROOT_EDGE_H
 
+/*
+ * Set by the loader where the hooks are system calls: they lead to a socket's address only, which no helper takes, so that
+ * connections are kept by it, and its fields are read by copying. The verifier takes out what does not apply.
+ */
+const volatile u32 by_address SEC(".rodata.hooks") = 0;
+#define field(sk, name) (by_address ? BPF_CORE_READ(sk, name) : (sk)->name)
+
+static __always_inline struct conn *conn_of(struct sock *sk)
+{
+	u64 at = (u64)sk;
+
+	return by_address ? bpf_map_lookup_elem(&sockets, &at) : bpf_sk_storage_get(&conns, sk, NULL, 0);
+}
+
+/* A new one for a socket; what it holds is not empty in all cases. */
+static __always_inline struct conn *conn_for(struct sock *sk)
+{
+	struct tls_session *empty;
+	u64 at = (u64)sk;
+	u32 zero = 0;
+
+	if (!by_address)
+		return bpf_sk_storage_get(&conns, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	empty = bpf_map_lookup_elem(&zero_session, &zero);
+	if (!empty || bpf_map_update_elem(&sockets, &at, &empty->c, BPF_ANY))
+		return NULL;
+	return bpf_map_lookup_elem(&sockets, &at);
+}
+
+/* What an HTTP/2 connection has besides. */
+static __always_inline struct h2 *h2_of(struct sock *sk, bool make)
+{
+	struct tls_key key = { .ssl = (u64)sk };
+	struct h2 *h, *empty;
+	u32 zero = 0;
+
+	if (!by_address)
+		return bpf_sk_storage_get(&h2s, sk, NULL, make ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	h = bpf_map_lookup_elem(&tls_h2s, &key);
+	if (h || !make)
+		return h;
+	empty = bpf_map_lookup_elem(&zero_h2, &zero);
+	if (empty)
+		bpf_map_update_elem(&tls_h2s, &key, empty, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&tls_h2s, &key);
+}
+
+static __always_inline void h2_drop(struct sock *sk)
+{
+	struct tls_key key = { .ssl = (u64)sk };
+
+	if (by_address)
+		bpf_map_delete_elem(&tls_h2s, &key);
+	else
+		bpf_sk_storage_delete(&h2s, sk);
+}
+
+/* The socket is closed. Storage goes with it; what is kept by its address does not. */
+static __always_inline void conn_drop(struct sock *sk, struct conn *c)
+{
+	u64 at = (u64)sk;
+
+	if (!by_address)
+		return;
+	if (c->proto == PROTO_HTTP2)
+		h2_drop(sk);
+	bpf_map_delete_elem(&sockets, &at);
+}
+
 static __always_inline void put_mapped(u8 *to, u32 v4)
 {
 	u32 *words = (u32 *)to;
@@ -28,16 +97,20 @@ static __always_inline void put_v6(u8 *to, const struct in6_addr *from)
 
 static __always_inline void peer_of(struct sock *sk, u8 *to)
 {
-	if (sk->__sk_common.skc_family == AF_INET)
-		put_mapped(to, sk->__sk_common.skc_daddr);
+	if (field(sk, __sk_common.skc_family) == AF_INET)
+		put_mapped(to, field(sk, __sk_common.skc_daddr));
+	else if (by_address)
+		bpf_core_read(to, 16, &sk->__sk_common.skc_v6_daddr);
 	else
 		put_v6(to, &sk->__sk_common.skc_v6_daddr);
 }
 
 static __always_inline void local_of(struct sock *sk, u8 *to)
 {
-	if (sk->__sk_common.skc_family == AF_INET)
-		put_mapped(to, sk->__sk_common.skc_rcv_saddr);
+	if (field(sk, __sk_common.skc_family) == AF_INET)
+		put_mapped(to, field(sk, __sk_common.skc_rcv_saddr));
+	else if (by_address)
+		bpf_core_read(to, 16, &sk->__sk_common.skc_v6_rcv_saddr);
 	else
 		put_v6(to, &sk->__sk_common.skc_v6_rcv_saddr);
 }

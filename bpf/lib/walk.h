@@ -528,7 +528,6 @@ __noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
 			c->mode = MODE_PINNED;
 		return 0;
 	}
-	count(desync);
 	__builtin_memset(w, 0, sizeof(*w));
 	if (c->mode == MODE_TRIAL) {
 		c->mode = MODE_GUESS;
@@ -536,6 +535,7 @@ __noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
 		miss(c);
 		return 1;
 	}
+	count(desync);
 	h->base[direction] = h->inserted[direction];
 	if (direction == RESPONSE)
 		h2_sweep(c, h, STATUS_UNKNOWN, 0, s->stamp);
@@ -544,7 +544,7 @@ __noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
 
 static __always_inline void h2_chunk(struct sock *sk, struct scratch *s, struct conn *c)
 {
-	struct h2 *h = bpf_sk_storage_get(&h2s, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct h2 *h = h2_of(sk, true);
 
 	if (!h) {
 		count(storage_full);
@@ -552,7 +552,7 @@ static __always_inline void h2_chunk(struct sock *sk, struct scratch *s, struct 
 		return;
 	}
 	if (h2_take(s, c, h))
-		bpf_sk_storage_delete(&h2s, sk);
+		h2_drop(sk);
 }
 
 #endif

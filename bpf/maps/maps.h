@@ -21,6 +21,15 @@ struct {
 	__type(value, struct conn);
 } conns SEC(".maps");
 
+/* The same by the socket's address, where the hooks are system calls; of one entry elsewhere (the loader sees to it). */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_SOCKETS);
+	__type(key, u64);
+	__type(value, struct conn);
+} sockets SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -39,16 +39,19 @@ static const char help[] =
 	"    --idle SECONDS         forget an edge that had no traffic and no connection for so long (180)\n"
 	"    --patience SECONDS     take a request that has an id for given up after so long (120)\n"
 	"    --look SECONDS         look at all open files so often, for sockets that were missed and what listens (30)\n"
+	"    --hooks=syscalls       see sends and receives at the end of system calls, as on kernels before 6.3\n"
 	"    --no-tls               hook no program to read TLS\n"
 	"    --tls-delay SECONDS    hook only programs that are so old (5)\n"
 	"    --tls-budget PERCENT   of its CPU time that hooks may cost a program (5); 0: no limit\n"
 	"  probe --tls-places FILE  print where a program or library would be hooked to read TLS\n"
 	"  probe --tls-empty FILE   hook it there for all processes with a program that does nothing, until standard input\n"
 	"                           closes: to measure what the traps alone cost\n"
+	"  probe --verifier [--hooks=syscalls]\n"
+	"                           print what each program costs the kernel's verifier, and what loading all of them costs\n"
 	"  probe --layout           print the layout of the frames as JSON\n"
 	"  probe --help             this text\n"
 	"\n"
-	"Needs Linux 6.3 or later with BTF, and root or CAP_BPF + CAP_PERFMON.\n";
+	"Needs Linux 5.17 or later with BTF, better 6.3, and root or CAP_BPF + CAP_PERFMON.\n";
 
 static uint64_t mono(void)
 {
@@ -163,6 +166,7 @@ int main(int argc, char **argv)
 	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 	struct kernel kernel;
 	struct tls_options tls = { .delay = 5, .budget = 50 };
+	enum hooks hooks = HOOKS_BEST;
 	int signals, error, idle = 180, patience = 120, look = 30;
 
 	if (argc == 2 && strcmp(argv[1], "--layout") == 0) {
@@ -173,6 +177,8 @@ int main(int argc, char **argv)
 		return tls_explain(argv[2]);
 	if (argc == 3 && strcmp(argv[1], "--tls-empty") == 0)
 		return tls_empty(argv[2]);
+	if ((argc == 2 || argc == 3) && strcmp(argv[1], "--verifier") == 0)
+		return load_explain(argc == 3 && strcmp(argv[2], "--hooks=syscalls") == 0 ? HOOKS_CALLS : HOOKS_BEST);
 	if (argc == 2 && strcmp(argv[1], "--help") == 0) {
 		fputs(help, stdout);
 		return 0;
@@ -184,6 +190,10 @@ int main(int argc, char **argv)
 
 		if (strcmp(argv[i], "--no-tls") == 0) {
 			tls.off = 1;
+			continue;
+		}
+		if (strcmp(argv[i], "--hooks=syscalls") == 0) {
+			hooks = HOOKS_CALLS;
 			continue;
 		}
 		if (!value || *end || !(number >= 0 && number < 1e6) || ((strcmp(argv[i], "--idle") == 0 || strcmp(argv[i], "--patience") == 0 || strcmp(argv[i], "--look") == 0) && number < 1)) {
@@ -216,7 +226,7 @@ int main(int argc, char **argv)
 	setrlimit(RLIMIT_MEMLOCK, &unlimited);
 	fcntl(STDOUT_FILENO, F_SETFL, fcntl(STDOUT_FILENO, F_GETFL) | O_NONBLOCK);
 	hello();
-	if (load(&kernel) == 0)
+	if (load(&kernel, hooks) == 0)
 		return finish();
 	nat_start();
 	tls_start(&kernel, &tls);

@@ -60,7 +60,7 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 
 	if (f->built % 10 == 1)
 		kernel_bytes = memory_of(k->edges) + memory_of(k->folded) + memory_of(k->rows) + memory_of(k->listeners) +
-			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->h2s) + memory_of(k->controls) +
+			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->sockets) + memory_of(k->h2s) + memory_of(k->controls) +
 			       memory_of(k->scratches) + memory_of(k->zero_row) + memory_of(k->lookups) + memory_of(k->timings) + memory_of(k->syncs) +
 			       memory_of(k->names) + memory_of(k->tls_processes) + memory_of(k->tls_sessions) +
 			       memory_of(k->tls_sockets) + memory_of(k->tls_threads) + memory_of(k->tls_goroutines) + memory_of(k->tls_h2s);
@@ -106,6 +106,7 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("tlsRefused", ctl->tls_full);
 	self("tlsUnbound", ctl->tls_unbound);
 	self("tlsRebound", ctl->tls_rebound);
+	self("runsMissed", runs_missed(k));
 	self("natAsked", nat.asked);
 	self("natTranslated", nat.translated);
 	self("natFailed", nat.failed);
@@ -117,6 +118,7 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("frames", out_frames());
 	self("bytes", out_bytes());
 	self("kernelBytes", kernel_bytes);
+	self("loadUs", k->load_us);
 	self("rssBytes", resident());
 	self("cpuUs", (uint64_t)usage.ru_utime.tv_sec * 1000000 + usage.ru_utime.tv_usec +
 			      (uint64_t)usage.ru_stime.tv_sec * 1000000 + usage.ru_stime.tv_usec);

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define BATCH 256
@@ -489,6 +490,8 @@ int tick_start(struct kernel *kernel, uint32_t idle, uint32_t patience)
 	if (memory == MAP_FAILED)
 		return -errno;
 	ctl = memory;
+	/* so that the look at open files meets a socket, and learns what tells one */
+	(void)!socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	ctl->patience_ns = patience * 1000000000ULL;
 	idle_ticks = idle;
 	runs_start(k->object);

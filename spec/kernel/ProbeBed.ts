@@ -29,6 +29,9 @@ import {
 const repository = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 export const probePath = join(repository, "dist", "probe");
 
+/** Makes the probe see sends and receives at the end of system calls, as on kernels before 6.3. */
+export const SYSCALLS = "--hooks=syscalls";
+
 /** Builds dist/probe; does nothing when it is up to date. */
 export const buildProbe = (): void => {
   const done = spawnSync(process.execPath, [join(repository, "bpf", "build.mjs"), "--out", probePath], {
@@ -120,9 +123,12 @@ export class ProbeBed {
     });
   }
 
-  /** Starts the probe and waits for its first tick. */
+  /**
+   * Starts the probe and waits for its first tick. With COROOT_SPEC_HOOKS=syscalls in the environment it has those hooks,
+   * so that any spec can be run with them.
+   */
   static async start(path = probePath, ...args: readonly string[]): Promise<ProbeBed> {
-    const bed = new ProbeBed(path, args);
+    const bed = new ProbeBed(path, process.env["COROOT_SPEC_HOOKS"] === "syscalls" ? [...args, SYSCALLS] : args);
     await bed.until("the first tick", () => bed.ticks > 0 || bed.ended || bed.exitCode !== null, 20_000);
     return bed;
   }

@@ -35,7 +35,10 @@ export const nodeAgent = async (values: Values, servers: readonly string[] | und
     cluster: settings.cluster,
     spoolBytes: agent.spoolMaxBytes,
     traffic: agent.traffic,
-    probeArguments: agent.tls ? ["--tls-budget", String(agent.tlsBudgetPercent)] : ["--no-tls"],
+    probeArguments: [
+      ...(agent.tls ? ["--tls-budget", String(agent.tlsBudgetPercent)] : ["--no-tls"]),
+      ...(agent.hooks === "syscalls" ? ["--hooks=syscalls"] : []),
+    ],
     ...(node === undefined ? {} : { node }),
     ...(metrics === undefined ? {} : { metrics }),
   });
