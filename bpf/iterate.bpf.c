@@ -163,6 +163,33 @@ int each_socket(struct bpf_iter__task_file *ctx)
 	return 0;
 }
 
+static __always_inline void look_listener(struct sock *sk, struct listener_key *at, u32 tick)
+{
+	struct listening *socket = bpf_sk_storage_get(&listenings, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct listener *all = bpf_map_lookup_elem(&listeners, at), fresh = {};
+	u32 drops;
+
+	if (!all) {
+		bpf_map_update_elem(&listeners, at, &fresh, BPF_NOEXIST);
+		all = bpf_map_lookup_elem(&listeners, at);
+	}
+	if (!all || !socket || socket->tick == tick)
+		return;
+	socket->tick = tick;
+	if (all->tick != tick) {
+		all->tick = tick;
+		all->queue = 0;
+		all->limit = 0;
+	}
+	all->queue += sk->sk_ack_backlog;
+	all->limit += sk->sk_max_ack_backlog;
+	if (!bpf_core_field_exists(sk->sk_drops))
+		return;
+	drops = sk->sk_drops.counter;
+	all->drops += drops - socket->drops;
+	socket->drops = drops;
+}
+
 SEC("iter/task_file")
 int each_file(struct bpf_iter__task_file *ctx)
 {
@@ -175,7 +202,6 @@ int each_file(struct bpf_iter__task_file *ctx)
 	struct edge *edge;
 	struct conn *c;
 	struct sock *sk;
-	u32 one = 1;
 	u8 state;
 
 	if (!task || !file)
@@ -193,7 +219,7 @@ int each_file(struct bpf_iter__task_file *ctx)
 	at.port = sk->__sk_common.skc_num;
 	if (ctl->pass == 0) {
 		if (state == TCP_LISTEN)
-			bpf_map_update_elem(&listeners, &at, &one, BPF_ANY);
+			look_listener(sk, &at, ctl->looks);
 		return 0;
 	}
 	if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT)

@@ -281,6 +281,13 @@ const eventOf = (event: InstanceEvent, instance: InstanceDefinition, at: number)
           : `process ${event.pid} of ${instance.name} ${how}; ${event.left} left`;
       return { kind: event.left === 0 ? "exit" : "worker-exit", instance: who, at, text };
     }
+    case "overflow":
+      return {
+        kind: "overflow",
+        instance: who,
+        at,
+        text: `${event.count} connections to port ${event.port} of ${instance.name} were dropped: ${event.limit} may wait to be accepted`,
+      };
     case "oom": {
       const { rssBytes, anonBytes, shmemBytes = 0 } = event;
       const parts =

@@ -68,7 +68,7 @@ export interface InstanceWindow {
 
 export interface ServiceEvent {
   /** "exit": the last process of the instance ended; "worker-exit": others go on */
-  readonly kind: "start" | "exit" | "worker-exit" | "oom" | "gone";
+  readonly kind: "start" | "exit" | "worker-exit" | "oom" | "gone" | "overflow";
   readonly instance: string;
   readonly at: number;
   readonly text: string;

@@ -65,7 +65,7 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
     if (state.events.length > EVENTS_KEPT) state.events.shift();
     const instance = state.instances.get(`${message.agent}\n${event.instance}`);
     if (instance === undefined) continue;
-    instance.up = event.kind === "start" ? true : event.kind === "oom" ? instance.up : false;
+    if (event.kind !== "oom" && event.kind !== "overflow") instance.up = event.kind === "start";
     countMemory(state, instance);
   }
   for (const absent of message.absent ?? []) (state.dns ??= new DnsWindow()).addAbsent(absent, at);

@@ -35,6 +35,8 @@ enum frame_kind {
 	FRAME_TLS = 20,
 	FRAME_TROUBLE = 21,
 	FRAME_NAT = 22,
+	/* all ports that are listened on, when they were looked at */
+	FRAME_LISTEN = 23,
 };
 
 enum capability_state { STATE_OFF = 0, STATE_ON = 1, STATE_DEGRADED = 2 };
@@ -137,6 +139,15 @@ struct frame_nat {
 	uint16_t port;
 	uint16_t pad;
 	uint8_t ip[16];
+};
+
+struct frame_listen {
+	uint32_t netns;
+	uint32_t queue; /* connections that wait to be accepted */
+	uint32_t limit;
+	uint32_t drops; /* connections that were dropped since the look before */
+	uint16_t port;
+	uint16_t pad;
 };
 
 struct frame_event {

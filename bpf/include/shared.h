@@ -148,6 +148,14 @@ struct listener_key {
 	unsigned int port;
 };
 
+/* Of all sockets that listen on a port of a namespace, as they were found last. */
+struct listener {
+	unsigned int tick;
+	unsigned int queue; /* connections that wait to be accepted */
+	unsigned int limit;
+	unsigned int drops; /* connections that were dropped there, since the first socket began to listen */
+};
+
 /* One shared cell of control values and counters. Everything from edge_full on is a counter that only grows. */
 struct control {
 	unsigned int next_edge;
@@ -155,7 +163,7 @@ struct control {
 	unsigned int pass;
 	unsigned int self_tgid;
 	unsigned int names; /* told in this tick; the loader sets it back */
-	unsigned int pad;
+	unsigned int looks; /* at all open files, counted from 1 */
 	unsigned long long socket_ops; /* what tells a socket's file */
 	unsigned long long patience_ns; /* after which a request that has an id is given up */
 	unsigned long long edge_full;

@@ -83,6 +83,9 @@ struct sock {
 	u8 sk_shutdown;
 	int sk_err;
 	int sk_err_soft;
+	u32 sk_ack_backlog;
+	u32 sk_max_ack_backlog;
+	atomic_t sk_drops;
 };
 struct tcp_rack {
 	u64 mstamp;

@@ -75,8 +75,21 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, MAX_LISTENERS);
 	__type(key, struct listener_key);
-	__type(value, u32);
+	__type(value, struct listener);
 } listeners SEC(".maps");
+
+/* What was counted of one socket that listens, which several processes may have. */
+struct listening {
+	u32 tick;
+	u32 drops;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct listening);
+} listenings SEC(".maps");
 
 /* Sockets that look up names without being connected, or send and receive several messages at a call. */
 struct {

@@ -87,6 +87,13 @@ void layout_print(void)
 	FIELD(nat, port);
 	FIELD(nat, ip);
 	END();
+	BEGIN(listen);
+	FIELD(listen, netns);
+	FIELD(listen, queue);
+	FIELD(listen, limit);
+	FIELD(listen, drops);
+	FIELD(listen, port);
+	END();
 	BEGIN(event);
 	FIELD(event, mono_ns);
 	FIELD(event, cgroup);

@@ -38,6 +38,7 @@ static const char help[] =
 	"                           closes\n"
 	"    --idle SECONDS         forget an edge that had no traffic and no connection for so long (180)\n"
 	"    --patience SECONDS     take a request that has an id for given up after so long (120)\n"
+	"    --look SECONDS         look at all open files so often, for sockets that were missed and what listens (30)\n"
 	"    --hooks=syscalls       see sends and receives at the end of system calls, as on kernels before 6.3\n"
 	"    --no-tls               hook no program to read TLS\n"
 	"    --tls-delay SECONDS    hook only programs that are so old (5)\n"
@@ -114,7 +115,7 @@ static int finish(void)
 	return 0;
 }
 
-static int run(int signals)
+static int run(int signals, uint64_t look_every)
 {
 	int timer = second_timer();
 	uint64_t started = mono() / SECOND;
@@ -148,7 +149,7 @@ static int run(int signals)
 			uint64_t now = mono(), tick = now / SECOND;
 
 			/* sockets that were not accepted yet at start, and those that storage had no room for */
-			if (tick - started <= 2 || tick % 30 == 0)
+			if (tick - started <= 2 || tick % look_every == 0)
 				tick_files();
 			if (out_left())
 				tick_skipped();
@@ -166,7 +167,7 @@ int main(int argc, char **argv)
 	struct kernel kernel;
 	struct tls_options tls = { .delay = 5, .budget = 50 };
 	enum hooks hooks = HOOKS_BEST;
-	int signals, error, idle = 180, patience = 120;
+	int signals, error, idle = 180, patience = 120, look = 30;
 
 	if (argc == 2 && strcmp(argv[1], "--layout") == 0) {
 		layout_print();
@@ -195,7 +196,7 @@ int main(int argc, char **argv)
 			hooks = HOOKS_CALLS;
 			continue;
 		}
-		if (!value || *end || !(number >= 0 && number < 1e6) || ((strcmp(argv[i], "--idle") == 0 || strcmp(argv[i], "--patience") == 0) && number < 1)) {
+		if (!value || *end || !(number >= 0 && number < 1e6) || ((strcmp(argv[i], "--idle") == 0 || strcmp(argv[i], "--patience") == 0 || strcmp(argv[i], "--look") == 0) && number < 1)) {
 			fputs(help, stderr);
 			return 2;
 		}
@@ -203,6 +204,8 @@ int main(int argc, char **argv)
 			idle = number;
 		} else if (strcmp(argv[i], "--patience") == 0) {
 			patience = number;
+		} else if (strcmp(argv[i], "--look") == 0) {
+			look = number;
 		} else if (strcmp(argv[i], "--tls-delay") == 0) {
 			tls.delay = number;
 		} else if (strcmp(argv[i], "--tls-budget") == 0) {
@@ -233,5 +236,5 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	out_flush(STDOUT_FILENO);
-	return run(signals);
+	return run(signals, look);
 }

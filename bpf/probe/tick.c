@@ -61,6 +61,7 @@ static struct known *all;
 static uint64_t ticks_skipped, ticks_built, read_errors, evicted;
 static uint64_t edge_count, row_count, active_count, timing_count, lookup_count;
 static uint32_t idle_ticks;
+static int looked; /* at all open files, since the last tick */
 
 /* rows of the frames that are open at the same time are gathered apart */
 struct list {
@@ -72,6 +73,7 @@ static struct list tcp_list = { .width = sizeof(struct frame_tcp) };
 static struct list trouble_list = { .width = sizeof(struct frame_trouble) };
 static struct list pending_list = { .width = sizeof(struct frame_pending) };
 static struct list nat_list = { .width = sizeof(struct frame_nat) };
+static struct list listen_list = { .width = sizeof(struct frame_listen) };
 static struct list pair_list = { .width = sizeof(struct frame_pair) };
 static struct list l7_list = { .width = sizeof(struct frame_l7) };
 static struct list hist_list = { .width = sizeof(struct frame_hist) };
@@ -499,13 +501,74 @@ int tick_start(struct kernel *kernel, uint32_t idle, uint32_t patience)
 	return error ? error : events_start(k->events);
 }
 
+/*
+ * Ports that are listened on. What was dropped at one that was there from the start counts from then on, of others from
+ * the beginning. Those that nobody listens on any more are forgotten.
+ */
+static void read_listeners(void)
+{
+	static struct listener_key keys[BATCH];
+	static struct listener values[BATCH];
+	static struct table known;
+	static struct listener_key gone[BATCH];
+	static int begun;
+	size_t ended = 0;
+	uint64_t in, out;
+	int first = 1;
+
+	looked = 0;
+	for (;;) {
+		uint32_t n = BATCH;
+		int error = bpf_map_lookup_batch(k->listeners, first ? NULL : &in, &out, keys, values, &n, NULL);
+
+		if (error && errno != ENOENT) {
+			read_errors++;
+			return;
+		}
+		for (uint32_t i = 0; i < n; i++) {
+			uint64_t id = (uint64_t)keys[i].netns << 32 | (keys[i].port + 1);
+			uint32_t *told = table_get(&known, id);
+			struct frame_listen *row;
+
+			if (values[i].tick != ctl->looks) {
+				free(table_remove(&known, id));
+				if (ended < BATCH)
+					gone[ended++] = keys[i];
+				continue;
+			}
+			if (!told) {
+				told = must(calloc(1, sizeof(*told)));
+				*told = begun ? 0 : values[i].drops;
+				table_put(&known, id, told);
+			}
+			row = add(&listen_list);
+			row->netns = keys[i].netns;
+			row->port = keys[i].port;
+			row->queue = values[i].queue;
+			row->limit = values[i].limit;
+			row->drops = values[i].drops - *told;
+			*told = values[i].drops;
+		}
+		if (error)
+			break;
+		in = out;
+		first = 0;
+	}
+	for (size_t i = 0; i < ended; i++)
+		bpf_map_delete_elem(k->listeners, &gone[i]);
+	begun = 1;
+	send_list(&listen_list, FRAME_LISTEN);
+}
+
 void tick_files(void)
 {
 	if (!k->files)
 		return;
+	ctl->looks++;
 	for (ctl->pass = 0; ctl->pass < 2; ctl->pass++)
 		if (iterate(k->files))
 			read_errors++;
+	looked = 1;
 }
 
 void tick_skipped(void)
@@ -529,6 +592,8 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	evict();
 	nat_tick(goes_to);
 	runs_tick(mono_ns);
+	if (looked)
+		read_listeners();
 	tls_tick(ctl->tick);
 	send_list(&edge_list, FRAME_EDGE);
 	send_list(&tcp_list, FRAME_TCP);

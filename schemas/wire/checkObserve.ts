@@ -225,10 +225,19 @@ const optionalWhole = (path: string, value: unknown): number | null =>
 const instanceEvent = (path: string, value: unknown): InstanceEvent | null => {
   const e = map(path, value);
   const kind = text(`${path}.kind`, e["kind"], 64);
-  if (kind !== "start" && kind !== "exit" && kind !== "oom") return null;
+  if (kind !== "start" && kind !== "exit" && kind !== "oom" && kind !== "overflow") return null;
   const instance = whole(`${path}.instance`, e["instance"], U32_MAX);
   const atMs = amount(`${path}.atMs`, e["atMs"]);
   if (kind === "start") return { kind, instance, atMs };
+  if (kind === "overflow")
+    return {
+      kind,
+      instance,
+      atMs,
+      port: whole(`${path}.port`, e["port"], PORT_MAX),
+      count: whole(`${path}.count`, e["count"], U32_MAX),
+      limit: whole(`${path}.limit`, e["limit"], U32_MAX),
+    };
   const pid = whole(`${path}.pid`, e["pid"], U32_MAX);
   if (kind === "oom") {
     const rssBytes = amount(`${path}.rssBytes`, e["rssBytes"]);

@@ -205,6 +205,15 @@ export type InstanceEvent =
       /** processes of the instance that are left */
       readonly left: number;
     }
+  | {
+      /** connections to a port were dropped, as nobody accepted those before in time: how many may wait is `limit` */
+      readonly kind: "overflow";
+      readonly instance: number;
+      readonly atMs: number;
+      readonly port: number;
+      readonly count: number;
+      readonly limit: number;
+    }
   | ({
       readonly kind: "oom";
       readonly instance: number;

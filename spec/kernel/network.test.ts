@@ -19,7 +19,7 @@ import { ROLE, TROUBLES } from "../../schemas/wire/observe.ts";
 import { describeWith, itWith } from "../capabilities.ts";
 import { buildProbe, type EdgeSum, ProbeBed, type Sought } from "./ProbeBed.ts";
 import { freePort, startNginx } from "./servers.ts";
-import { HttpClient, open } from "./traffic.ts";
+import { exchange, HttpClient, open } from "./traffic.ts";
 
 const troublesOf = (edges: readonly EdgeSum[]): Record<string, number> =>
   Object.fromEntries(
@@ -223,6 +223,51 @@ print(netns,flush=True);sys.stdin.read()`,
     }
   });
 
+  itWith(
+    ["python"],
+    "tells connections that are dropped since nobody accepts them, to the service that listens",
+    async () => {
+      const own = await ProbeBed.start(undefined, "--no-tls", "--look", "1");
+      const { observer, bodies } = observe(own);
+      // with room for one, two wait, and the others are dropped
+      const child = spawn("python3", [
+        "-c",
+        `import socket,sys
+l=socket.socket();l.bind(("127.0.0.1",0));l.listen(1)
+print(l.getsockname()[1],flush=True);sys.stdin.readline()
+c=[]
+for _ in range(12):
+  s=socket.socket();s.setblocking(False);s.connect_ex(l.getsockname());c.append(s)
+sys.stdin.read()`,
+      ]);
+      try {
+        const port = await new Promise<number>((resolve) =>
+          child.stdout.once("data", (data: Buffer) => resolve(Number(data.toString()))),
+        );
+        const told = () => bodies.flatMap(({ events }) => events).filter((one) => one.kind === "overflow");
+        await own.until("the listener", () => [...observer.queues.keys()].some((key) => key.endsWith(`|${port}`)));
+        child.stdin.write("\n");
+        await own.until("the overflow", () => told().length > 0);
+        const [event] = told();
+        expect(event).toMatchObject({ kind: "overflow", port, limit: 1 });
+        // each of the ten that are left is dropped at once, and again when it asks again
+        expect(event?.count).toBeGreaterThanOrEqual(10);
+        const figures = new Map<string, number>();
+        const put: Emit = (name, { listen_addr = "" }, value) => {
+          if (listen_addr === `127.0.0.1:${port}`) figures.set(name, value);
+        };
+        putObserved(put, observer, { cluster: "default", machineId: "m" });
+        expect(figures.get("container_net_tcp_listen_queue")).toBe(2);
+        expect(figures.get("container_net_tcp_listen_queue_limit")).toBe(1);
+        expect(figures.get("container_net_tcp_listen_drops_total")).toBeGreaterThanOrEqual(10);
+      } finally {
+        child.stdin.end();
+        observer.close();
+        await own.stop();
+      }
+    },
+  );
+
   it("counts resets at the end that sends them and at the one that gets them", async () => {
     const server = createServer((socket) => socket.once("data", () => socket.resetAndDestroy()));
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -291,6 +336,42 @@ print(os.getpid())`,
       ]),
     );
   });
+});
+
+describeWith(["bpf"], "what the probe knows of itself", () => {
+  it("counts bytes of unknown protocols and within TLS that is not read, and the runs of its programs", async () => {
+    const bed = await ProbeBed.start(undefined, "--no-tls");
+    const names = ["unknownBytes", "tlsBlindBytes"] as const;
+    const before = names.map((name) => bed.self(name));
+    const server = createServer((socket) => socket.on("data", (data) => socket.write(data)));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const address = server.address();
+    const port = typeof address === "object" && address !== null ? address.port : 0;
+    const send = async (first: Buffer, n: number): Promise<void> => {
+      const socket = await open(port);
+      const chunk = Buffer.concat([first, Buffer.alloc(1_000 - first.byteLength, 0xfe)]);
+      for (let i = 0; i < n; i++) await exchange(socket, chunk, (answer) => answer.length === 1_000);
+      socket.destroy();
+    };
+    await send(Buffer.from([0xfe]), 100);
+    await send(Buffer.from([0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]), 50);
+    await bed.settled();
+    // what is sent, and what comes back, at both ends; others on the machine may add to it
+    const grown = names.map((name, i) => bed.self(name) - (before[i] ?? 0));
+    expect(grown[0]).toBeGreaterThanOrEqual(4 * 100 * 1_000);
+    expect(grown[1]).toBeGreaterThanOrEqual(4 * 50 * 1_000);
+    const socket = await open(port);
+    while (bed.self("measuredUs") === 0) await exchange(socket, "x", (answer) => answer === "x");
+    socket.destroy();
+    server.close();
+    const [seconds, runs, ns] = [bed.self("measuredUs") / 1e6, bed.self("runs.sock_send"), bed.self("runNs.sock_send")];
+    expect(seconds).toBeGreaterThan(0.9);
+    expect(seconds).toBeLessThan(1.5);
+    expect(runs).toBeGreaterThan(100);
+    expect(ns / runs).toBeGreaterThan(20);
+    expect(ns / runs).toBeLessThan(50_000);
+    await bed.stop();
+  }, 20_000);
 });
 
 /** Sends over TCP to itself by io_uring, one operation at a time: port, bytes, and whether io_uring did it. */

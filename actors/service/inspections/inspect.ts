@@ -178,6 +178,26 @@ const CHECKS: readonly Check[] = [
     },
   },
   {
+    id: "accept_queue",
+    category: "Network",
+    title: "Accept queue",
+    unit: "count",
+    threshold: () => 0,
+    holdMs: 0,
+    spanSeconds: 600,
+    exceeds: (state, threshold, now) => state.instances.size > 0 && eventsOf(state, "overflow", now) > threshold,
+    find: (state, _threshold, now) => {
+      if (state.instances.size === 0) return noData("no instance is observed");
+      const overflows = state.events.filter((event) => event.kind === "overflow" && within(event.at, now, TEN_MINUTES));
+      const text = overflows.at(-1)?.text ?? "no connection was dropped in ten minutes";
+      return {
+        value: overflows.length,
+        message: text,
+        evidence: { series: "dropped connections", normal: 0, value: overflows.length, unit: "count", text },
+      };
+    },
+  },
+  {
     id: "dns_latency",
     category: "DNS",
     title: "DNS latency",

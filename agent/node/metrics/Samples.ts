@@ -278,9 +278,20 @@ export const putObserved = (put: Emit, observer: Observer, common: { cluster: st
     if (base !== undefined)
       put("container_tls_connections", { ...base, state: one.state, reason: tlsReason(one) }, one.connections);
   }
+  // The sockets of one port are told together, at the first of its addresses.
+  const queues = new Set<string>();
   for (const listener of observer.listeners.all()) {
     const base = bases.get(observer.instances.ofPid(listener.pid)?.id ?? 0);
     if (base === undefined) continue;
+    const key = `${listener.netns}|${listener.port}`;
+    const queue = queues.has(key) ? undefined : observer.queues.get(key);
+    if (queue !== undefined) {
+      queues.add(key);
+      const at = { ...base, listen_addr: endpointText(listener.address, listener.port) };
+      put("container_net_tcp_listen_queue", at, queue.queue);
+      put("container_net_tcp_listen_queue_limit", at, queue.limit);
+      put("container_net_tcp_listen_drops_total", at, queue.drops);
+    }
     // Several processes may share one socket; the information is there or not.
     put(
       "container_net_tcp_listen_info",

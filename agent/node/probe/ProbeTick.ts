@@ -114,6 +114,17 @@ export interface ProbeNat {
   readonly port: number;
 }
 
+/** A port that is listened on in a namespace, all its sockets together. */
+export interface ProbeListen {
+  readonly netns: number;
+  readonly port: number;
+  /** connections that wait to be accepted, and how many may */
+  readonly queue: number;
+  readonly limit: number;
+  /** connections that were dropped since the look before */
+  readonly drops: number;
+}
+
 /** Everything but the gauges (`tcp.active`, `pending`) is an increase since the tick before. */
 export interface ProbeTick {
   /** second of the machine's monotonic clock; gaps mean that a tick was left out and its counts are in this one */
@@ -131,6 +142,8 @@ export interface ProbeTick {
   /** 16 bytes for each row of `pairs` */
   readonly pairIps: Uint8Array;
   readonly nat: readonly ProbeNat[];
+  /** all ports that are listened on, in the ticks in which they were looked at; null in others */
+  readonly listens: readonly ProbeListen[] | null;
   readonly events: readonly ProbeEvent[];
   /** all processes that speak TLS, only in ticks in which something about them has changed */
   readonly tls: readonly ProbeTls[] | null;

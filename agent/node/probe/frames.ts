@@ -27,6 +27,7 @@ import {
   type ProbeAnswer,
   type ProbeEdge,
   type ProbeEvent,
+  type ProbeListen,
   type ProbeNat,
   type ProbeTick,
   type ProbeTls,
@@ -220,6 +221,21 @@ const decodeNat = (frame: Frame | undefined): readonly ProbeNat[] => {
   return nat;
 };
 
+const decodeListens = (frame: Frame | undefined): readonly ProbeListen[] | null => {
+  if (frame === undefined) return null;
+  const l = LAYOUT.listen;
+  const listens: ProbeListen[] = [];
+  for (let i = rowsOf(frame, l.size), at = 0; i > 0; i--, at += l.size)
+    listens.push({
+      netns: frame.view.getUint32(at + l.netns, true),
+      port: frame.view.getUint16(at + l.port, true),
+      queue: frame.view.getUint32(at + l.queue, true),
+      limit: frame.view.getUint32(at + l.limit, true),
+      drops: frame.view.getUint32(at + l.drops, true),
+    });
+  return listens;
+};
+
 /** All zeros stand for an address that varies. */
 const addressOrVaries = (bytes: Uint8Array, at: number): string => {
   const text = addressText(bytes, at);
@@ -388,6 +404,7 @@ const decodeTick = (end: Frame, parts: Parts, reset: boolean): ProbeTick => {
     pending: decodePending(part(FRAME.pending)),
     ...decodePairs(part(FRAME.pair)),
     nat: decodeNat(part(FRAME.nat)),
+    listens: decodeListens(part(FRAME.listen)),
     events: decodeEvents(part(FRAME.event)),
     tls: decodeTls(part(FRAME.tls)),
     answers: decodeAnswers(part(FRAME.name)),

@@ -28,6 +28,7 @@ export const FRAME = {
   tls: 20,
   trouble: 21,
   nat: 22,
+  listen: 23,
 } as const;
 
 /** Size and member offsets of each struct, in bytes. */
@@ -55,6 +56,7 @@ export const LAYOUT = {
   hist: { size: 12, row: 0, count: 4, bucket: 8 },
   pending: { size: 24, oldest_ns: 0, edge: 8, count: 12, protocol: 16 },
   pair: { size: 24, edge: 0, port: 4, ip: 8 },
+  listen: { size: 20, netns: 0, queue: 4, limit: 8, drops: 12, port: 16 },
   nat: { size: 24, edge: 0, port: 4, ip: 8 },
   event: {
     size: 208,

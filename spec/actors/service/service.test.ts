@@ -255,6 +255,20 @@ describe("the inspection of connections", () => {
   });
 });
 
+describe("the inspection of the accept queue", () => {
+  it("warns for ten minutes of connections that were dropped, and takes the instance for running", () => {
+    const { run, inspection, page } = service();
+    run(10, serving(20));
+    expect(inspection("accept_queue").status).toBe("ok");
+    const text = "30 connections to port 80 of shop were dropped: 128 may wait to be accepted";
+    run(1, { ...serving(20), events: [{ kind: "overflow", instance: "shop", at: START + 11_000, text }] });
+    expect(inspection("accept_queue")).toMatchObject({ status: "warning", message: text });
+    expect((page()["card"] as ServiceCard).instances).toBe(1);
+    run(610, serving(20));
+    expect(inspection("accept_queue").status).toBe("ok");
+  });
+});
+
 describe("the inspection of disks", () => {
   it("sees slow requests and slow calls of fsync, and wants enough of them", () => {
     const { run, inspection } = service();

@@ -141,6 +141,7 @@ const tick = (
     ioHist: emptyTable(HIST_SHAPE, 0),
     tls: null,
     nat: [],
+    listens: null,
     self: {},
   };
   return made;

@@ -88,6 +88,7 @@ const tick = (rows: Rows): ProbeTick => {
     events: [],
     tls: null,
     nat: [],
+    listens: null,
     answers: [],
     io: emptyTable(PROBE_IO_SHAPE, 0),
     ioHist: emptyTable(HIST_SHAPE, 0),
