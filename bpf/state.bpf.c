@@ -12,6 +12,7 @@ static __always_inline struct conn *new_conn(struct sock *sk, u32 role, u32 tgid
 		return NULL;
 	}
 	__builtin_memset(c, 0, offsetof(struct conn, runs));
+	__builtin_memset(&c->kept, 0, offsetof(struct head, data));
 	c->role = role;
 	c->tgid = tgid;
 	make_key(&c->key, sk, role, tgid);
@@ -24,6 +25,7 @@ static __always_inline void opened(struct conn *c, struct sock *sk, u64 took)
 	struct edge_pair *pair;
 	u32 at;
 
+	c->kept.slow_ns = slow_of(c->id);
 	c->opened = 1;
 	c->fresh = 1;
 	if (!edge)
@@ -102,6 +104,7 @@ static __always_inline void ended(struct conn *c, struct sock *sk)
 				abandon_h2(&session->c, bpf_map_lookup_elem(&tls_h2s, &key));
 			else
 				abandon(&session->c);
+			span_abandon(&session->c, key.ssl);
 			tls_forget(&key);
 		}
 		bpf_map_delete_elem(&tls_sockets, &at);
@@ -111,6 +114,7 @@ static __always_inline void ended(struct conn *c, struct sock *sk)
 		abandon_h2(c, bpf_sk_storage_get(&h2s, sk, NULL, 0));
 	else
 		abandon(c);
+	span_abandon(c, bpf_get_socket_cookie(sk));
 }
 
 SEC("tp_btf/inet_sock_set_state")

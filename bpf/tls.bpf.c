@@ -113,6 +113,11 @@ static __always_inline int tls_plain(struct tls_thread *t, struct tls_frame *cal
 			bpf_map_delete_elem(&tls_h2s, &key);
 		}
 	}
+	if (span_due(c)) {
+		s->seq = s->initial[0] = s->initial[1] = 0;
+		s->cookie = key.ssl;
+		span_step(s, c);
+	}
 	return 0;
 }
 

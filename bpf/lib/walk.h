@@ -433,6 +433,10 @@ static __always_inline int chunk(struct scratch *s, struct conn *c)
 {
 	struct walk *w;
 
+	s->first = s->base;
+	s->first_length = s->segment;
+	s->first_iov = s->iov;
+	s->first_iovs = s->iovs;
 	s->good = 0;
 	s->count = 0;
 	if (c->mode == MODE_GUESS && (!guess(s, c) || c->proto == PROTO_HTTP2))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "load.h"
 #include "out.h"
+#include "spans.h"
 #include "../include/frames.h"
 
 #include <bpf/bpf.h>
@@ -76,6 +77,18 @@ static void fail(struct unit *unit, int error, const char *stage, const char *de
 			unit->reason[n] = ' ';
 }
 
+static const struct span_options *spans;
+
+static void set_constants(struct bpf_object *object)
+{
+	const uint32_t words[] = { !spans->off, spans->shift };
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, object)
+		if (strstr(bpf_map__name(map), ".rodata.config"))
+			bpf_map__set_initial_value(map, words, sizeof(words));
+}
+
 static struct bpf_object *open_object(char *log)
 {
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "coroot", .kernel_log_buf = log,
@@ -84,6 +97,8 @@ static struct bpf_object *open_object(char *log)
 	struct bpf_object *object = bpf_object__open_mem(object_start, object_end - object_start, &opts);
 	struct bpf_program *program = object ? bpf_object__find_program_by_name(object, "tls_call") : NULL;
 
+	if (object)
+		set_constants(object);
 	if (program) {
 		bpf_program__set_expected_attach_type(program, UPROBE_MULTI);
 		bpf_program__set_autoload(program, false);
@@ -248,7 +263,7 @@ static int refuse(int error, const char *stage, const char *detail)
 	return 0;
 }
 
-int load(struct kernel *kernel)
+int load(struct kernel *kernel, const struct span_options *options)
 {
 	struct bpf_object *object;
 	struct bpf_program *program;
@@ -257,6 +272,7 @@ int load(struct kernel *kernel)
 
 	memset(kernel, 0, sizeof(*kernel));
 	kernel->tls = -1;
+	spans = options;
 	libbpf_set_print(listen_to);
 	if (access("/sys/kernel/btf/vmlinux", R_OK))
 		return refuse(errno, "BTF", "/sys/kernel/btf/vmlinux cannot be read");
@@ -303,6 +319,9 @@ int load(struct kernel *kernel)
 	FD(zero_row);
 	FD(lookups);
 	FD(names);
+	FD(spans);
+	FD(slow_limits);
+	FD(span_threads);
 	FD(timings);
 	FD(syncs);
 	FD(tls_processes);

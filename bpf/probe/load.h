@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 struct kernel {
-	int controls, edges, folded, rows, listeners, events, conns, h2s, scratches, zero_row, lookups, names, timings, syncs;
+	int controls, edges, folded, rows, listeners, events, conns, h2s, scratches, zero_row, lookups, names, timings, syncs, spans, slow_limits, span_threads;
 	int tls_processes, tls_sessions, tls_sockets, tls_threads, tls_goroutines, tls_h2s;
 	int tls; /* the program for TLS libraries, -1 until load_tls */
 	struct bpf_object *object;
@@ -19,7 +19,8 @@ struct kernel {
 };
 
 /* Writes one capability frame per feature. Returns how many programs run; 0 means that nothing can be observed. */
-int load(struct kernel *kernel);
+struct span_options;
+int load(struct kernel *kernel, const struct span_options *spans);
 /* Loads the program for TLS libraries, which only some machines need. 0, or -errno with the reason. */
 int load_tls(struct kernel *kernel, char *reason, size_t size);
 /* Runs an iterator to its end. 0, or -errno. */
