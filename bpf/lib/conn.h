@@ -168,6 +168,7 @@ struct scratch {
 	u64 first_iov;
 	u32 first_length;
 	u32 first_iovs;
+	u32 first_size;
 	u32 seq; /* see span_event */
 	u32 initial[2];
 	u64 cookie;

@@ -54,7 +54,7 @@ __noinline int gather_first(struct scratch *s, u32 size)
 /* Copies the beginning of the chunk to memory of `mask` + 1 bytes. Its length. */
 #define copy_first(s, to, mask)                                                                  \
 	({                                                                                       \
-		u32 want_n = (s)->size < (mask) ? (s)->size : (mask), got_n = 0;                 \
+		u32 want_n = (s)->first_size < (mask) ? (s)->first_size : (mask), got_n = 0;                 \
 		if ((s)->blind) {                                                                \
 		} else if ((s)->first_length >= want_n) {                                        \
 			asm volatile("%0 &= " #mask : "+r"(want_n));                             \
@@ -284,7 +284,7 @@ static __always_inline void span_abandon(struct conn *c, u64 cookie)
 	if (!s)
 		return;
 	s->blind = 1;
-	s->size = 0;
+	s->first_size = 0;
 	s->stamp = bpf_ktime_get_ns();
 	s->cookie = cookie;
 	s->initial[0] = s->initial[1] = 0;

@@ -435,6 +435,7 @@ static __always_inline int chunk(struct scratch *s, struct conn *c)
 
 	s->first = s->base;
 	s->first_length = s->segment;
+	s->first_size = s->size;
 	s->first_iov = s->iov;
 	s->first_iovs = s->iovs;
 	s->good = 0;

@@ -72,6 +72,7 @@ const tick = (rows: Rows): ProbeTick => {
     events: [],
     tls: null,
     answers: [],
+    spans: [],
     io: emptyTable(PROBE_IO_SHAPE, 0),
     ioHist: emptyTable(HIST_SHAPE, 0),
     self: {},
