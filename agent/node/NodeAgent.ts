@@ -7,8 +7,9 @@ import { readFileSync } from "node:fs";
 import { hostname, release } from "node:os";
 import { join } from "node:path";
 import { Clock, Deferred, Duration, Effect, type Scope } from "effect";
-import { PROTOCOL } from "../../schemas/wire/frame.ts";
-import type { Capability, HelloBody } from "../../schemas/wire/link.ts";
+import { encodeFrame } from "../../schemas/wire/codec.ts";
+import { FRAME, PROTOCOL } from "../../schemas/wire/frame.ts";
+import type { Capability, HelloBody, StoreBody } from "../../schemas/wire/link.ts";
 import { openHome, readKey, AgentFileError } from "./AgentHome.ts";
 import { hostCapabilities, mayLookInside, tlsCapability } from "./capabilities.ts";
 import { parseCgroupMounts } from "./host/cgroups.ts";
@@ -22,6 +23,7 @@ import type { Instance } from "./observe/Instances.ts";
 import { Observer } from "./observe/Observer.ts";
 import { makeProbe } from "./probe/Probe.ts";
 import type { ProbeTick } from "./probe/ProbeTick.ts";
+import { Spans } from "./spans/Spans.ts";
 import { Spool } from "./spool/Spool.ts";
 
 export interface NodeAgentOptions {
@@ -55,6 +57,7 @@ export interface NodeAgent {
 }
 
 const SAMPLES_EVERY_MS = 15_000;
+const SPANS_EVERY_MS = 5_000;
 const SPOOL_BYTES = 256 * 1024 * 1024;
 const SEGMENT_BYTES = 1024 * 1024;
 /** Ten minutes: a segment that is not full goes too, so that what was acknowledged leaves the disk. */
@@ -147,11 +150,19 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       }),
     ];
 
+    const spans = new Spans({
+      ownerOf: (edge) => observer.fold.ownerOf(edge),
+      instance: (id) => observer.instances.all.get(id),
+      host: node,
+      cluster: options.cluster,
+      agentId: home.agentId,
+    });
     const self = new SelfFigures();
     const samples = new SampleSet();
     let link: Link | null = null;
     let lastWindow = -1;
     let lastSampleMs = monoMs();
+    let lastSpansMs = monoMs();
     let sequence = 0;
     let windowEnded: Deferred.Deferred<void> | null = null;
 
@@ -167,9 +178,31 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       observer.disks.putNode(machine);
       machine("node_info", { hostname: node, kernel_version: release() }, 1);
       machine("node_agent_info", { version }, 1);
-      putSelf(machine, { self, observer, spool, link: link?.state() ?? null, series: samples.size });
+      putSelf(machine, {
+        self,
+        observer,
+        spans: spans.figures,
+        spool,
+        link: link?.state() ?? null,
+        series: samples.size,
+      });
       const head = { epoch: home.epoch, sequence: sequence++, monoMs: now, dropped: spool.stats.dropped };
       if (spool.append(head.epoch, head.sequence, (first) => samples.encode(head, wallMs(), first))) spool.sync();
+      link?.storeReady();
+    };
+
+    /** Spans go through the spool as samples do: the same bytes again are the same batch, and stored once. */
+    const sendSpans = (all: boolean): void => {
+      const now = monoMs();
+      lastSpansMs = now;
+      const bytes = spans.take(now, all);
+      if (bytes === null) return;
+      const head = { epoch: home.epoch, sequence: sequence++, monoMs: now, dropped: spool.stats.dropped };
+      const make = (first: boolean): Uint8Array => {
+        if (first) samples.renew();
+        return encodeFrame(FRAME.store, { ...head, spans: bytes } satisfies StoreBody);
+      };
+      if (spool.append(head.epoch, head.sequence, make)) spool.sync();
       link?.storeReady();
     };
 
@@ -183,6 +216,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       lastWindow = number;
       link.offer(observer.observe(number, { monoMs: now, wallMs: wallMs() }));
       if (now - lastSampleMs >= SAMPLES_EVERY_MS - 500) sample();
+      if (now - lastSpansMs >= SPANS_EVERY_MS - 500) sendSpans(false);
       if (windowEnded !== null) Deferred.unsafeDone(windowEnded, Effect.void);
     };
 
@@ -197,7 +231,9 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
             onTick: (tick: ProbeTick) =>
               Effect.sync(() => {
                 tickedMs = monoMs();
-                observer.absorb(tick, { monoMs: tickedMs, wallMs: wallMs() });
+                const clocks = { monoMs: tickedMs, wallMs: wallMs() };
+                observer.absorb(tick, clocks);
+                spans.absorb(tick, clocks);
                 endWindow();
               }),
             onCapabilities: (list) =>
@@ -260,6 +296,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       const ended = yield* Deferred.make<void>();
       windowEnded = ended;
       yield* Deferred.await(ended).pipe(Effect.timeoutOption(FLUSH_WAIT));
+      sendSpans(true);
       sample();
     });
     return { flush, agentId: home.agentId, epoch: home.epoch, observer, link: made, spool, capabilities };

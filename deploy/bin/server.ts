@@ -223,13 +223,19 @@ const recovery = Layer.scopedDiscard(
   }),
 );
 
-const handler = ({ services }: Settings) =>
+const handler = (settings: Settings) =>
   Layer.effect(
     AgentHandler,
     Effect.gen(function* () {
-      return agentHandler(yield* ActorSystem, yield* Writer, services, (yield* Cluster).sessionHere);
+      return agentHandler(
+        yield* ActorSystem,
+        yield* Writer,
+        yield* Intake,
+        settings.services,
+        (yield* Cluster).sessionHere,
+      );
     }),
-  );
+  ).pipe(Layer.provide(intakeLayer(retention(settings))));
 
 const agentPort = Layer.effectDiscard(
   Effect.gen(function* () {

@@ -5,7 +5,20 @@
 import { decodeTable } from "./columns.ts";
 import type { Table, TableShape } from "./columns.ts";
 import { ColumnError, ELEMENT } from "./columns.ts";
-import { amount, isMap, list, map, nonEmpty, oneOf, refuse, text, unknownFields, whole, U32_MAX } from "./fields.ts";
+import {
+  amount,
+  bytesOrEmpty,
+  isMap,
+  list,
+  map,
+  nonEmpty,
+  oneOf,
+  refuse,
+  text,
+  unknownFields,
+  whole,
+  U32_MAX,
+} from "./fields.ts";
 import type { Fields } from "./fields.ts";
 import { FrameError } from "./frame.ts";
 import { SAMPLES_SHAPE } from "./link.ts";
@@ -33,6 +46,8 @@ export interface DecodedStore {
   readonly monoMs: number;
   readonly series: readonly SeriesDefinition[];
   readonly samples: Table<typeof SAMPLES_SHAPE>;
+  /** an OTLP ExportTraceServiceRequest, unread; empty: none */
+  readonly spans: Uint8Array;
   readonly dropped: number;
   /** what a newer agent sent and this side does not know, by kind */
   readonly skipped: Readonly<Record<string, number>>;
@@ -157,7 +172,7 @@ const labels = (path: string, value: unknown): Readonly<Record<string, string>> 
   return read;
 };
 
-const STORE_FIELDS = new Set(["epoch", "sequence", "monoMs", "series", "samples", "dropped"]);
+const STORE_FIELDS = new Set(["epoch", "sequence", "monoMs", "series", "samples", "spans", "dropped"]);
 
 export const checkStore = (body: unknown): DecodedStore => {
   const b = map("store", body);
@@ -179,6 +194,7 @@ export const checkStore = (body: unknown): DecodedStore => {
       };
     }),
     samples,
+    spans: bytesOrEmpty("store.spans", b["spans"]),
     dropped: amount("store.dropped", b["dropped"]),
     skipped: { columns: unknownColumns, fields: unknownFields(b, STORE_FIELDS) },
   };

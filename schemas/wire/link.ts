@@ -84,6 +84,8 @@ export interface StoreBody {
   readonly monoMs: number;
   readonly series?: readonly SeriesDefinition[];
   readonly samples?: WireTable;
+  /** requests of which the probe told, as an OTLP ExportTraceServiceRequest */
+  readonly spans?: Uint8Array;
   /** agent-side drops of this lane since its start (spool limit) */
   readonly dropped: number;
 }

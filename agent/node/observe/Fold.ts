@@ -105,6 +105,13 @@ export class Fold {
     return wire === null ? null : { instance: wire.definition.instance, tgid: edge.tgid };
   }
 
+  /** Whose an edge of the probe is; null where that cannot be told. */
+  ownerOf(id: number): { readonly edge: ProbeEdge; readonly instance: number } | null {
+    const edge = this.sources.get(id)?.edge;
+    const wire = this.wireOf(id);
+    return edge === undefined || wire === null ? null : { edge, instance: wire.definition.instance };
+  }
+
   /** Ends the window: rows of instances that `shown` accepts, the others wait; those of the gone are counted as lost. */
   flush(nowMs: number, state: (instance: number) => "shown" | "waiting" | "gone"): FoldedTables {
     const ready: WireEdge[] = [];

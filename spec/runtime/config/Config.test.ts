@@ -45,6 +45,12 @@ describe("configuration", () => {
         traffic: true,
         tls: true,
         tlsBudgetPercent: 5,
+        spans: true,
+        spansSampleOneOf: 64,
+        spansSampledPerSecond: 50,
+        spansSlowPerSecond: 50,
+        spansFailedPerSecond: 50,
+        spansSlowMs: 500,
       },
       log: "info",
     });
