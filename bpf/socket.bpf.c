@@ -348,15 +348,18 @@ static __always_inline int on_data(struct sock *sk, int size, int flags, int sen
 	if (c->proto == PROTO_HTTP2 && c->mode != MODE_OFF)
 		h2_chunk(sk, s, c);
 	if (span_due(c)) {
-		/* what was sent and acknowledged from the first byte on, and what was received */
-		u32 ours = tp->snd_una - (u32)tp->bytes_acked + (c->role == ROLE_CLIENT);
-		u32 theirs = tp->rcv_nxt - (u32)tp->bytes_received;
-
 		s->seq = (sending ? tp->write_seq : tp->copied_seq) - size;
-		s->initial[0] = c->role == ROLE_CLIENT ? ours : theirs;
-		s->initial[1] = c->role == ROLE_CLIENT ? theirs : ours;
-		s->cookie = bpf_get_socket_cookie(sk);
-		span_step(s, c);
+		s->thread = task->pid;
+		if (span_step(s, c)) {
+			/* what was sent and acknowledged from the first byte on, and what was received */
+			u32 ours = tp->snd_una - (u32)tp->bytes_acked + (c->role == ROLE_CLIENT);
+			u32 theirs = tp->rcv_nxt - (u32)tp->bytes_received;
+
+			s->initial[0] = c->role == ROLE_CLIENT ? ours : theirs;
+			s->initial[1] = c->role == ROLE_CLIENT ? theirs : ours;
+			s->cookie = bpf_get_socket_cookie(sk);
+			span_told(s, c);
+		}
 	}
 	return 0;
 }

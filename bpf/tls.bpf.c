@@ -116,7 +116,9 @@ static __always_inline int tls_plain(struct tls_thread *t, struct tls_frame *cal
 	if (span_due(c)) {
 		s->seq = s->initial[0] = s->initial[1] = 0;
 		s->cookie = key.ssl;
-		span_step(s, c);
+		s->thread = bpf_get_current_pid_tgid();
+		if (span_step(s, c))
+			span_told(s, c);
 	}
 	return 0;
 }

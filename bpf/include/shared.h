@@ -23,7 +23,7 @@
 /* bytes of a request and of its answer that a span is made of, and one; powers of two */
 #define HEAD 512
 #define REPLY 128
-#define MAX_SPAN_THREADS 4096
+#define SPAN_THREADS 16384
 #define BUCKETS 108
 #define MAX_TLS_PROCESSES 1024
 #define MAX_TLS_SESSIONS 8192
@@ -206,8 +206,9 @@ struct span_event {
 /* What a thread is at: requests that it read as a server and that are not answered, and since when, if it is one. */
 struct span_thread {
 	unsigned long long t0;
-	unsigned int open;
-	unsigned int sampled;
+	unsigned int id;
+	unsigned short open;
+	unsigned short sampled;
 };
 
 /* A TLS session of a process: its SSL object. */

@@ -68,21 +68,25 @@ __noinline int gather_first(struct scratch *s, u32 size)
 		got_n;                                                                           \
 	})
 
+static __always_inline struct span_thread *thread_of(u32 id)
+{
+	u32 place = id & (SPAN_THREADS - 1);
+
+	return bpf_map_lookup_elem(&span_threads, &place);
+}
+
 /* A server's thread takes on a request, or is done with one. Of HTTP only: others call nobody. */
 static __always_inline void thread_takes(struct head *h)
 {
-	struct span_thread *t = bpf_map_lookup_elem(&span_threads, &h->thread), fresh = {};
+	struct span_thread *t = thread_of(h->thread);
 
-	if (!t) {
-		fresh.t0 = h->t0;
-		fresh.open = 1;
-		fresh.sampled = h->sampled;
-		bpf_map_update_elem(&span_threads, &h->thread, &fresh, BPF_ANY);
+	if (!t)
 		return;
-	}
-	/* one that was never answered, or was served by another thread */
-	if (t->open && h->t0 - t->t0 > 60000000000ULL)
+	/* one that was never answered, or was served by another thread, is forgotten after a minute */
+	if (t->id != h->thread || h->t0 - t->t0 > 60000000000ULL) {
+		t->id = h->thread;
 		t->open = 0;
+	}
 	t->t0 = h->t0;
 	t->sampled = t->open ? 0 : h->sampled;
 	t->open++;
@@ -90,32 +94,29 @@ static __always_inline void thread_takes(struct head *h)
 
 static __always_inline void thread_leaves(struct head *h)
 {
-	struct span_thread *t = bpf_map_lookup_elem(&span_threads, &h->thread);
+	struct span_thread *t = thread_of(h->thread);
 
-	if (t && t->open)
+	if (t && t->id == h->thread && t->open)
 		t->open--;
 }
 
-/* The head of the request that has just begun. Global, so that the verifier looks at it once. */
-__noinline int span_keep(struct scratch *s, struct conn *c)
+/* The head of the request that has just begun. Calls nothing but the read of what is copied. */
+static __always_inline void span_keep(struct scratch *s, struct conn *c)
 {
-	struct head *h;
+	struct head *h = &c->kept;
 
-	if (!s || !c)
-		return 0;
-	h = &c->kept;
 	h->parent = 0;
 	h->seq = s->seq;
-	h->thread = bpf_get_current_pid_tgid();
+	h->thread = s->thread;
 	h->sampled = (mixed(s->seq ? s->seq : (u32)(h->t0 >> 6)) & ((1u << (sample_shift & 15)) - 1)) == 0;
 	h->length = copy_first(s, h->data, 0x1ff);
 	if (c->role == ROLE_SERVER) {
 		if (c->proto == PROTO_HTTP)
 			thread_takes(h);
 	} else {
-		struct span_thread *t = bpf_map_lookup_elem(&span_threads, &h->thread);
+		struct span_thread *t = thread_of(h->thread);
 
-		if (t && t->open == 1) {
+		if (t && t->id == h->thread && t->open == 1) {
 			h->parent = t->t0;
 			/* what belongs to a sampled request is told with it, and stands for none but itself */
 			if (t->sampled && !h->sampled)
@@ -123,7 +124,6 @@ __noinline int span_keep(struct scratch *s, struct conn *c)
 		}
 	}
 	h->state = KEEP_HEAD;
-	return 0;
 }
 
 /* Whether the budget has room in one of the classes. */
@@ -198,8 +198,6 @@ __noinline int span_tell(struct scratch *s, struct conn *c)
 			classes |= 1u << SPAN_SLOW;
 		if (c->proto == PROTO_MYSQL && h->data[4] == 0x16)
 			classes |= 1u << SPAN_STATEMENT;
-		if (c->role == ROLE_SERVER && c->proto == PROTO_HTTP)
-			thread_leaves(h);
 		e = classes ? span_begin(s, c, classes) : NULL;
 		if (e) {
 			e->t0 = h->t0;
@@ -226,7 +224,7 @@ __noinline int span_tell(struct scratch *s, struct conn *c)
 		if (e) {
 			e->ns = h->lone_ns;
 			e->t0 = s->stamp > h->lone_ns ? s->stamp - h->lone_ns : 0;
-			e->thread = bpf_get_current_pid_tgid();
+			e->thread = s->thread;
 			e->status = h->lone_status;
 			e->count = h->lone;
 			e->reply_length = copy_first(s, e->reply, 0x7f);
@@ -252,7 +250,7 @@ __noinline int span_statement(struct scratch *s, struct conn *c)
 		return 0;
 	e->t0 = s->stamp;
 	e->ns = 0;
-	e->thread = bpf_get_current_pid_tgid();
+	e->thread = s->thread;
 	e->status = STATUS_OK;
 	e->length = copy_first(s, e->head, 0x1ff);
 	span_end(e);
@@ -261,15 +259,33 @@ __noinline int span_statement(struct scratch *s, struct conn *c)
 
 #define span_due(c) (spans_on && (((c)->kept.state & 1) || (c)->kept.lone || (c)->kept.prepares))
 
-/* Behind each chunk in which something is due. */
-static __always_inline void span_step(struct scratch *s, struct conn *c)
+/* Behind each chunk in which something is due. True: something is to be told. */
+static __always_inline bool span_step(struct scratch *s, struct conn *c)
 {
+	struct head *h = &c->kept;
+
+	if (h->state == KEEP_WANTED && s->direction == REQUEST)
+		span_keep(s, c);
+	if (h->state == KEEP_ANSWERED) {
+		if (c->role == ROLE_SERVER && c->proto == PROTO_HTTP)
+			thread_leaves(h);
+		if (h->sampled || is_failure(h->status) || h->ns > h->slow_ns ||
+		    (c->proto == PROTO_MYSQL && h->data[4] == 0x16))
+			return true;
+		h->state = KEEP_NONE;
+	}
+	return h->lone || h->prepares;
+}
+
+__noinline int span_told(struct scratch *s, struct conn *c)
+{
+	if (!s || !c)
+		return 0;
 	if (c->kept.prepares)
 		span_statement(s, c);
-	if (c->kept.state == KEEP_WANTED && s->direction == REQUEST)
-		span_keep(s, c);
 	if (c->kept.state == KEEP_ANSWERED || c->kept.lone)
 		span_tell(s, c);
+	return 0;
 }
 
 /* The connection has closed while requests waited. */

@@ -119,10 +119,10 @@ struct {
 	__type(value, u64);
 } slow_limits SEC(".maps");
 
-/* Threads that serve requests; of the oldest the kernel forgets. */
+/* Threads that serve requests, by the low bits of their id: looked up without a call. Two may want one place. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_SPAN_THREADS);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SPAN_THREADS);
 	__type(key, u32);
 	__type(value, struct span_thread);
 } span_threads SEC(".maps");
