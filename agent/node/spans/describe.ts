@@ -69,6 +69,7 @@ interface Head {
 }
 
 const MAX_QUERY = 512;
+const MAX_FRAME = 1 << 28;
 
 /** W3C Trace Context, version 00 and those after it: https://www.w3.org/TR/trace-context/#traceparent-header */
 export const traceParent = (value: string): TraceParent | null => {
@@ -92,7 +93,7 @@ const http = ({ head, reply }: ProbeSpan): Head | null => {
   // cut before its end, the target may be any other
   const cut = found[3] === "";
   if (!cut && lineEnd >= 0 && !/ HTTP\/1\.\d\r?\n$/.test(line)) return null;
-  const template = method === "CONNECT" ? "" : cut ? `${pathTemplate(target)}…` : pathTemplate(target);
+  const template = method === "CONNECT" ? "" : cut ? cutTemplate(target) : pathTemplate(target);
   const attributes: Attributes = { "http.request.method": method };
   let parent: TraceParent | null = null;
   for (let at = lineEnd < 0 ? text.length : lineEnd + 1; at < text.length; ) {
@@ -118,6 +119,9 @@ const http = ({ head, reply }: ProbeSpan): Head | null => {
     ...(status !== undefined && Number(status) >= 400 ? { problem: { type: status, text: `HTTP ${status}` } } : {}),
   };
 };
+
+/** Its last segment may go on. */
+const cutTemplate = (target: string): string => `${pathTemplate(target.slice(0, target.lastIndexOf("/") + 1) || "/")}…`;
 
 const hostOf = (host: string): string => host.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1");
 
@@ -257,8 +261,9 @@ const CONTAINERS = new Set(
 const respWords = (head: Uint8Array): readonly string[] | null => {
   const text = Buffer.from(head).toString("latin1");
   if (!text.startsWith("*")) {
-    const line = /^([A-Za-z]{2,20})( [^\r\n]*)?(\r?\n|$)/.exec(text);
-    return line === null ? null : `${line[1] ?? ""}${line[2] ?? ""}`.trim().split(/\s+/).slice(0, 4);
+    // inline, as people type it
+    const line = /^(ping|info|quit|echo|command|time|dbsize)( [^\r\n]*)?(\r?\n|$)/i.exec(text);
+    return line === null ? null : [line[1] ?? ""];
   }
   const begin = /^\*(\d{1,7})\r\n/.exec(text);
   if (begin === null) return null;
@@ -411,19 +416,24 @@ const KAFKA_CALLS = [
 
 const kafka = ({ head }: ProbeSpan): Head | null => {
   const r = new Bytes(head);
-  const call = r.skip(4).i16();
+  const size = r.i32() ?? 0;
+  const call = r.i16();
   const version = r.i16();
-  if (call === undefined || version === undefined || call < 0 || call > 100 || version < 0 || version > 30) return null;
+  if (call === undefined || version === undefined || size < 8 || size > MAX_FRAME) return null;
+  if (call < 0 || call > 100 || version < 0 || version > 30) return null;
   const operation = KAFKA_CALLS[call] ?? `call ${call}`;
   const attributes: Attributes = { "messaging.system": "kafka", "messaging.operation.name": operation };
   const client = r.skip(4).i16() ?? -1;
   r.skip(Math.max(0, client));
+  if (client < -1 || client > 1024) return null;
   let topic = "";
   if (call === 0 && version >= 3 && version < 13) {
     const compact = version >= 9;
     if (compact) r.skip(r.varint() ?? 0);
     const id = compact ? (r.varint() ?? 0) - 1 : (r.i16() ?? -1);
-    r.skip(Math.max(0, id)).skip(6);
+    const acks = r.skip(Math.max(0, id)).i16();
+    if (acks === undefined ? head.length >= size + 4 : acks < -1 || acks > 1) return null;
+    r.skip(4);
     const topics = compact ? (r.varint() ?? 0) - 1 : (r.i32() ?? 0);
     if (topics > 0) {
       const length = compact ? (r.varint() ?? 0) - 1 : (r.i16() ?? 0);
@@ -539,7 +549,9 @@ const ZOOKEEPER: Readonly<Record<number, string>> = {
 
 const zookeeper = ({ head }: ProbeSpan): Head | null => {
   const r = new Bytes(head);
-  const operation = ZOOKEEPER[r.skip(8).i32() ?? -1];
+  const size = r.i32() ?? 0;
+  if (size < 8 || size > MAX_FRAME) return null;
+  const operation = ZOOKEEPER[r.skip(4).i32() ?? -1];
   if (operation === undefined) return null;
   const length = operation === "multi" || operation === "reconfig" ? 0 : (r.i32() ?? 0);
   const path = length > 0 && length <= r.left ? r.text(length) : "";

@@ -140,8 +140,9 @@ const TABLE =
 
 /** The kind of a statement and the first table that it names. */
 export const summary = (obfuscated: string): { readonly operation: string; readonly table: string } => {
-  const operation = /^\(*\s*(\p{L}+)/u.exec(obfuscated)?.[1]?.toUpperCase() ?? "";
-  const rest = obfuscated.slice(operation.length + obfuscated.indexOf(operation.slice(0, 1)));
+  const first = /^[(\s]*(\p{L}+)/u.exec(obfuscated);
+  const operation = first?.[1]?.toUpperCase() ?? "";
+  const rest = obfuscated.slice(first?.[0].length ?? 0);
   const found =
     operation === "UPDATE" || operation === "TRUNCATE"
       ? (/^\s*(?:table\s+)?(?:only\s+)?([\p{L}_"`][\p{L}\p{N}_$."`]*)/iu.exec(rest)?.[1] ?? TABLE.exec(obfuscated)?.[1])
