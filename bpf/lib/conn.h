@@ -82,7 +82,7 @@ struct head {
 	u8 sampled;
 	u8 prepares; /* the chunk at hand names a statement */
 	u8 lone_status;
-	u8 pad;
+	u8 entered; /* its thread counts it as open */
 	u32 lone; /* slow or failed ones in this chunk that no head was kept of */
 	u64 lone_ns;
 	u8 data[HEAD];

@@ -90,12 +90,14 @@ static __always_inline void thread_takes(struct head *h)
 	t->t0 = h->t0;
 	t->sampled = t->open ? 0 : h->sampled;
 	t->open++;
+	h->entered = 1;
 }
 
 static __always_inline void thread_leaves(struct head *h)
 {
 	struct span_thread *t = thread_of(h->thread);
 
+	h->entered = 0;
 	if (t && t->id == h->thread && t->open)
 		t->open--;
 }
@@ -105,6 +107,9 @@ static __always_inline void span_keep(struct scratch *s, struct conn *c)
 {
 	struct head *h = &c->kept;
 
+	/* of one whose answer was not seen */
+	if (h->entered)
+		thread_leaves(h);
 	h->parent = 0;
 	h->seq = s->seq;
 	h->thread = s->thread;
@@ -267,7 +272,7 @@ static __always_inline bool span_step(struct scratch *s, struct conn *c)
 	if (h->state == KEEP_WANTED && s->direction == REQUEST)
 		span_keep(s, c);
 	if (h->state == KEEP_ANSWERED) {
-		if (c->role == ROLE_SERVER && c->proto == PROTO_HTTP)
+		if (h->entered)
 			thread_leaves(h);
 		if (h->sampled || is_failure(h->status) || h->ns > h->slow_ns ||
 		    (c->proto == PROTO_MYSQL && h->data[4] == 0x16))
@@ -294,6 +299,8 @@ static __always_inline void span_abandon(struct conn *c, u64 cookie)
 	u32 key = 0;
 	struct scratch *s;
 
+	if (spans_on && c->kept.entered)
+		thread_leaves(&c->kept);
 	if (!spans_on || (c->kept.state != KEEP_ANSWERED && !c->kept.lone))
 		return;
 	s = bpf_map_lookup_elem(&scratches, &key);
