@@ -306,10 +306,9 @@ export const make = Effect.gen(function* () {
       }
       if (read.size === 1) return rows;
       // offsets are from the earliest span of each trace
-      const begin = (row: TraceRow): number => row.at * 1e6;
-      const earliest = rows.reduce((least, row) => Math.min(least, begin(row)), Number.POSITIVE_INFINITY);
+      const earliest = rows.reduce((least, { at }) => Math.min(least, at), Number.POSITIVE_INFINITY);
       return rows
-        .map((row) => ({ ...row, traceId, offset: begin(row) - earliest, found: rows.length }))
+        .map((row) => ({ ...row, traceId, offset: (row.at - earliest) * 1e6, found: rows.length }))
         .sort((a, b) => a.offset - b.offset);
     });
 
