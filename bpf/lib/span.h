@@ -18,6 +18,26 @@ static __always_inline u32 mixed(u32 x)
 	return x ^ x >> 16;
 }
 
+/* Decides whether a request is sampled: the same at both ends. */
+static __always_inline u32 chance_of(const struct head *h)
+{
+	return mixed(h->seq ? h->seq : (u32)(h->t0 >> 6));
+}
+
+/*
+ * How often the chance to be sampled is halved now: not in the first half of the second's budget, then once more with each
+ * 24th of it, so that it lasts for several hundred times as many, and each told request knows how many it stands for.
+ */
+static __always_inline u32 thinned(const struct control *ctl)
+{
+	u32 budget = ctl->span_budget[SPAN_SAMPLED], told = ctl->span_told[SPAN_SAMPLED], level;
+
+	if (told < budget / 2 || !budget)
+		return 0;
+	level = 1 + (told - budget / 2) * 24 / budget;
+	return level < 15 ? level : 15;
+}
+
 /* Threshold of an edge. */
 static __always_inline u64 slow_of(u32 edge)
 {
@@ -113,7 +133,7 @@ static __always_inline void span_keep(struct scratch *s, struct conn *c)
 	h->parent = 0;
 	h->seq = s->seq;
 	h->thread = s->thread;
-	h->sampled = (mixed(s->seq ? s->seq : (u32)(h->t0 >> 6)) & ((1u << (sample_shift & 15)) - 1)) == 0;
+	h->sampled = (chance_of(h) & ((1u << (sample_shift & 15)) - 1)) == 0;
 	h->length = copy_first(s, h->data, 0x1ff);
 	if (c->role == ROLE_SERVER) {
 		if (c->proto == PROTO_HTTP)
@@ -187,16 +207,20 @@ static __always_inline void span_end(struct span_event *e)
 /* The answer is there: tells the request whose head was kept, if it is to be told, and the others of this chunk. */
 __noinline int span_tell(struct scratch *s, struct conn *c)
 {
+	struct control *ctl = control();
 	struct span_event *e;
 	struct head *h;
-	u32 classes = 0, n;
+	u32 classes = 0, n, level;
 
-	if (!s || !c)
+	if (!s || !c || !ctl)
 		return 0;
 	h = &c->kept;
 	if (h->state == KEEP_ANSWERED) {
-		if (h->sampled)
+		level = h->sampled == 1 ? thinned(ctl) : 0;
+		if (h->sampled && ((chance_of(h) >> (sample_shift & 15)) & ((1u << level) - 1)) == 0)
 			classes |= 1u << SPAN_SAMPLED;
+		else if (h->sampled)
+			count(span_over[SPAN_SAMPLED]);
 		if (is_failure(h->status))
 			classes |= 1u << SPAN_FAILED;
 		if (h->ns > h->slow_ns)
@@ -211,7 +235,7 @@ __noinline int span_tell(struct scratch *s, struct conn *c)
 			e->thread = h->thread;
 			e->seq = h->seq;
 			if ((e->classes & (1u << SPAN_SAMPLED)) && h->sampled == 1)
-				e->weight = (c->pushed - h->first) << (sample_shift & 15);
+				e->weight = (c->pushed - h->first) << ((sample_shift & 15) + level);
 			e->status = h->status;
 			n = h->length;
 			asm volatile("%0 &= 0x1ff" : "+r"(n));

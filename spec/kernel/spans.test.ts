@@ -210,6 +210,24 @@ describeWith(["bpf"], "heads of requests", () => {
     },
   );
 
+  it("are thinned above the budget, and those told still stand for all", async () => {
+    const server = await serve((_, done) => done(200));
+    const small = await ProbeBed.start(undefined, "--sample", "1", "--sampled", "400");
+    const client = new HttpClient(server.port, 4);
+    await client.times(4_000, {}, 4);
+    client.close();
+    await small.settled();
+    const told = toldOf(small, ROLE.server, server.port).filter(({ weight }) => weight > 0);
+    const weight = told.reduce((sum, one) => sum + one.weight, 0);
+    expect(told.length).toBeLessThan(4_000);
+    expect(new Set(told.map((one) => one.weight)).size).toBeGreaterThan(1);
+    // five times the deviation of what was told
+    const deviation = Math.sqrt(told.reduce((sum, one) => sum + one.weight * (one.weight - 1), 0));
+    expect(Math.abs(weight - 4_000)).toBeLessThan(5 * deviation);
+    await small.stop();
+    server.close();
+  });
+
   it("above the budget are counted, and without spans there are none", async () => {
     const server = await serve((_, done) => done(500));
     for (const [args, most] of [

@@ -61,7 +61,6 @@ interface Held {
   /** the connection's bytes, as both ends see them; null where unknown */
   readonly key: string | null;
   readonly spanId: Buffer;
-  readonly weight: number;
   trace: Buffer | null;
   parent: Buffer | null;
   resolving: boolean;
@@ -93,7 +92,6 @@ export class Spans {
   private readonly servers = new Map<string, Held>();
   private readonly endpoints = new Map<number, Set<string>>();
   private offsets: number[] = [];
-  private sampledOver = 0;
 
   constructor(owners: SpanOwners) {
     this.owners = owners;
@@ -105,15 +103,8 @@ export class Spans {
       this.statements.clear();
       this.clients.clear();
       this.servers.clear();
-      this.sampledOver = 0;
     }
     const offset = this.offset(clocks.wallMs - tick.monoMs);
-    const over = tick.self["spansSampledOver"] ?? 0;
-    const dropped = Math.max(0, over - this.sampledOver);
-    this.sampledOver = over;
-    const sampled = tick.spans.reduce((n, { told }) => n + (told & TOLD.sampled ? 1 : 0), 0);
-    // those above the budget were the last of their second, and as likely to be any as the others
-    const scale = sampled === 0 ? 1 : (sampled + dropped) / sampled;
     for (const span of tick.spans) {
       const described = describe(span, this.statements);
       if (described === null) continue;
@@ -122,7 +113,7 @@ export class Spans {
         this.figures.unattributed++;
         continue;
       }
-      this.hold(span, described, owner, clocks.monoMs, offset, span.weight * scale);
+      this.hold(span, described, owner, clocks.monoMs, offset);
     }
   }
 
@@ -176,7 +167,6 @@ export class Spans {
     owner: { readonly edge: ProbeEdge; readonly instance: number },
     atMs: number,
     offsetMs: number,
-    weight: number,
   ): void {
     const { initial, seq, role } = span;
     const known = span.head.length > 0 && initial[0] !== 0 && initial[1] !== 0;
@@ -192,7 +182,6 @@ export class Spans {
       startNs: BigInt(Math.round(offsetMs * 1e6)) + BigInt(span.startNs),
       key,
       spanId,
-      weight,
       trace: null,
       parent: null,
       resolving: false,
@@ -277,7 +266,7 @@ export class Spans {
       .map(([name]) => name)
       .join(",");
     if (described.endpoint !== "") attributes["coroot.endpoint"] = described.endpoint;
-    if (one.weight > 0) attributes["coroot.weight"] = Math.round(one.weight * 1000) / 1000;
+    if (span.weight > 0) attributes["coroot.weight"] = span.weight;
     if (span.count > 1) attributes["coroot.requests"] = span.count;
     return {
       traceId: trace,
