@@ -24,6 +24,7 @@ import { Observer } from "./observe/Observer.ts";
 import { makeProbe } from "./probe/Probe.ts";
 import type { ProbeTick } from "./probe/ProbeTick.ts";
 import { Spans } from "./spans/Spans.ts";
+import { Thresholds } from "./spans/Thresholds.ts";
 import { Spool } from "./spool/Spool.ts";
 
 export interface NodeAgentOptions {
@@ -157,6 +158,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       cluster: options.cluster,
       agentId: home.agentId,
     });
+    const thresholds = new Thresholds(options.cluster);
     const self = new SelfFigures();
     const samples = new SampleSet();
     let link: Link | null = null;
@@ -195,6 +197,11 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
     const sendSpans = (all: boolean): void => {
       const now = monoMs();
       lastSpansMs = now;
+      if (link !== null) {
+        const { fold, instances } = observer;
+        const commands = thresholds.commands(link.policy(), fold.allSources(), (id) => instances.all.get(id));
+        if (commands !== "") probe?.say(commands);
+      }
       const bytes = spans.take(now, all);
       if (bytes === null) return;
       const head = { epoch: home.epoch, sequence: sequence++, monoMs: now, dropped: spool.stats.dropped };
@@ -234,6 +241,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
                 const clocks = { monoMs: tickedMs, wallMs: wallMs() };
                 observer.absorb(tick, clocks);
                 spans.absorb(tick, clocks);
+                if (tick.reset) thresholds.forget();
                 endWindow();
               }),
             onCapabilities: (list) =>

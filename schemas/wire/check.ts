@@ -153,14 +153,21 @@ export const checkGoaway = (body: unknown): GoawayBody => {
   };
 };
 
+const amounts = (path: string, value: unknown): Readonly<Record<string, number>> => {
+  const given = map(path, value);
+  const names = Object.keys(given);
+  if (names.length > MAX_POLICIES) refuse(path, `${names.length} entries, expected at most ${MAX_POLICIES}`);
+  const read: Record<string, number> = {};
+  for (const name of names) read[name] = amount(`${path}.${name.slice(0, 200)}`, given[name]);
+  return read;
+};
+
 export const checkPolicy = (body: unknown): PolicyBody => {
-  const slow = map("policy.slowMs", map("policy", body)["slowMs"]);
-  const services = Object.keys(slow);
-  if (services.length > MAX_POLICIES)
-    refuse("policy.slowMs", `${services.length} entries, expected at most ${MAX_POLICIES}`);
-  const slowMs: Record<string, number> = {};
-  for (const service of services) slowMs[service] = amount(`policy.slowMs.${service.slice(0, 200)}`, slow[service]);
-  return { slowMs };
+  const { slowMs, edges } = map("policy", body);
+  return {
+    slowMs: amounts("policy.slowMs", slowMs),
+    ...(edges === undefined ? {} : { edges: amounts("policy.edges", edges) }),
+  };
 };
 
 const labels = (path: string, value: unknown): Readonly<Record<string, string>> => {
