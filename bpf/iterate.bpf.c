@@ -120,7 +120,7 @@ static __always_inline void look(struct conn *c, struct sock *sk)
 		if (c->proto == PROTO_HTTP2)
 			h = tls_h2_of((u64)sk);
 	} else if (c->proto == PROTO_HTTP2) {
-		h = bpf_sk_storage_get(&h2s, sk, NULL, 0);
+		h = h2_of(sk, false);
 	}
 	if (c->proto != PROTO_HTTP2)
 		look_waiting(c, edge);
@@ -157,12 +157,39 @@ int each_socket(struct bpf_iter__task_file *ctx)
 	sk = socket->sk;
 	if (!sk || !is_tcp(sk))
 		return 0;
-	c = bpf_sk_storage_get(&conns, sk, NULL, 0);
+	c = conn_of(sk);
 	if (!c || c->looked == ctl->tick)
 		return 0;
 	c->looked = ctl->tick;
 	look(c, sk);
 	return 0;
+}
+
+static __always_inline void look_listener(struct sock *sk, struct listener_key *at, u32 tick)
+{
+	struct listening *socket = bpf_sk_storage_get(&listenings, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct listener *all = bpf_map_lookup_elem(&listeners, at), fresh = {};
+	u32 drops;
+
+	if (!all) {
+		bpf_map_update_elem(&listeners, at, &fresh, BPF_NOEXIST);
+		all = bpf_map_lookup_elem(&listeners, at);
+	}
+	if (!all || !socket || socket->tick == tick)
+		return;
+	socket->tick = tick;
+	if (all->tick != tick) {
+		all->tick = tick;
+		all->queue = 0;
+		all->limit = 0;
+	}
+	all->queue += sk->sk_ack_backlog;
+	all->limit += sk->sk_max_ack_backlog;
+	if (!bpf_core_field_exists(sk->sk_drops))
+		return;
+	drops = sk->sk_drops.counter;
+	all->drops += drops - socket->drops;
+	socket->drops = drops;
 }
 
 SEC("iter/task_file")
@@ -174,33 +201,32 @@ int each_file(struct bpf_iter__task_file *ctx)
 	struct control *ctl;
 	struct socket *socket;
 	struct tcp_sock *tp;
+	struct edge *edge;
 	struct conn *c;
 	struct sock *sk;
-	u32 one = 1;
 	u8 state;
 
 	if (!task || !file)
 		return 0;
 	socket = bpf_sock_from_file(file);
-	if (!socket)
+	ctl = control();
+	if (!socket || !ctl)
 		return 0;
+	ctl->socket_ops = (u64)file->f_op;
 	sk = socket->sk;
 	if (!sk || !is_tcp(sk))
-		return 0;
-	ctl = control();
-	if (!ctl)
 		return 0;
 	state = sk->__sk_common.skc_state;
 	at.netns = sk->__sk_common.skc_net.net->ns.inum;
 	at.port = sk->__sk_common.skc_num;
 	if (ctl->pass == 0) {
 		if (state == TCP_LISTEN)
-			bpf_map_update_elem(&listeners, &at, &one, BPF_ANY);
+			look_listener(sk, &at, ctl->looks);
 		return 0;
 	}
 	if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT)
 		return 0;
-	if (bpf_sk_storage_get(&conns, sk, NULL, 0))
+	if (conn_of(sk))
 		return 0;
 	c = new_conn(sk, bpf_map_lookup_elem(&listeners, &at) ? ROLE_SERVER : ROLE_CLIENT, task->tgid);
 	if (!c)
@@ -211,8 +237,10 @@ int each_file(struct bpf_iter__task_file *ctx)
 		c->in = tp->bytes_received;
 		c->retransmits = tp->total_retrans;
 	}
-	intern(c);
+	edge = intern(c);
 	c->kept.slow_ns = slow_of(c->id);
 	c->opened = 1;
+	if (edge)
+		note_pair(c, edge, sk);
 	return 0;
 }

@@ -14,6 +14,13 @@
 #define IPPROTO_UDP 17
 #define RCV_SHUTDOWN 1
 #define E2BIG 7
+#define EPIPE 32
+#define ENETUNREACH 101
+#define ECONNRESET 104
+#define ETIMEDOUT 110
+#define ECONNREFUSED 111
+#define EHOSTDOWN 112
+#define EHOSTUNREACH 113
 enum {
 	TCP_ESTABLISHED = 1,
 	TCP_SYN_SENT = 2,
@@ -48,6 +55,7 @@ enum {
 #include "lib/tls.h"
 #include "lib/walk.h"
 #include "socket.bpf.c"
+#include "call.bpf.c"
 #include "tls.bpf.c"
 #include "state.bpf.c"
 #include "iterate.bpf.c"

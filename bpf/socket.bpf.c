@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
  * Every send and receive of a TCP or UDP socket, after it is done: the payload is still in the caller's buffers, which
- * the system call's registers name. Files, pipes and other sockets never come here. Of UDP, DNS is looked at.
+ * the system call's registers name. Files, pipes and other sockets never come here. Of UDP, DNS is looked at. What
+ * call.bpf.c needs of it as well takes the registers, and a socket that may be a mere address.
  */
 #if defined(__TARGET_ARCH_arm64)
 enum {
@@ -9,6 +10,7 @@ enum {
 	SYS_write = 64,
 	SYS_readv = 65,
 	SYS_writev = 66,
+	SYS_sendfile = 71,
 	SYS_sendto = 206,
 	SYS_recvfrom = 207,
 	SYS_sendmsg = 211,
@@ -17,8 +19,10 @@ enum {
 	SYS_sendmmsg = 269,
 };
 #define regs_nr(r) ((u32)(r)->syscallno)
+#define regs_1(r) ((r)->orig_x0)
 #define regs_2(r) ((r)->regs[1])
 #define regs_3(r) ((r)->regs[2])
+#define regs_4(r) ((r)->regs[3])
 #define regs_5(r) ((r)->regs[4])
 #define regs_compat(r) ((r)->pstate & 0x10)
 #else
@@ -27,6 +31,7 @@ enum {
 	SYS_write = 1,
 	SYS_readv = 19,
 	SYS_writev = 20,
+	SYS_sendfile = 40,
 	SYS_sendto = 44,
 	SYS_recvfrom = 45,
 	SYS_sendmsg = 46,
@@ -35,8 +40,10 @@ enum {
 	SYS_sendmmsg = 307,
 };
 #define regs_nr(r) ((u32)(r)->orig_ax)
+#define regs_1(r) ((r)->di)
 #define regs_2(r) ((r)->si)
 #define regs_3(r) ((r)->dx)
+#define regs_4(r) ((r)->r10)
 #define regs_5(r) ((r)->r8)
 #define regs_compat(r) ((r)->cs == 0x23)
 #endif
@@ -52,10 +59,20 @@ struct user_message {
 	u64 iovs;
 };
 
-/* Finds the caller's buffers; payload that cannot be found (sendfile, io_uring, kernel threads) is passed by blind. */
-static __always_inline void find_payload(struct scratch *s, struct task_struct *task, u32 size, int sending)
+/* The registers of the system call that a task is in. NULL: it is in none that we can read. */
+static __always_inline struct pt_regs *regs_of(struct task_struct *task)
 {
 	struct pt_regs *regs;
+
+	if (task->flags & (PF_KTHREAD | PF_IO_WORKER))
+		return NULL;
+	regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	return regs && !regs_compat(regs) ? regs : NULL;
+}
+
+/* Finds the caller's buffers; payload that cannot be found (sendfile, io_uring, kernel threads) is passed by blind. */
+static __always_inline void find_payload(struct scratch *s, struct pt_regs *regs, u32 size, int sending)
+{
 	u32 nr;
 
 	s->size = size;
@@ -64,10 +81,7 @@ static __always_inline void find_payload(struct scratch *s, struct task_struct *
 	s->iovs = 0;
 	s->blind = 1;
 	s->base = 0;
-	if (task->flags & (PF_KTHREAD | PF_IO_WORKER))
-		return;
-	regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	if (!regs || regs_compat(regs))
+	if (!regs)
 		return;
 	nr = regs_nr(regs);
 	if (nr == (sending ? SYS_write : SYS_read) || nr == (sending ? SYS_sendto : SYS_recvfrom)) {
@@ -103,39 +117,74 @@ static __always_inline void find_payload(struct scratch *s, struct task_struct *
  */
 static __always_inline u64 sent_at(const struct tcp_sock *tp)
 {
-	u64 now = tp->tcp_clock_cache, at;
+	u64 now = field(tp, tcp_clock_cache), at;
+	u32 end = field(tp, write_seq);
 
-	if (tp->snd_nxt != tp->write_seq)
+	if (field(tp, snd_nxt) != end)
 		return bpf_ktime_get_ns();
-	at = tp->snd_una == tp->write_seq ? tp->rack.mstamp * 1000 : tp->tcp_wstamp_ns;
+	at = field(tp, snd_una) == end ? field(tp, rack.mstamp) * 1000 : field(tp, tcp_wstamp_ns);
 	return at && at <= now && now - at < 1000000000ULL ? at : bpf_ktime_get_ns();
 }
 
+/*
+ * When a chunk was sent or received. The clock was read when the last packet came in, so it stands between the arrival of
+ * bytes and now.
+ */
+static __always_inline u64 stamp_at(struct tcp_sock *tp, u32 sending)
+{
+	if (!tp)
+		return bpf_ktime_get_ns();
+	return sending ? sent_at(tp) : field(tp, tcp_clock_cache);
+}
+
+static __always_inline struct tcp_sock *tcp_of(struct sock *sk)
+{
+	return by_address ? (struct tcp_sock *)sk : bpf_skc_to_tcp_sock(sk);
+}
+
+/* What became of requests in this chunk may be told. */
+static __always_inline void span_after(struct sock *sk, struct scratch *s, struct conn *c)
+{
+	u32 ours, theirs;
+	struct tcp_sock *tp;
+
+	if (!span_due(c) || !span_step(s, c))
+		return;
+	tp = tcp_of(sk);
+	if (!tp)
+		return;
+	/* what was sent and acknowledged from the first byte on, and what was received */
+	ours = field(tp, snd_una) - (u32)field(tp, bytes_acked) + (c->role == ROLE_CLIENT);
+	theirs = field(tp, rcv_nxt) - (u32)field(tp, bytes_received);
+	s->initial[0] = c->role == ROLE_CLIENT ? ours : theirs;
+	s->initial[1] = c->role == ROLE_CLIENT ? theirs : ours;
+	/* an address is another connection's soon */
+	s->cookie = (u64)s->initial[0] << 32 | s->initial[1];
+	span_told(s, c);
+}
+
 /* A thread that is known to use a TLS library sends or receives cipher text: tells its session's socket. */
-static __noinline int tls_socket(struct sock *sk, struct conn *c, struct task_struct *task, u32 size, u32 sending)
+static __always_inline int tls_socket(struct sock *sk, struct conn *c, struct task_struct *task, struct pt_regs *regs,
+				      u32 size, u32 sending)
 {
 	struct tls_thread *t = bpf_task_storage_get(&tls_threads, task, NULL, 0);
-	struct tcp_sock *tp;
 	struct tls_io *io;
 
 	if (!t)
-		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (!tp)
 		return 0;
 	io = sending ? &t->sent : &t->received;
 	io->sk = (u64)sk;
 	io->id = c->id;
 	io->role = c->role;
 	io->inside = t->depth != 0;
-	io->stamp = sending ? sent_at(tp) : tp->tcp_clock_cache;
+	io->stamp = stamp_at(tcp_of(sk), sending);
 	if (sending && t->wrote) {
 		struct tls_key key = { .ssl = t->wrote, .tgid = task->tgid };
 		struct tls_session *session;
 		u8 type = 0;
 
 		/* handshakes and alerts of other sessions may go first */
-		find_payload(&t->scratch, task, size, 1);
+		find_payload(&t->scratch, by_address ? regs : regs_of(task), size, 1);
 		if (t->scratch.blind || bpf_probe_read_user(&type, 1, (void *)t->scratch.base) || type != 0x17)
 			return 0;
 		t->wrote = 0;
@@ -169,7 +218,7 @@ __noinline int find_datagram(struct scratch *s)
 	if (s->nr == SYS_write || s->nr == SYS_read || s->nr == SYS_sendto || s->nr == SYS_recvfrom) {
 		s->base = s->arg2;
 		s->segment = s->size;
-		s->address = s->nr == SYS_sendto ? s->arg5 : 0;
+		s->address = s->nr == SYS_sendto || (by_address && s->nr == SYS_recvfrom) ? s->arg5 : 0;
 		return 1;
 	}
 	head = s->arg2 + (u64)s->at * USER_MMSGHDR;
@@ -219,20 +268,52 @@ static __always_inline int find_message(struct scratch *s, struct sock *sk, u32 
 	return 1;
 }
 
+/* A message of DNS, where it is one: `s` has the call's arguments. -1: it is none; 1: a question of a client. */
+static __always_inline int take_datagram(struct scratch *s, struct sock *sk, u16 to, bool server, u32 sending, u32 tgid)
+{
+	u16 port = bpf_ntohs(to);
+	int role;
+
+	if (!find_datagram(s))
+		return -1;
+	__builtin_memset(s->key.peer, 0, 16);
+	if (to) {
+		peer_of(sk, s->key.peer);
+	} else if (sending || by_address) {
+		port = find_peer(s);
+		/* a receiver that does not ask who sent is given what its socket has asked for */
+		if (!server && port != DNS_PORT && (sending || port))
+			return -1;
+	}
+	role = dns_head(s, sending);
+	if (role < 0 || (by_address && !server && !port && role != ROLE_CLIENT))
+		return -1;
+	s->key.netns = by_address ? BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum) : sk->__sk_common.skc_net.net->ns.inum;
+	s->key.role = role;
+	s->key.pad = 0;
+	s->key.tgid = role == ROLE_CLIENT ? tgid : 0;
+	s->key.port = DNS_PORT;
+	if (role == ROLE_CLIENT)
+		__builtin_memset(s->key.local, 0, 16);
+	else
+		local_of(sk, s->key.local);
+	s->socket = (u64)sk;
+	return dns_take(s, tgid) && role == ROLE_CLIENT;
+}
+
 /*
  * DNS is what goes to or comes from port 53. A receiving socket that is not connected tells by having sent there. The
  * address that a datagram came from is not known yet when this runs, so that a server learns its caller with the answer.
  */
 static __always_inline int on_datagram(struct sock *sk, int size, int flags, u32 sending)
 {
-	u16 to = sk->__sk_common.skc_dport, port;
+	u16 to = sk->__sk_common.skc_dport;
 	bool server = sk->__sk_common.skc_num == DNS_PORT;
 	struct task_struct *task;
 	struct resolver *r;
 	struct scratch *s;
 	struct pt_regs *regs;
-	u32 key = sending, role;
-	int found;
+	u32 key = sending;
 
 	if (!server && to && to != bpf_htons(DNS_PORT))
 		return 0;
@@ -247,11 +328,9 @@ static __always_inline int on_datagram(struct sock *sk, int size, int flags, u32
 	if (size <= 0 || (flags & MSG_PEEK))
 		return 0;
 	task = bpf_get_current_task_btf();
-	if (task->flags & (PF_KTHREAD | PF_IO_WORKER))
-		return 0;
-	regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	regs = regs_of(task);
 	s = bpf_map_lookup_elem(&scratches, &key);
-	if (!regs || regs_compat(regs) || !s)
+	if (!regs || !s)
 		return 0;
 	s->nr = regs_nr(regs);
 	s->arg2 = regs_2(regs);
@@ -266,53 +345,23 @@ static __always_inline int on_datagram(struct sock *sk, int size, int flags, u32
 		   s->nr != (sending ? SYS_write : SYS_read) && s->nr != (sending ? SYS_writev : SYS_readv)) {
 		return 0;
 	}
-	if (!find_datagram(s))
-		return 0;
-	__builtin_memset(s->key.peer, 0, 16);
-	port = bpf_ntohs(to);
-	if (to) {
-		peer_of(sk, s->key.peer);
-	} else if (sending) {
-		port = find_peer(s);
-		if (!server && port != DNS_PORT)
-			return 0;
-	}
-	found = dns_head(s, sending);
-	if (found < 0)
-		return 0;
-	role = found;
-	s->key.netns = sk->__sk_common.skc_net.net->ns.inum;
-	s->key.role = role;
-	s->key.pad = 0;
-	s->key.tgid = role == ROLE_CLIENT ? task->tgid : 0;
-	s->key.port = DNS_PORT;
-	if (role == ROLE_CLIENT)
-		__builtin_memset(s->key.local, 0, 16);
-	else
-		local_of(sk, s->key.local);
-	s->socket = (u64)sk;
-	if (!dns_take(s, task->tgid) || to || server || role != ROLE_CLIENT || r)
+	if (take_datagram(s, sk, to, server, sending, task->tgid) <= 0 || to || server || r)
 		return 0;
 	bpf_sk_storage_get(&resolvers, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	return 0;
 }
 
-static __always_inline int on_data(struct sock *sk, int size, int flags, int sending)
+/*
+ * `size` bytes of a connection; `regs` where they are at hand. What is not of the usual shape is left to another program,
+ * so that the verifier looks at the walkers once for both of the sockets' hooks, and they have the stack for themselves.
+ */
+static __always_inline int on_bytes(void *ctx, struct sock *sk, struct conn *c, struct task_struct *task, struct pt_regs *regs,
+				    int size, int flags, int sending)
 {
-	struct scratch *s;
-	struct conn *c;
-	struct task_struct *task;
 	struct tcp_sock *tp;
+	struct scratch *s;
 	u32 key = sending, tgid;
 
-	if (!is_tcp(sk))
-		return is_udp(sk) ? on_datagram(sk, size, flags, sending) : 0;
-	if (size <= 0)
-		return 0;
-	c = bpf_sk_storage_get(&conns, sk, NULL, 0);
-	if (!c)
-		return 0;
-	task = bpf_get_current_task_btf();
 	if (!sending && c->role == ROLE_SERVER) {
 		tgid = task->tgid;
 		if (c->tgid != tgid && tgid) {
@@ -326,52 +375,91 @@ static __always_inline int on_data(struct sock *sk, int size, int flags, int sen
 	if (c->mode == MODE_OFF || (flags & MSG_PEEK))
 		return 0;
 	if (c->mode == MODE_TLS)
-		return tls_socket(sk, c, task, size, sending);
+		return tls_socket(sk, c, task, regs, size, sending);
 	s = bpf_map_lookup_elem(&scratches, &key);
 	if (!s)
 		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (!tp)
-		return 0;
-	/* the clock was read when the last packet came in, so it stands between the arrival of the bytes and now */
-	s->stamp = sending ? sent_at(tp) : tp->tcp_clock_cache;
+	tp = tcp_of(sk);
+	s->stamp = stamp_at(tp, sending);
+	if (spans_on) {
+		s->seq = (!tp ? 0 : sending ? field(tp, write_seq) : field(tp, copied_seq)) - size;
+		s->thread = task->pid;
+	}
 	s->direction = (c->role == ROLE_CLIENT) == sending ? REQUEST : RESPONSE;
 	s->turned = c->turn != s->direction + 1;
 	c->turn = s->direction + 1;
-	find_payload(s, task, size, sending);
+	find_payload(s, by_address ? regs : regs_of(task), size, sending);
+	span_mark(s);
 	if (flags & MSG_TRUNC)
 		s->blind = 1;
 	if (s->blind)
 		count(blind);
+	s->good = 0;
+	s->count = 0;
+	s->tried = chunk_known(s, c);
+	if (s->tried && chunk_usual(s, c)) {
+		span_after(sk, s, c);
+		return 0;
+	}
+	s->context = (u64)ctx;
+	s->socket = (u64)sk;
+	bpf_tail_call(ctx, &walkers, 0);
+	return 0;
+}
+
+/* What was left off with this context: calls that are under way at a time have their arguments at different places. */
+static __always_inline struct scratch *left_off(void *ctx)
+{
+	u32 sent = 1, received = 0;
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &sent);
+
+	if (s && s->context != (u64)ctx)
+		s = bpf_map_lookup_elem(&scratches, &received);
+	/* the next call may have them at the same place */
+	if (s)
+		s->context = 0;
+	return s;
+}
+
+static __always_inline int go_on(struct sock *sk, struct scratch *s, struct conn *c)
+{
 	if (c->proto != PROTO_HTTP2)
-		chunk(s, c);
+		chunk(s, c, false);
 	if (c->proto == PROTO_HTTP2 && c->mode != MODE_OFF)
 		h2_chunk(sk, s, c);
-	if (span_due(c)) {
-		s->seq = (sending ? tp->write_seq : tp->copied_seq) - size;
-		s->thread = task->pid;
-		if (span_step(s, c)) {
-			/* what was sent and acknowledged from the first byte on, and what was received */
-			u32 ours = tp->snd_una - (u32)tp->bytes_acked + (c->role == ROLE_CLIENT);
-			u32 theirs = tp->rcv_nxt - (u32)tp->bytes_received;
-
-			s->initial[0] = c->role == ROLE_CLIENT ? ours : theirs;
-			s->initial[1] = c->role == ROLE_CLIENT ? theirs : ours;
-			s->cookie = bpf_get_socket_cookie(sk);
-			span_told(s, c);
-		}
-	}
+	span_after(sk, s, c);
 	return 0;
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(sock_walk, struct sock *sk, int size, int flags)
+{
+	struct scratch *s = left_off(ctx);
+	struct conn *c = conn_of(sk);
+
+	return s && c ? go_on(sk, s, c) : 0;
+}
+
+static __always_inline int on_data(void *ctx, struct sock *sk, int size, int flags, int sending)
+{
+	struct conn *c;
+
+	if (!is_tcp(sk))
+		return is_udp(sk) ? on_datagram(sk, size, flags, sending) : 0;
+	if (size <= 0)
+		return 0;
+	c = conn_of(sk);
+	return c ? on_bytes(ctx, sk, c, bpf_get_current_task_btf(), NULL, size, flags, sending) : 0;
 }
 
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(sock_send, struct sock *sk, int size, int flags)
 {
-	return on_data(sk, size, 0, 1);
+	return on_data(ctx, sk, size, 0, 1);
 }
 
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(sock_receive, struct sock *sk, int size, int flags)
 {
-	return on_data(sk, size, flags, 0);
+	return on_data(ctx, sk, size, flags, 0);
 }

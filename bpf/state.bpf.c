@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * Life of a TCP connection: who dialled, whether it was answered and how fast, and what was left waiting at its end.
+ * Life of a TCP connection: who dialled, whether it was answered and how fast, why not, how it ended, and what was left
+ * waiting at its end.
  * The server's side is made in a softirq, so its owner is known with the first receive.
  */
 static __always_inline struct conn *new_conn(struct sock *sk, u32 role, u32 tgid)
 {
-	struct conn *c = bpf_sk_storage_get(&conns, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct conn *c = conn_for(sk);
 
 	if (!c) {
 		count(storage_full);
@@ -19,11 +20,24 @@ static __always_inline struct conn *new_conn(struct sock *sk, u32 role, u32 tgid
 	return c;
 }
 
+/* The client's address and port, so that both ends of a connection can be told to be the same. */
+static __noinline void note_pair(struct conn *c, struct edge *edge, struct sock *sk)
+{
+	u32 at = __sync_fetch_and_add(&edge->pair_count, 1);
+	struct edge_pair *pair = &edge->pairs[at & (PAIRS - 1)];
+
+	if (c->role == ROLE_CLIENT) {
+		local_of(sk, pair->ip);
+		pair->port = sk->__sk_common.skc_num;
+	} else {
+		peer_of(sk, pair->ip);
+		pair->port = bpf_ntohs(sk->__sk_common.skc_dport);
+	}
+}
+
 static __always_inline void opened(struct conn *c, struct sock *sk, u64 took)
 {
 	struct edge *edge = intern(c);
-	struct edge_pair *pair;
-	u32 at;
 
 	c->kept.slow_ns = slow_of(c->id);
 	c->opened = 1;
@@ -32,15 +46,33 @@ static __always_inline void opened(struct conn *c, struct sock *sk, u64 took)
 		return;
 	__sync_fetch_and_add(&edge->opens, 1);
 	__sync_fetch_and_add(&edge->connect_ns, took);
-	at = __sync_fetch_and_add(&edge->pair_count, 1);
-	pair = &edge->pairs[at & (PAIRS - 1)];
-	if (c->role == ROLE_CLIENT) {
-		local_of(sk, pair->ip);
-		pair->port = sk->__sk_common.skc_num;
-	} else {
-		peer_of(sk, pair->ip);
-		pair->port = bpf_ntohs(sk->__sk_common.skc_dport);
-	}
+	note_pair(c, edge, sk);
+}
+
+/*
+ * A connect failed: the socket's error says why. It has none where the caller closed the socket first; that is a timeout
+ * if the first packet had to be sent again (after a second), unless an answer of the network has told more.
+ */
+static __noinline void failed(struct conn *c, struct sock *sk)
+{
+	struct edge *edge = intern(c);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	int error = sk->sk_err;
+
+	c->closed = 1;
+	if (!edge)
+		return;
+	__sync_fetch_and_add(&edge->failed, 1);
+	if (!error)
+		error = sk->sk_err_soft;
+	if (!error && tp && tp->total_retrans)
+		error = ETIMEDOUT;
+	if (error == ECONNREFUSED)
+		__sync_fetch_and_add(&edge->troubles[TROUBLE_REFUSED], 1);
+	else if (error == ETIMEDOUT)
+		__sync_fetch_and_add(&edge->troubles[TROUBLE_TIMED_OUT], 1);
+	else if (error == EHOSTUNREACH || error == ENETUNREACH || error == EHOSTDOWN)
+		__sync_fetch_and_add(&edge->troubles[TROUBLE_UNREACHABLE], 1);
 }
 
 /* The connection is over: what waits is unanswered. */
@@ -88,7 +120,14 @@ static __always_inline void ended(struct conn *c, struct sock *sk)
 
 	c->closed = 1;
 	if (edge) {
+		int error = sk->sk_err;
+
 		__sync_fetch_and_add(&edge->closes, 1);
+		/* EPIPE: it was reset after its end */
+		if (error == ECONNRESET || error == EPIPE)
+			__sync_fetch_and_add(&edge->troubles[TROUBLE_RESET], 1);
+		else if (error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH)
+			__sync_fetch_and_add(&edge->troubles[TROUBLE_LOST], 1);
 		fold(c, edge, sk);
 	}
 	if (c->mode == MODE_TLS) {
@@ -111,10 +150,10 @@ static __always_inline void ended(struct conn *c, struct sock *sk)
 		return;
 	}
 	if (c->proto == PROTO_HTTP2)
-		abandon_h2(c, bpf_sk_storage_get(&h2s, sk, NULL, 0));
+		abandon_h2(c, h2_of(sk, false));
 	else
 		abandon(c);
-	span_abandon(c, bpf_get_socket_cookie(sk));
+	span_abandon(c, 0);
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -137,24 +176,41 @@ int BPF_PROG(tcp_state, struct sock *sk, int old, int new)
 		return 0;
 	}
 	if (old == TCP_SYN_SENT) {
-		c = bpf_sk_storage_get(&conns, sk, NULL, 0);
+		c = conn_of(sk);
 		if (!c)
 			return 0;
 		if (new == TCP_ESTABLISHED) {
 			opened(c, sk, bpf_ktime_get_ns() - c->started);
 		} else if (new == TCP_CLOSE) {
-			struct edge *edge = intern(c);
-
-			c->closed = 1;
-			if (edge)
-				__sync_fetch_and_add(&edge->failed, 1);
+			failed(c, sk);
+			conn_drop(sk, c);
 		}
 		return 0;
 	}
 	if (new == TCP_CLOSE) {
-		c = bpf_sk_storage_get(&conns, sk, NULL, 0);
+		c = conn_of(sk);
 		if (c && c->opened && !c->closed)
 			ended(c, sk);
+		if (c)
+			conn_drop(sk, c);
 	}
+	return 0;
+}
+
+/* A reset is sent, never in the usual course of a connection. Those of no connection (a port that nobody has) have no edge. */
+SEC("tp_btf/tcp_send_reset")
+int BPF_PROG(tcp_reset, struct sock *sk)
+{
+	struct edge *edge;
+	struct conn *c;
+
+	if (!sk)
+		return 0;
+	c = conn_of(sk);
+	if (!c || !c->opened)
+		return 0;
+	edge = edge_of(c);
+	if (edge)
+		__sync_fetch_and_add(&edge->troubles[TROUBLE_RESET_SENT], 1);
 	return 0;
 }

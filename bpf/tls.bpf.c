@@ -93,13 +93,14 @@ static __always_inline int tls_plain(struct tls_thread *t, struct tls_frame *cal
 	s->iovs = 0;
 	s->blind = call->base == 0;
 	s->base = call->base;
+	span_mark(s);
 	if (c->proto != PROTO_HTTP2)
-		chunk(s, c);
+		chunk(s, c, true);
 	if (c->proto == PROTO_HTTP2 && c->mode != MODE_OFF) {
 		struct h2 *h = bpf_map_lookup_elem(&tls_h2s, &key);
 		u32 zero = 0;
 
-		if (!h && c->mode == MODE_TRIAL) {
+		if (!h) {
 			struct h2 *empty = bpf_map_lookup_elem(&zero_h2, &zero);
 
 			if (empty)

@@ -200,6 +200,8 @@ const Slo = Schema.Struct({
 
 const LINK = ["http:", "https:", "ws:", "wss:"] as const;
 
+const HOOKS = ["best", "syscalls"] as const;
+
 const Agent = Schema.Struct({
   /** the server that the agent reports to, or a list: replicas of one deployment, of which any will do */
   server: field(
@@ -214,8 +216,20 @@ const Agent = Schema.Struct({
   keyFile: Schema.optionalWith(named("expected a path"), { exact: true }),
   /** disk that telemetry may take while the server is away; the oldest is dropped, and counted, above it */
   spoolMaxBytes: field(whole(0, 2 ** 40), 256 * 1024 * 1024),
+  /** where the agent serves its own /metrics, in the clear and without a key; left out: nowhere */
+  metrics: Schema.optionalWith(
+    Schema.String.pipe(
+      Schema.pattern(
+        /^(\[[0-9a-fA-F:]+\]|[^:]+):\d{1,5}$/,
+        says("expected an address and a port, such as 127.0.0.1:9102"),
+      ),
+    ),
+    { exact: true },
+  ),
   /** observe network traffic with eBPF */
   traffic: field(flag, true),
+  /** how requests are seen: the kernel's best way, or at the end of system calls as on kernels before 6.3 */
+  hooks: field(Schema.Literal(...HOOKS).annotations(says(`expected one of ${HOOKS.join(", ")}`)), "best"),
   /** read requests within TLS, by hooks in the functions of OpenSSL */
   tls: field(flag, true),
   /** what such hooks may cost a program, of its CPU time; 0: no limit */

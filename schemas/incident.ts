@@ -20,6 +20,7 @@ export interface Inspection {
     | "availability"
     | "latency"
     | "failed_connects"
+    | "accept_queue"
     | "dns_latency"
     | "dns_server_errors"
     | "dns_nxdomain"

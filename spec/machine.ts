@@ -95,6 +95,19 @@ const netns = (): Capability => {
     : no("may not make a network namespace (unshare --net failed)");
 };
 
+/** Whether a network namespace can have filters and translate addresses. */
+const nat = (): Capability => {
+  const inside = netns();
+  if (!inside.available) return inside;
+  if (findProgram("nft") === null) return no("no nft on PATH (Debian: nftables)");
+  const rules =
+    "add table ip t; add chain ip t c { type nat hook output priority -100; }; add rule ip t c tcp dport 1 dnat to 127.0.0.1:2";
+  const tried = spawnSync("unshare", ["--net", findProgram("nft") ?? "nft", rules], { encoding: "utf8" });
+  return tried.status === 0
+    ? yes("nft in a namespace")
+    : no(`the kernel does not translate addresses: ${tried.stderr.trim()}`);
+};
+
 /** Where a test may make cgroups: version 2 with cpu and memory, else version 1 with both mounted. */
 const cgroup = (): Capability => {
   const v2 = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].find((path) => {
@@ -160,6 +173,7 @@ const detectors = {
   toolchain,
   bpf,
   netns,
+  nat,
   cgroup,
   loop,
   postgres,

@@ -83,6 +83,7 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
       unresolved: 0,
       listens: null,
       vips: [],
+      nat: new Map(),
       toldWindow: -1,
       inUse: new Set(),
       inUseToldAt: 0,
@@ -243,7 +244,7 @@ const everything = (state: SessionState, now: number): Learn => ({
   active: [],
   gone: [],
   names: [],
-  nat: [],
+  nat: [...state.nat.values()],
   vips: state.vips,
 });
 
@@ -332,6 +333,7 @@ const define = (state: SessionState, body: DecodedObserve, at: number, now: numb
         });
   if (listens !== null) state.listens = listens;
   if (body.vips.length > 0) state.vips = body.vips;
+  for (const one of body.nat) remember(state.nat, `${one.address} ${one.port}`, one);
   state.toldWindow = Math.max(state.toldWindow, body.window);
   const active = inUse(state, body, now);
   const { names, nat, vips, goneEdges: gone } = body;
@@ -352,6 +354,17 @@ const define = (state: SessionState, body: DecodedObserve, at: number, now: numb
     nat,
     vips,
   };
+};
+
+const MOST_TRANSLATIONS = 10_000;
+
+/** The oldest give way: they are told again when their connections are. */
+const remember = <T>(known: Map<string, T>, key: string, one: T): void => {
+  known.delete(key);
+  known.set(key, one);
+  if (known.size <= MOST_TRANSLATIONS) return;
+  const [oldest] = known.keys();
+  if (oldest !== undefined) known.delete(oldest);
 };
 
 /** Edges in use, every ten seconds: what the map says must rest on evidence that is not older. */

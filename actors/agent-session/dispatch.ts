@@ -16,24 +16,10 @@ import type {
 } from "../service/messages.ts";
 import { servicePath } from "../service/messages.ts";
 import type { Window } from "./messages.ts";
-import type { SessionEdge, SessionState } from "./state.ts";
+import type { Group, Mutable, SessionEdge, SessionState } from "./state.ts";
 
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 type Filling = Mutable<EdgeWindow>;
 type Part = Mutable<Pick<Observe, "instances" | "edges" | "events">> & { absent: readonly AbsentName[] };
-
-/** What a service is told of as one edge: all edges of this agent on the same side of it, with the same peer. */
-export interface Group {
-  readonly key: string;
-  readonly service: ServiceId;
-  readonly side: Side;
-  readonly peer: ServiceId | null;
-  /** edges in it, and their open connections */
-  edges: number;
-  active: number;
-  /** its part of the window that is being taken apart */
-  filling: Filling | null;
-}
 
 /** Now that the peer is known: it counts with the service that sees it, and at a client also with the one that is called. */
 export const join = (state: SessionState, edge: SessionEdge, peer: ServiceId | null): void => {
@@ -99,7 +85,7 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
     }
     return group.filling;
   };
-  const { tcp, l7, pending, usage } = body;
+  const { tcp, troubles, l7, pending, usage } = body;
   for (let i = 0; i < tcp.rows; i++) {
     const edge = state.edges.get(tcp.edge[i] ?? 0);
     if (edge !== undefined) countActive(edge, tcp.active[i] ?? 0);
@@ -116,6 +102,11 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
       w.connectUs += tcp.connectUs[i] ?? 0;
       w.rttUs += tcp.rttUs[i] ?? 0;
       w.rttCount += tcp.rttCount[i] ?? 0;
+    }
+  for (let i = 0; i < troubles.rows; i++)
+    for (const group of groupsOf(troubles.edge[i] ?? 0)) {
+      const w = fillingOf(group);
+      w.troubles = [...(w.troubles ?? NOTHING), troubles.kind[i] ?? 0, troubles.count[i] ?? 0];
     }
   const histograms = histogramsOf(body);
   for (let i = 0; i < l7.rows; i++) {
@@ -290,6 +281,13 @@ const eventOf = (event: InstanceEvent, instance: InstanceDefinition, at: number)
           : `process ${event.pid} of ${instance.name} ${how}; ${event.left} left`;
       return { kind: event.left === 0 ? "exit" : "worker-exit", instance: who, at, text };
     }
+    case "overflow":
+      return {
+        kind: "overflow",
+        instance: who,
+        at,
+        text: `${event.count} connections to port ${event.port} of ${instance.name} were dropped: ${event.limit} may wait to be accepted`,
+      };
     case "oom": {
       const { rssBytes, anonBytes, shmemBytes = 0 } = event;
       const parts =

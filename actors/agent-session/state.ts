@@ -1,10 +1,25 @@
 /** What an agent session owns. Changed only by its `step`; lost with it, and then told again by its agent. */
 import type { ServiceId } from "../../schemas/service.ts";
-import type { EdgeDefinition, InstanceDefinition, VipDefinition } from "../../schemas/wire/observe.ts";
+import type { EdgeDefinition, InstanceDefinition, NatDefinition, VipDefinition } from "../../schemas/wire/observe.ts";
 import type { Grouped } from "../topology/grouping.ts";
+import type { EdgeWindow, Side } from "../service/messages.ts";
 import type { KnownInstance, KnownListen } from "../topology/messages.ts";
-import type { Group } from "./dispatch.ts";
 import type { Window } from "./messages.ts";
+
+export type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** What a service is told of as one edge: all edges of this agent on the same side of it, with the same peer. */
+export interface Group {
+  readonly key: string;
+  readonly service: ServiceId;
+  readonly side: Side;
+  readonly peer: ServiceId | null;
+  /** edges in it, and their open connections */
+  edges: number;
+  active: number;
+  /** its part of the window that is being taken apart */
+  filling: Mutable<EdgeWindow> | null;
+}
 
 export interface SessionEdge {
   readonly definition: EdgeDefinition;
@@ -30,6 +45,8 @@ export interface SessionState {
   /** the agent's complete list of listening sockets, as it was last told */
   listens: readonly KnownListen[] | null;
   vips: readonly VipDefinition[];
+  /** what is translated, by what was dialled */
+  readonly nat: Map<string, NatDefinition>;
   /** newest window whose dictionary was taken */
   toldWindow: number;
   /** edges in use that the topology was not told of yet, and when it was told last */

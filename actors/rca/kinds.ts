@@ -6,6 +6,7 @@ import type { CauseKind, Evidence } from "../../schemas/incident.ts";
 import { serviceName } from "../../schemas/service.ts";
 import { formatMs, formatPercent } from "../../schemas/units.ts";
 import type { AnomalyReport } from "../service/anomaly.ts";
+import { addTroubles, NO_TROUBLES, whyFailed } from "../service/troubles.ts";
 import { isDown, isErroneous, isSlow, refused, SIGNIFICANT } from "./blame.ts";
 
 export interface Diagnosis {
@@ -82,6 +83,8 @@ export const diagnose = (report: AnomalyReport): Diagnosis => {
   if (isDown(report)) {
     const share = refused(report);
     const connects = report.inboundClient.reduce((n, edge) => n + edge.failedConnects, 0);
+    const troubles = addTroubles(report.inboundClient.map((edge) => edge.troubles ?? NO_TROUBLES));
+    const why = whyFailed(troubles);
     return make("dependency_down", `${name} is down`, 20, [
       {
         series: "instances running",
@@ -102,7 +105,7 @@ export const diagnose = (report: AnomalyReport): Diagnosis => {
             value: connects,
             unit: "per_second",
             z: null,
-            text: `${connects.toFixed(1)} connects/s to it fail, ${formatPercent(share)} of what its clients try`,
+            text: `${connects.toFixed(1)} connects/s to it fail${why === "" ? "" : ` (${why})`}, ${formatPercent(share)} of what its clients try`,
           }
         : null,
       isErroneous(report) ? failing : null,

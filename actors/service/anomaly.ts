@@ -5,6 +5,7 @@
 import type { ServiceId } from "../../schemas/service.ts";
 import { PROTOCOLS } from "../../schemas/wire/observe.ts";
 import { instancesUp, type EdgeState, type ServiceState } from "./state.ts";
+import type { Troubles } from "./troubles.ts";
 import { binomialDeviation, deviation, normal, type Normal } from "./statistics.ts";
 import type { Series, Totals } from "./Series.ts";
 import type { ServiceEvent } from "./messages.ts";
@@ -46,6 +47,8 @@ export interface EdgeChange extends Change {
   /** open connections now */
   readonly active: number;
   readonly protocols: readonly string[];
+  /** what goes wrong with its connections now; absent: nothing, or nobody tells */
+  readonly troubles?: Troubles;
 }
 
 export interface Level {
@@ -136,6 +139,7 @@ const edgeChange = (edge: EdgeState, second: number, onset: number): EdgeChange 
     peer: edge.peer,
     active: edge.active,
     protocols: [...edge.protocols].map((p) => PROTOCOLS[p] ?? "tcp").filter((p) => p !== "tcp"),
+    ...(edge.troubles.length === 0 ? {} : { troubles: edge.troubles }),
   };
 };
 

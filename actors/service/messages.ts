@@ -14,6 +14,8 @@ export interface EdgeWindow {
   readonly protocols: readonly RequestWindow[];
   readonly opens: number;
   readonly failedConnects: number;
+  /** what went wrong with connections, by kind: kind (index of TROUBLES), count, kind, count, …; absent: nothing */
+  readonly troubles?: readonly number[];
   readonly closes: number;
   readonly active: number;
   readonly bytesOut: number;
@@ -66,7 +68,7 @@ export interface InstanceWindow {
 
 export interface ServiceEvent {
   /** "exit": the last process of the instance ended; "worker-exit": others go on */
-  readonly kind: "start" | "exit" | "worker-exit" | "oom" | "gone";
+  readonly kind: "start" | "exit" | "worker-exit" | "oom" | "gone" | "overflow";
   readonly instance: string;
   readonly at: number;
   readonly text: string;

@@ -25,6 +25,7 @@ import {
   type ServiceState,
   type Sli,
 } from "./state.ts";
+import { troublesOf } from "./troubles.ts";
 import { Waits } from "./waits.ts";
 
 const DNS = PROTOCOLS.indexOf("dns");
@@ -64,7 +65,7 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
     if (state.events.length > EVENTS_KEPT) state.events.shift();
     const instance = state.instances.get(`${message.agent}\n${event.instance}`);
     if (instance === undefined) continue;
-    instance.up = event.kind === "start" ? true : event.kind === "oom" ? instance.up : false;
+    if (event.kind !== "oom" && event.kind !== "overflow") instance.up = event.kind === "start";
     countMemory(state, instance);
   }
   for (const absent of message.absent ?? []) (state.dns ??= new DnsWindow()).addAbsent(absent, at);
@@ -199,6 +200,7 @@ const takeEdge = (state: ServiceState, window: EdgeWindow, second: number, now: 
   const seconds = Math.max(0.001, message.seconds);
   edge.connects = window.opens / seconds;
   edge.failedConnects = window.failedConnects / seconds;
+  edge.troubles = troublesOf(window, seconds);
   edge.retransmits = window.retransmits / seconds;
   edge.bytesOut = window.bytesOut / seconds;
   edge.bytesIn = window.bytesIn / seconds;
@@ -322,8 +324,15 @@ const dense = (protocol: RequestWindow): Uint32Array => {
 };
 
 /** Into the ledger, and the minute that it belongs to. */
+const NO_SUMS = { total: 0, bad: 0, slow: 0, histogram: new Uint32Array(HISTOGRAM_BUCKETS) };
+
 const enter = (state: ServiceState, { message, sli, clients }: Taken, now: number): void => {
-  if (!hasSlo(state) || message.edges.every((edge) => edge.side === "outbound")) return;
+  if (message.edges.every((edge) => edge.side === "outbound")) return;
+  if (!hasSlo(state)) {
+    // In the number of the minute's windows all the same: an actor that goes on may have its objective by then.
+    state.minutes.add(message.at, now, NO_SUMS);
+    return;
+  }
   state.ledger.add(message.at, sli.total, sli.bad, sli.slow);
   if (!state.minutes.add(message.at, now, sli)) state.tooOld++;
   else if (clients !== null) state.views.use(message.at, clients);

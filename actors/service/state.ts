@@ -11,6 +11,7 @@ import { Minutes } from "./minutes.ts";
 import { quiet, type Cusum } from "./sequential.ts";
 import { Series, type MinuteFigures } from "./Series.ts";
 import { TrafficWindow } from "./TrafficWindow.ts";
+import { NO_TROUBLES, type Troubles } from "./troubles.ts";
 import { Views } from "./views.ts";
 import type { Waits } from "./waits.ts";
 
@@ -32,6 +33,8 @@ export interface EdgeState {
   activeByAgent: Map<string, number>;
   connects: number;
   failedConnects: number;
+  /** per second and by kind, see troubles.ts */
+  troubles: Troubles;
   retransmits: number;
   bytesOut: number;
   bytesIn: number;
@@ -231,6 +234,7 @@ const newEdge = (side: Side, peer: ServiceId | null, now: number): EdgeState => 
   activeByAgent: new Map(),
   connects: 0,
   failedConnects: 0,
+  troubles: NO_TROUBLES,
   retransmits: 0,
   bytesOut: 0,
   bytesIn: 0,

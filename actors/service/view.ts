@@ -2,10 +2,11 @@
 import type { Inspection } from "../../schemas/incident.ts";
 import { serviceName, type HealthStatus } from "../../schemas/service.ts";
 import { formatMs, formatPercent } from "../../schemas/units.ts";
-import { PROTOCOLS } from "../../schemas/wire/observe.ts";
+import { PROTOCOLS, TROUBLE } from "../../schemas/wire/observe.ts";
 import type { EdgeView, InstanceView, MapEdge, ServiceCard, SloView, Traffic } from "../../schemas/wire/page.ts";
 import { burnRates, describePhase } from "./phases.ts";
 import { hasSlo, instancesUp, isFresh, latencyThreshold, type EdgeState, type ServiceState } from "./state.ts";
+import { whyFailed } from "./troubles.ts";
 
 const RATE_FRESH_MS = 3_000;
 const MONTH_MS = 30 * 24 * 3600 * 1000;
@@ -74,6 +75,7 @@ export const mapEdges = (state: ServiceState, now: number): MapEdge[] =>
         protocols: protocolNames([edge]),
         traffic,
         failedConnectsPerSecond: failedConnects,
+        failedConnectsReason: failedConnects > 0 ? whyFailed(edge.troubles, failedConnects) : "",
         bytesPerSecond: fresh(edge, now, edge.bytesIn + edge.bytesOut),
         status: edgeStatus(failedConnects, traffic),
       },
@@ -95,6 +97,10 @@ const edgeView = (client: EdgeState | undefined, server: EdgeState | undefined, 
     server: traffic(server),
     connectsPerSecond: rate((edge) => edge.connects),
     failedConnectsPerSecond,
+    failedConnectsReason: failedConnectsPerSecond > 0 ? whyFailed(main.troubles, failedConnectsPerSecond) : "",
+    brokenConnectionsPerSecond: rate(
+      ({ troubles }) => (troubles[TROUBLE.resetByPeer] ?? 0) + (troubles[TROUBLE.lost] ?? 0),
+    ),
     activeConnections: main.active,
     retransmitsPerSecond: rate((edge) => edge.retransmits),
     rttMs: main.rttMs,

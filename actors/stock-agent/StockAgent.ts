@@ -196,4 +196,5 @@ const view = ({ session, node, cluster, connectedAt, lastAt, ...state }: StockSt
   capabilities: [],
   losses: Object.fromEntries(node.losses),
   conflicts: 0,
+  self: {},
 });

@@ -7,7 +7,16 @@ import type { ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
 import type { Insides } from "../../runtime/cluster/Insides.ts";
 import type { Incident } from "../../schemas/incident.ts";
 import { parseServiceId, serviceName, type ServiceId } from "../../schemas/service.ts";
-import type { AgentView, IncidentCard, MapEdge, Overview, ServiceCard, Traffic } from "../../schemas/wire/page.ts";
+import type {
+  AgentEntry,
+  AgentView,
+  IncidentCard,
+  MapEdge,
+  Overview,
+  ServiceCard,
+  Traffic,
+} from "../../schemas/wire/page.ts";
+import { inspectAgent } from "../agent-session/inspect.ts";
 import { servicePath } from "../service/messages.ts";
 import { isStock } from "../stock-agent/metrics.ts";
 
@@ -60,7 +69,13 @@ export const readTopic = (
         return incident === undefined ? null : { incident };
       });
     case "agents":
-      return Effect.map(sources.agents, (agents) => Object.fromEntries(agents.map((agent) => [agent.id, agent])));
+      return Effect.gen(function* () {
+        const agents = yield* sources.agents;
+        const now = yield* Clock.currentTimeMillis;
+        return Object.fromEntries(
+          agents.map((agent) => [agent.id, { ...agent, inspections: inspectAgent(agent, now) } satisfies AgentEntry]),
+        );
+      });
     case "console":
       return Effect.map(sources.insides.views, (views) => Object.fromEntries(views.map((view) => [view.path, view])));
     case "actor":
@@ -154,6 +169,7 @@ const pastMap = (sources: TopicSources, at: number): Effect.Effect<Entries | nul
         protocols: [],
         traffic: NOTHING,
         failedConnectsPerSecond: 0,
+        failedConnectsReason: "",
         bytesPerSecond: 0,
         status: "unknown",
       };
@@ -201,7 +217,7 @@ const overview = (system: ActorSystemShape, sources: TopicSources): Effect.Effec
       notices: [
         ...sources.notices(),
         ...system.failing().map(({ path, error }) => `${path} keeps failing: ${error}`),
-        ...notices(agents, store, now - sources.startedAt),
+        ...notices(agents, store, now, now - sources.startedAt),
       ],
     };
     return { overview: view };
@@ -210,10 +226,7 @@ const overview = (system: ActorSystemShape, sources: TopicSources): Effect.Effec
 /** An agent and the store may take this long to come up before it is worth a notice. */
 const STARTING_MS = 15_000;
 
-/** Features whose absence says something about the machine, not about what is missed; the agents page has them. */
-const OPTIONAL_FEATURES: ReadonlySet<string> = new Set(["docker"]);
-
-const notices = (agents: readonly AgentView[], store: Overview["store"], age: number): string[] => {
+const notices = (agents: readonly AgentView[], store: Overview["store"], now: number, age: number): string[] => {
   const out: string[] = [];
   if (agents.length === 0 && age > STARTING_MS) out.push("No agent is connected: nothing is observed.");
   const connected = agents.filter(({ state }) => state === "connected");
@@ -221,14 +234,9 @@ const notices = (agents: readonly AgentView[], store: Overview["store"], age: nu
   for (const agent of agents) {
     if (isStock(agent.id) && connected.includes(agent) && ours.has(agent.node))
       out.push(`${agent.node} is watched by a stock Coroot agent and by one of ours: what they see counts twice.`);
-    if (agent.state === "disconnected") out.push(`Agent ${agent.node} is disconnected.`);
     if (agent.conflicts > 0) out.push(`Two agents claim the id of ${agent.node}.`);
-    const off = agent.capabilities.filter(({ feature, state }) => state === "off" && !OPTIONAL_FEATURES.has(feature));
-    const first = off[0];
-    if (agent.state === "connected" && first !== undefined)
-      out.push(`${agent.node}: ${off.map((capability) => capability.feature).join(", ")} off (${first.reason})`);
-    const lost = Object.entries(agent.losses).filter(([, n]) => n > 0);
-    if (lost.length > 0) out.push(`${agent.node}: ${lost.map(([what, n]) => `${n} ${what}`).join(", ")}`);
+    for (const { status, message } of inspectAgent(agent, now))
+      if (status === "warning" || status === "critical") out.push(`Agent ${agent.node}: ${message}.`);
   }
   if (store.state === "down") out.push(`The store is down: ${store.message}. Detection goes on; history waits.`);
   if (store.dropped > 0) out.push(`${store.dropped} rows of history were dropped while the store was away.`);

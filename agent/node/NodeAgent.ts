@@ -18,7 +18,9 @@ import type { Process } from "./host/ProcessTable.ts";
 import { makeContainerNaming } from "./identity/ContainerNaming.ts";
 import { makeLink, type Link } from "./link/Link.ts";
 import { putObserved, SampleSet } from "./metrics/Samples.ts";
+import { serveMetrics } from "./metrics/MetricsPage.ts";
 import { putSelf, SelfFigures } from "./metrics/SelfFigures.ts";
+import { SelfReport, type Look } from "./metrics/SelfReport.ts";
 import type { Instance } from "./observe/Instances.ts";
 import { Observer } from "./observe/Observer.ts";
 import { makeProbe } from "./probe/Probe.ts";
@@ -43,6 +45,8 @@ export interface NodeAgentOptions {
   readonly version?: string;
   /** bound of the spool on disk */
   readonly spoolBytes?: number;
+  /** HOST:PORT to serve /metrics on; left out: it is not served */
+  readonly metrics?: string;
 }
 
 /** What can be seen of a running agent, for its owner and for tests. */
@@ -53,12 +57,16 @@ export interface NodeAgent {
   readonly link: Link;
   readonly spool: Spool;
   readonly capabilities: () => readonly Capability[];
+  /** port of /metrics; null: not served */
+  readonly metricsPort: number | null;
   /** Ends the running window and writes a last round of samples; for a stop that loses nothing. */
   readonly flush: Effect.Effect<void>;
 }
 
 const SAMPLES_EVERY_MS = 15_000;
 const SPANS_EVERY_MS = 5_000;
+/** windows */
+const REPORT_EVERY = 5;
 const SPOOL_BYTES = 256 * 1024 * 1024;
 const SEGMENT_BYTES = 1024 * 1024;
 /** Ten minutes: a segment that is not full goes too, so that what was acknowledged leaves the disk. */
@@ -160,6 +168,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
     });
     const thresholds = new Thresholds(options.cluster);
     const self = new SelfFigures();
+    const report = new SelfReport();
     const samples = new SampleSet();
     let link: Link | null = null;
     let lastWindow = -1;
@@ -213,6 +222,30 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       link?.storeReady();
     };
 
+    const look = (now: number, { state }: Link): Look => {
+      const { user, system } = process.cpuUsage();
+      return {
+        monoMs: now,
+        cpuMs: (user + system) / 1000,
+        memoryBytes: process.memoryUsage.rss(),
+        loopLateMs: self.takeLateForReport(),
+        windowsWaiting: state().ring.length,
+        spool: {
+          bytes: spool.stats.bytes,
+          maxBytes: options.spoolBytes ?? SPOOL_BYTES,
+          records: spool.stats.waiting,
+        },
+        tcpBytes: observer.fold.tcpBytes,
+        probe: observer.probeSelf,
+        losses: {
+          seconds: state().counters.windowsDropped,
+          samples: spool.stats.dropped,
+          requestsWithoutOwner: observer.fold.losses.unattributedRequests,
+          probeRestarts: Math.max(0, observer.probeLives - 1),
+        },
+      };
+    };
+
     /** Ends a window, if its number is due: numbers never repeat and never run ahead of the clock by more than one. */
     const endWindow = (): void => {
       const now = monoMs();
@@ -221,7 +254,8 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       const number = Math.max(due, lastWindow + 1);
       if (link === null || number > due + 1) return;
       lastWindow = number;
-      link.offer(observer.observe(number, { monoMs: now, wallMs: wallMs() }));
+      const window = observer.observe(number, { monoMs: now, wallMs: wallMs() });
+      link.offer(number % REPORT_EVERY === 0 ? { ...window, self: report.tell(look(now, link)) } : window);
       if (now - lastSampleMs >= SAMPLES_EVERY_MS - 500) sample();
       if (now - lastSpansMs >= SPANS_EVERY_MS - 500) sendSpans(false);
       if (windowEnded !== null) Deferred.unsafeDone(windowEnded, Effect.void);
@@ -279,6 +313,8 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       monoMs,
     });
     const made = link;
+    const metricsPort =
+      options.metrics === undefined ? null : yield* serveMetrics(options.metrics, () => samples.text());
 
     yield* Effect.forkScoped(
       Effect.gen(function* () {
@@ -307,7 +343,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       sendSpans(true);
       sample();
     });
-    return { flush, agentId: home.agentId, epoch: home.epoch, observer, link: made, spool, capabilities };
+    return { flush, metricsPort, agentId: home.agentId, epoch: home.epoch, observer, link: made, spool, capabilities };
   });
 
 const readProc = (path: string): Effect.Effect<string, AgentFileError> =>

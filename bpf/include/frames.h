@@ -33,7 +33,11 @@ enum frame_kind {
 	FRAME_IO_HIST = 16, /* as FRAME_HIST, of the rows of FRAME_IO */
 	/* the complete list of processes that speak TLS, when it has changed */
 	FRAME_TLS = 20,
-	FRAME_SPAN = 21,
+	FRAME_TROUBLE = 21,
+	FRAME_NAT = 22,
+	/* all ports that are listened on, when they were looked at */
+	FRAME_LISTEN = 23,
+	FRAME_SPAN = 24,
 };
 
 enum capability_state { STATE_OFF = 0, STATE_ON = 1, STATE_DEGRADED = 2 };
@@ -86,6 +90,15 @@ struct frame_tcp {
 	uint32_t pad;
 };
 
+/* What went wrong with connections, and how often; most edges never have such a row. */
+struct frame_trouble {
+	uint32_t edge;
+	uint32_t count;
+	uint8_t kind; /* as TROUBLES in schemas/wire/observe.ts */
+	uint8_t pad;
+	uint16_t pad2;
+};
+
 struct frame_l7 {
 	uint64_t sum_ns;
 	uint32_t edge;
@@ -119,6 +132,23 @@ struct frame_pair {
 	uint16_t port;
 	uint16_t pad;
 	uint8_t ip[16];
+};
+
+/* Where connections of a client's edge really go, when that has changed; what was dialled: they are not translated. */
+struct frame_nat {
+	uint32_t edge;
+	uint16_t port;
+	uint16_t pad;
+	uint8_t ip[16];
+};
+
+struct frame_listen {
+	uint32_t netns;
+	uint32_t queue; /* connections that wait to be accepted */
+	uint32_t limit;
+	uint32_t drops; /* connections that were dropped since the look before */
+	uint16_t port;
+	uint16_t pad;
 };
 
 struct frame_event {

@@ -10,6 +10,7 @@
 #define MAX_FOLDED 1024
 #define MAX_ROWS 16384
 #define MAX_LISTENERS 4096
+#define MAX_SOCKETS 65536
 #define EVENT_RING (256 * 1024)
 #define MAX_LOOKUPS 8192
 #define MAX_TIMINGS 4096
@@ -74,6 +75,17 @@ enum {
 	STATUS_UNANSWERED = 3,
 	STATUS_UNKNOWN = 4, /* an answer whose status could not be read */
 	STATUSES = 5,
+	STATUS_NONE = 255, /* not written down, since the protocol is only guessed */
+};
+/* as TROUBLES in schemas/wire/observe.ts: why a connect failed, where that is known, and what became of connections */
+enum {
+	TROUBLE_REFUSED = 0,
+	TROUBLE_TIMED_OUT = 1,
+	TROUBLE_UNREACHABLE = 2,
+	TROUBLE_RESET = 3, /* by the other end */
+	TROUBLE_RESET_SENT = 4,
+	TROUBLE_LOST = 5, /* the other end did not answer any more */
+	TROUBLES = 6,
 };
 /* Classes of told requests, each with a budget per second; STATEMENT is what later requests name a statement by. */
 enum { SPAN_SAMPLED = 0, SPAN_SLOW = 1, SPAN_FAILED = 2, SPAN_STATEMENT = 3, SPAN_CLASSES = 4 };
@@ -106,6 +118,7 @@ struct edge {
 	unsigned int retransmits;
 	unsigned int rtt_count;
 	unsigned int pair_count;
+	unsigned int troubles[TROUBLES];
 	unsigned long long out;
 	unsigned long long in;
 	unsigned long long connect_ns;
@@ -134,9 +147,20 @@ struct row {
 	unsigned int hist[BUCKETS];
 };
 
+/* edges are made from an empty row */
+_Static_assert(sizeof(struct edge) <= sizeof(struct row), "an edge is no larger than a row");
+
 struct listener_key {
 	unsigned int netns;
 	unsigned int port;
+};
+
+/* Of all sockets that listen on a port of a namespace, as they were found last. */
+struct listener {
+	unsigned int tick;
+	unsigned int queue; /* connections that wait to be accepted */
+	unsigned int limit;
+	unsigned int drops; /* connections that were dropped there, since the first socket began to listen */
 };
 
 /* One shared cell of control values and counters. Everything from edge_full on is a counter that only grows. */
@@ -146,7 +170,8 @@ struct control {
 	unsigned int pass;
 	unsigned int self_tgid;
 	unsigned int names; /* told in this tick; the loader sets it back */
-	unsigned int pad;
+	unsigned int looks; /* at all open files, counted from 1 */
+	unsigned long long socket_ops; /* what tells a socket's file */
 	unsigned long long patience_ns; /* after which a request that has an id is given up */
 	unsigned long long edge_full;
 	unsigned long long row_full;
@@ -175,6 +200,8 @@ struct control {
 	unsigned long long span_over[SPAN_CLASSES]; /* above the budget */
 	unsigned long long span_headless; /* slow or failed behind others on their connection: told together, without their heads */
 	unsigned long long span_full; /* the ring had no room */
+	unsigned long long unknown_bytes; /* moved by connections whose protocol is not known */
+	unsigned long long tls_blind_bytes; /* moved by TLS connections whose plain text is not read */
 };
 
 /*

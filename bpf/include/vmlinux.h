@@ -33,6 +33,7 @@ enum { false = 0, true = 1 };
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PROG_ARRAY = 3,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
@@ -80,6 +81,11 @@ struct sock {
 	struct sock_common __sk_common;
 	u16 sk_protocol;
 	u8 sk_shutdown;
+	int sk_err;
+	int sk_err_soft;
+	u32 sk_ack_backlog;
+	u32 sk_max_ack_backlog;
+	atomic_t sk_drops;
 };
 struct tcp_rack {
 	u64 mstamp;
@@ -104,8 +110,18 @@ struct socket {
 	struct sock *sk;
 };
 struct inode;
+struct file_operations;
 struct file {
 	struct inode *f_inode;
+	const struct file_operations *f_op;
+	void *private_data;
+};
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+struct files_struct {
+	struct fdtable *fdt;
 };
 
 #if defined(__TARGET_ARCH_arm64)
@@ -113,6 +129,7 @@ struct pt_regs {
 	u64 regs[31];
 	u64 sp;
 	u64 pstate;
+	u64 orig_x0;
 	s32 syscallno;
 };
 #else
@@ -126,6 +143,7 @@ struct pt_regs {
 	unsigned long dx;
 	unsigned long sp;
 	unsigned long r8;
+	unsigned long r10;
 	unsigned long orig_ax;
 	unsigned long cs;
 };
@@ -166,6 +184,7 @@ struct task_struct {
 	struct mm_struct *mm;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
+	struct files_struct *files;
 	char comm[16];
 };
 struct linux_binprm {

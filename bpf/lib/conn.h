@@ -105,7 +105,7 @@ struct conn {
 	u8 closed;
 	u8 fresh; /* seen from its opening, nothing sent yet */
 	u8 careful; /* HTTP: replies must be walked to their ends */
-	u8 votes; /* messages that fit the guess, where nothing answers them */
+	u8 votes; /* messages that fit the guess, up to VOTES */
 	u8 aged; /* requests were given up: an answer may come after all */
 	u8 pad;
 	u32 looked; /* tick in which it was last looked at; several processes may have the socket */
@@ -144,6 +144,7 @@ struct h2 {
 	u64 since; /* when the oldest stream without a slot began */
 	u64 oldest; /* the look at each second: when the oldest of the waiting ones began */
 	u32 waiting;
+	u32 early; /* replies have come before their requests */
 	u32 drop; /* streams from `refused` on are to be forgotten */
 	u32 last; /* greatest id of a stream so far */
 	u32 refused; /* streams from this id on are not answered here; 0: none */
@@ -153,6 +154,7 @@ struct h2 {
 	u32 inserted[2]; /* entries that the table of a direction ever had */
 	u32 base[2]; /* those before are not known */
 	u32 grpc; /* the last stream that was told was a gRPC call */
+	u32 pad;
 	u8 table[2][H2_TABLE];
 	struct h2_stream streams[H2_STREAMS];
 };
@@ -187,6 +189,9 @@ struct scratch {
 	u32 status;
 	u32 count;
 	u32 good; /* messages understood in this walk */
+	u64 context; /* of the program that left the chunk to another */
+	u32 tried; /* the chunk is of no usual shape */
+	u32 room;
 	struct walk w;
 	/* a datagram */
 	struct edge_key key;

@@ -6,6 +6,75 @@
 #ifndef COROOT_EDGE_H
 #define COROOT_EDGE_H
 
+/*
+ * Set by the loader where the hooks are system calls: they lead to a socket's address only, which no helper takes, so that
+ * connections are kept by it, and its fields are read by copying. The verifier takes out what does not apply.
+ */
+const volatile u32 by_address SEC(".rodata.hooks") = 0;
+#define field(sk, name) (by_address ? BPF_CORE_READ(sk, name) : (sk)->name)
+
+static __always_inline struct conn *conn_of(struct sock *sk)
+{
+	u64 at = (u64)sk;
+
+	return by_address ? bpf_map_lookup_elem(&sockets, &at) : bpf_sk_storage_get(&conns, sk, NULL, 0);
+}
+
+/* A new one for a socket; what it holds is not empty in all cases. */
+static __always_inline struct conn *conn_for(struct sock *sk)
+{
+	struct tls_session *empty;
+	u64 at = (u64)sk;
+	u32 zero = 0;
+
+	if (!by_address)
+		return bpf_sk_storage_get(&conns, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	empty = bpf_map_lookup_elem(&zero_session, &zero);
+	if (!empty || bpf_map_update_elem(&sockets, &at, &empty->c, BPF_ANY))
+		return NULL;
+	return bpf_map_lookup_elem(&sockets, &at);
+}
+
+/* What an HTTP/2 connection has besides. */
+static __always_inline struct h2 *h2_of(struct sock *sk, bool make)
+{
+	struct tls_key key = { .ssl = (u64)sk };
+	struct h2 *h, *empty;
+	u32 zero = 0;
+
+	if (!by_address)
+		return bpf_sk_storage_get(&h2s, sk, NULL, make ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	h = bpf_map_lookup_elem(&tls_h2s, &key);
+	if (h || !make)
+		return h;
+	empty = bpf_map_lookup_elem(&zero_h2, &zero);
+	if (empty)
+		bpf_map_update_elem(&tls_h2s, &key, empty, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&tls_h2s, &key);
+}
+
+static __always_inline void h2_drop(struct sock *sk)
+{
+	struct tls_key key = { .ssl = (u64)sk };
+
+	if (by_address)
+		bpf_map_delete_elem(&tls_h2s, &key);
+	else
+		bpf_sk_storage_delete(&h2s, sk);
+}
+
+/* The socket is closed. Storage goes with it; what is kept by its address does not. */
+static __always_inline void conn_drop(struct sock *sk, struct conn *c)
+{
+	u64 at = (u64)sk;
+
+	if (!by_address)
+		return;
+	if (c->proto == PROTO_HTTP2)
+		h2_drop(sk);
+	bpf_map_delete_elem(&sockets, &at);
+}
+
 static __always_inline void put_mapped(u8 *to, u32 v4)
 {
 	u32 *words = (u32 *)to;
@@ -28,16 +97,20 @@ static __always_inline void put_v6(u8 *to, const struct in6_addr *from)
 
 static __always_inline void peer_of(struct sock *sk, u8 *to)
 {
-	if (sk->__sk_common.skc_family == AF_INET)
-		put_mapped(to, sk->__sk_common.skc_daddr);
+	if (field(sk, __sk_common.skc_family) == AF_INET)
+		put_mapped(to, field(sk, __sk_common.skc_daddr));
+	else if (by_address)
+		bpf_core_read(to, 16, &sk->__sk_common.skc_v6_daddr);
 	else
 		put_v6(to, &sk->__sk_common.skc_v6_daddr);
 }
 
 static __always_inline void local_of(struct sock *sk, u8 *to)
 {
-	if (sk->__sk_common.skc_family == AF_INET)
-		put_mapped(to, sk->__sk_common.skc_rcv_saddr);
+	if (field(sk, __sk_common.skc_family) == AF_INET)
+		put_mapped(to, field(sk, __sk_common.skc_rcv_saddr));
+	else if (by_address)
+		bpf_core_read(to, 16, &sk->__sk_common.skc_v6_rcv_saddr);
 	else
 		put_v6(to, &sk->__sk_common.skc_v6_rcv_saddr);
 }
@@ -92,29 +165,38 @@ static __always_inline struct edge *edge_of(struct conn *c)
 static __noinline struct edge *edge_for(struct edge_key *key, u32 tgid)
 {
 	struct edge *edge = bpf_map_lookup_elem(&edges, key);
-	struct edge fresh = {};
 	struct control *ctl;
+	u32 zero = 0, id;
+	void *empty;
 
 	if (!edge)
 		edge = bpf_map_lookup_elem(&folded, key);
-	if (edge)
+	if (edge && edge->id)
 		return edge;
 	ctl = control();
-	if (!ctl)
+	empty = bpf_map_lookup_elem(&zero_row, &zero);
+	if (!ctl || !empty)
 		return NULL;
-	fresh.id = __sync_fetch_and_add(&ctl->next_edge, 1) + 1;
-	fresh.tgid = key->role == ROLE_CLIENT ? key->tgid : tgid;
-	bpf_map_update_elem(&edges, key, &fresh, BPF_NOEXIST);
-	edge = bpf_map_lookup_elem(&edges, key);
-	if (edge)
-		return edge;
-	__sync_fetch_and_add(&ctl->edge_full, 1);
-	if (key->role == ROLE_SERVER)
-		__builtin_memset(key->peer, 0, sizeof(key->peer));
-	else
-		key->port = 0;
-	bpf_map_update_elem(&folded, key, &fresh, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&folded, key);
+	if (!edge) {
+		bpf_map_update_elem(&edges, key, empty, BPF_NOEXIST);
+		edge = bpf_map_lookup_elem(&edges, key);
+	}
+	if (!edge) {
+		__sync_fetch_and_add(&ctl->edge_full, 1);
+		if (key->role == ROLE_SERVER)
+			__builtin_memset(key->peer, 0, sizeof(key->peer));
+		else
+			key->port = 0;
+		bpf_map_update_elem(&folded, key, empty, BPF_NOEXIST);
+		edge = bpf_map_lookup_elem(&folded, key);
+	}
+	if (!edge)
+		return NULL;
+	/* several may be at it at once: one of them numbers it */
+	id = __sync_fetch_and_add(&ctl->next_edge, 1) + 1;
+	if (__sync_val_compare_and_swap(&edge->id, 0, id) == 0)
+		edge->tgid = key->role == ROLE_CLIENT ? key->tgid : tgid;
+	return edge;
 }
 
 /* The edge of c->key; c->id becomes its id. */
@@ -130,9 +212,8 @@ static __always_inline struct edge *intern(struct conn *c)
 static __noinline int fold(struct conn *c, struct edge *edge, struct sock *sk)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	u64 out, in;
+	u64 out, in, bytes = 0;
 	u32 retransmits;
-	bool moved = false;
 
 	if (!tp)
 		return 0;
@@ -144,19 +225,27 @@ static __noinline int fold(struct conn *c, struct edge *edge, struct sock *sk)
 		in--;
 	if (out > c->out) {
 		__sync_fetch_and_add(&edge->out, out - c->out);
+		bytes += out - c->out;
 		c->out = out;
-		moved = true;
 	}
 	if (in > c->in) {
 		__sync_fetch_and_add(&edge->in, in - c->in);
+		bytes += in - c->in;
 		c->in = in;
-		moved = true;
 	}
 	if (retransmits != c->retransmits) {
 		__sync_fetch_and_add(&edge->retransmits, retransmits - c->retransmits);
 		c->retransmits = retransmits;
 	}
-	if (moved && tp->srtt_us) {
+	if (bytes && c->mode == MODE_TLS) {
+		u64 at = (u64)sk;
+
+		if (!bpf_map_lookup_elem(&tls_sockets, &at))
+			count_n(tls_blind_bytes, bytes);
+	} else if (bytes && !c->proto) {
+		count_n(unknown_bytes, bytes);
+	}
+	if (bytes && tp->srtt_us) {
 		__sync_fetch_and_add(&edge->rtt_us, tp->srtt_us >> 3);
 		__sync_fetch_and_add(&edge->rtt_count, 1);
 	}

@@ -62,6 +62,14 @@ static __always_inline void forget(struct conn *c)
 	c->kept.state = KEEP_NONE;
 }
 
+/* Messages that fit a guess, after which it is taken for true where the first bytes alone may lie. */
+#define VOTES 3
+
+static __always_inline bool unsure(const struct conn *c)
+{
+	return c->mode == MODE_TRIAL && c->votes < VOTES;
+}
+
 /* Instead of a latency: messages that nothing answers. */
 #define UNTIMED (~0ULL)
 
@@ -69,9 +77,13 @@ static __always_inline void forget(struct conn *c)
 __noinline int record(u32 id, u32 proto, u32 status, u64 ns, u32 n)
 {
 	struct row_key key = { .edge = id, .proto = proto, .status = status, .detail = proto >> 8 };
-	struct row *row = bpf_map_lookup_elem(&rows, &key);
+	struct row *row;
 	u32 bucket;
 
+	if (status == STATUS_NONE)
+		return 0;
+	row = bpf_map_lookup_elem(&rows, &key);
+	bucket = bucket_of(ns);
 	if (!row) {
 		u32 zero = 0;
 		struct row *empty = bpf_map_lookup_elem(&zero_row, &zero);

@@ -67,8 +67,10 @@ static __always_inline int zk_frame(struct scratch *s, struct conn *c, const u8 
 	if (s->direction == REQUEST) {
 		if (!zk_type(big32(p + 8)))
 			return STEP_LOST;
-		if (xid != (u32)-2)
+		if (xid != (u32)-2) {
 			push(c, s->stamp, KIND_PLAIN);
+			w->id = xid;
+		}
 		return frame_rest(s, 12, whole);
 	}
 	if (have < 20)
@@ -77,6 +79,9 @@ static __always_inline int zk_frame(struct scratch *s, struct conn *c, const u8 
 	if (whole < 20 || err > 255)
 		return STEP_LOST;
 	if (xid != (u32)-1 && xid != (u32)-2) {
+		/* a guess wants the number of a late request back, and one of a transaction */
+		if (unsure(c) && (c->walks[REQUEST].id - xid > 64 || p[8]))
+			return STEP_LOST;
 		/* system errors, session expired or moved, and a request that was throttled */
 		if (waiting(c) > s->count)
 			finish(s, c, (err >= 1 && err <= 9) || err == 112 || err == 118 || err == 127 ? STATUS_FAILED :
@@ -522,7 +527,8 @@ static __always_inline u32 framed_request(const u8 *p, u32 have, u32 size, bool 
 	    (little32(p + 12) == 2013 || little32(p + 12) == 2012 || little32(p + 12) == 2004))
 		return PROTO_MONGODB;
 	if (have >= 9 && (p[0] == 3 || p[0] == 4) && p[1] < 32 && p[2] < 128 && big32(p + 5) + 9 == size &&
-	    (p[4] == 1 || p[4] == 5 || p[4] == 7 || p[4] == 9 || p[4] == 10 || p[4] == 11 || p[4] == 13 || p[4] == 15))
+	    (p[4] == 1 || p[4] == 5 ||
+	     (!fresh && (p[4] == 7 || p[4] == 9 || p[4] == 10 || p[4] == 11 || p[4] == 13 || p[4] == 15))))
 		return PROTO_CASSANDRA;
 	if (have >= 16 && p[0] == 0xda && p[1] == 0xbb && p[2] & 0x80 && p[2] & 0x1f && !p[3])
 		return PROTO_DUBBO;
@@ -530,7 +536,7 @@ static __always_inline u32 framed_request(const u8 *p, u32 have, u32 size, bool 
 		return PROTO_NONE;
 	if (fresh && p[10] == 0xdb && p[11] == 0x1f && little32(p) >= 12 && little32(p) < 256)
 		return PROTO_FOUNDATIONDB;
-	if (have >= 36 && little32(p) + 12 == size && fdb_reply(little32(p + 32)))
+	if (!fresh && have >= 36 && little32(p) + 12 == size && fdb_reply(little32(p + 32)))
 		return PROTO_FOUNDATIONDB;
 	length = big32(p);
 	if (length + 4 != size)
@@ -541,7 +547,7 @@ static __always_inline u32 framed_request(const u8 *p, u32 have, u32 size, bool 
 		return PROTO_KAFKA;
 	if (fresh && (length == 44 || length == 45) && !big32(p + 4))
 		return PROTO_ZOOKEEPER;
-	return (s32)big32(p + 4) >= -9 && big32(p + 4) && zk_type(big32(p + 8)) ? PROTO_ZOOKEEPER : PROTO_NONE;
+	return !fresh && (s32)big32(p + 4) >= -9 && big32(p + 4) && zk_type(big32(p + 8)) ? PROTO_ZOOKEEPER : PROTO_NONE;
 }
 
 static __always_inline bool framed_response(struct conn *c, const u8 *p, u32 have)

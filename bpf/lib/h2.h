@@ -107,6 +107,15 @@ static __always_inline bool h2_frames(const u8 *p, u32 have, u32 size)
 	return h2_plausible(p + 9) && p[12] <= H2_CONTINUATION;
 }
 
+/* In t0: the reply came first, and perhaps its end. */
+#define H2_EARLY 1ULL
+#define H2_DONE (1ULL << 63)
+
+static __always_inline bool h2_is_early(u64 t0)
+{
+	return t0 == H2_EARLY || (t0 & H2_DONE);
+}
+
 /* Where the stream's slot is; -1: it has none. */
 __noinline int h2_slot(struct h2 *h, u32 id)
 {
@@ -122,23 +131,66 @@ __noinline int h2_slot(struct h2 *h, u32 id)
 	return -1;
 }
 
-__noinline int h2_open(struct h2 *h, u32 id, u64 t0)
+/* Takes a slot; ids begin in order, so that an early answer to a smaller one is to nothing that we shall see. */
+static __always_inline struct h2_stream *h2_claim(struct h2 *h, u32 id)
 {
 	u32 i;
 
-	if (!h || (h->refused && id >= h->refused))
-		return 0;
-	h->opened++;
 	for (i = 0; i < PROBES; i++) {
 		struct h2_stream *st = &h->streams[((id >> 1) + i) & (H2_STREAMS - 1)];
+		u64 was = st->t0;
 
-		if (!st->t0) {
-			st->id = id;
-			st->head = 0;
-			st->side[REQUEST] = st->side[RESPONSE] = 0;
-			st->t0 = t0;
-			return 0;
+		if (was && !(h2_is_early(was) && st->id < id))
+			continue;
+		if (__sync_val_compare_and_swap(&st->t0, was, H2_EARLY) != was)
+			continue;
+		st->id = id;
+		st->head = 0;
+		st->side[REQUEST] = st->side[RESPONSE] = 0;
+		return st;
+	}
+	return NULL;
+}
+
+/* A reply whose request we have not seen: the call that sends it has not returned yet. */
+__noinline int h2_early(struct h2 *h, u32 id)
+{
+	if (!h || !h2_claim(h, id))
+		return -1;
+	h->early = 1;
+	return h2_slot(h, id);
+}
+
+__noinline int h2_open(struct conn *c, struct h2 *h, u32 id, u64 t0)
+{
+	struct h2_stream *st;
+	int at = -1;
+
+	if (!c || !h || (h->refused && id >= h->refused))
+		return 0;
+	h->opened++;
+	if (h->early)
+		at = h2_slot(h, id);
+	if (at >= 0) {
+		st = &h->streams[at & (H2_STREAMS - 1)];
+		if (__sync_val_compare_and_swap(&st->t0, H2_EARLY, t0) != H2_EARLY) {
+			/* even its end has been seen */
+			u64 end = st->t0 & ~H2_DONE;
+			u32 outcome = st->side[RESPONSE];
+
+			st->t0 = 0;
+			__sync_fetch_and_add(&h->ended, 1);
+			if (outcome)
+				record(c->id, outcome >> 8, outcome & 255, end > t0 ? end - t0 : 0, 1);
+			else
+				count(waits);
 		}
+		return 0;
+	}
+	st = h2_claim(h, id);
+	if (st) {
+		st->t0 = t0;
+		return 0;
 	}
 	if (!h->extra)
 		h->since = t0;
@@ -152,6 +204,7 @@ __noinline int h2_end(struct conn *c, struct h2 *h, u32 at, u32 outcome, u64 end
 {
 	struct h2_stream *st;
 	u32 sides, head;
+	bool streams;
 	u64 t0;
 
 	if (!c || !h)
@@ -159,13 +212,20 @@ __noinline int h2_end(struct conn *c, struct h2 *h, u32 at, u32 outcome, u64 end
 	st = &h->streams[at & (H2_STREAMS - 1)];
 	sides = st->side[REQUEST] | st->side[RESPONSE];
 	head = st->head;
+	streams = (sides & SIDE_MANY) || (head && (u32)(end >> 20) > head && (u32)(end >> 20) - head > H2_STREAM_MS);
 	t0 = __sync_lock_test_and_set(&st->t0, 0);
 	if (!t0)
 		return 0;
+	if (h2_is_early(t0)) {
+		if (t0 == H2_EARLY)
+			st->side[RESPONSE] = streams ? 0 : outcome;
+		st->t0 = t0 == H2_EARLY ? end | H2_DONE : t0;
+		return 0;
+	}
 	__sync_fetch_and_add(&h->ended, 1);
 	if (!outcome)
 		return 0;
-	if ((sides & SIDE_MANY) || (head && (u32)(end >> 20) - head > H2_STREAM_MS && (u32)(end >> 20) > head))
+	if (streams)
 		count(waits);
 	else
 		record(c->id, outcome >> 8, outcome & 255, end > t0 ? end - t0 : 0, 1);
@@ -263,6 +323,8 @@ __noinline int h2_answer(struct scratch *s, struct conn *c, struct h2 *h)
 	if (head == HEAD_INTERIM || (w->flags & H2_ASIDE))
 		return STEP_ON;
 	at = h2_slot(h, w->id);
+	if (at < 0 && (w->id & 1) && w->id > h->last)
+		at = h2_early(h, w->id);
 	if (at < 0) {
 		/* a stream without a slot: counted with its head, or with the trailers of a call */
 		if (!h->extra || w->id > h->last || !(w->id & 1) || !(w->kind || (head && !(w->flags & H2_TYPE_GRPC))))
@@ -747,7 +809,7 @@ __noinline int h2_frame(struct scratch *s, struct conn *c, struct h2 *h)
 		if (s->direction == REQUEST && type == H2_HEADERS && (id & 1) && id > h->last) {
 			h->last = id;
 			w->flags |= H2_NEW;
-			h2_open(h, id, s->stamp);
+			h2_open(c, h, id, s->stamp);
 		}
 		s->pos += used;
 		return w->need ? STEP_ON : h2_fragment_end(s);

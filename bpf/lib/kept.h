@@ -52,6 +52,11 @@ static __always_inline void answered(struct conn *c, u32 number, u32 n, u32 stat
 
 	if (!spans_on)
 		return;
+	if (status == STATUS_NONE) {
+		/* the protocol was only guessed */
+		h->state = KEEP_NONE;
+		return;
+	}
 	if (h->state == KEEP_HEAD && h->number - number < n) {
 		h->state = KEEP_ANSWERED;
 		h->status = status;

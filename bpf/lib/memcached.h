@@ -64,6 +64,46 @@ static __always_inline bool mc_meta(u64 word)
 	       (second == 'g' || second == 's' || second == 'd' || second == 'a' || second == 'n' || second == 'e');
 }
 
+/* A connection met at any time: a command at its beginning and a line's end at its end (or a value), or a binary head. */
+static __always_inline bool mc_request(const u8 *p, u32 have, bool ended)
+{
+	u64 word;
+
+	if (p[0] == MC_REQUEST)
+		return have >= 24 && p[1] <= 0x24 && p[4] <= 20 && !p[5] && !p[6] && !p[7] &&
+		       p[4] + ((u32)p[2] << 8 | p[3]) <= big32(p + 8);
+	if (have < 4)
+		return false;
+	word = mc_word(p);
+	if (mc_value_word(word))
+		return true;
+	if (!ended)
+		return false;
+	return mc_meta(word) || word == WORD('g', 'e', 't', 0, 0, 0, 0, 0) ||
+	       word == WORD('g', 'e', 't', 's', 0, 0, 0, 0) || word == WORD('g', 'a', 't', 0, 0, 0, 0, 0) ||
+	       word == WORD('g', 'a', 't', 's', 0, 0, 0, 0) || word == WORD('d', 'e', 'l', 'e', 't', 'e', 0, 0) ||
+	       word == WORD('i', 'n', 'c', 'r', 0, 0, 0, 0) || word == WORD('d', 'e', 'c', 'r', 0, 0, 0, 0) ||
+	       word == WORD('t', 'o', 'u', 'c', 'h', 0, 0, 0) || word == WORD('s', 't', 'a', 't', 's', 0, 0, 0) ||
+	       word == WORD('v', 'e', 'r', 's', 'i', 'o', 'n', 0) || word == WORD('f', 'l', 'u', 's', 'h', '_', 'a', 'l');
+}
+
+static __always_inline bool mc_fits(const u8 *p)
+{
+	u64 word = mc_word(p);
+
+	if (p[0] == MC_RESPONSE)
+		return p[1] <= 0x24 && !p[5];
+	return (u8)(p[0] - '0') <= 9 || word == WORD('V', 'A', 'L', 'U', 'E', 0, 0, 0) ||
+	       word == WORD('E', 'N', 'D', 0, 0, 0, 0, 0) || word == WORD('S', 'T', 'O', 'R', 'E', 'D', 0, 0) ||
+	       word == WORD('N', 'O', 'T', '_', 'S', 'T', 'O', 'R') || word == WORD('N', 'O', 'T', '_', 'F', 'O', 'U', 'N') ||
+	       word == WORD('E', 'X', 'I', 'S', 'T', 'S', 0, 0) || word == WORD('D', 'E', 'L', 'E', 'T', 'E', 'D', 0) ||
+	       word == WORD('T', 'O', 'U', 'C', 'H', 'E', 'D', 0) || word == WORD('O', 'K', 0, 0, 0, 0, 0, 0) ||
+	       word == WORD('S', 'T', 'A', 'T', 0, 0, 0, 0) || word == WORD('V', 'E', 'R', 'S', 'I', 'O', 'N', 0) ||
+	       word == WORD('E', 'R', 'R', 'O', 'R', 0, 0, 0) || word == WORD('C', 'L', 'I', 'E', 'N', 'T', '_', 'E') ||
+	       word == WORD('S', 'E', 'R', 'V', 'E', 'R', '_', 'E') ||
+	       ((u8)(p[0] - 'A') <= 25 && (u8)(p[1] - 'A') <= 25 && word >> 16 == 0);
+}
+
 static __always_inline int mc_binary(struct scratch *s, struct conn *c, const u8 *p, u32 have)
 {
 	struct walk *w = &s->w;
@@ -111,6 +151,8 @@ static __always_inline int mc_start(struct scratch *s, struct conn *c, const u8 
 	if (have < 12 && find_newline(s) < 0)
 		return STEP_MORE;
 	word = mc_word(p);
+	if (unsure(c) && !(s->direction == REQUEST ? mc_request(p, have, true) : mc_fits(p)))
+		return STEP_LOST;
 	w->flags = 0;
 	w->need = 0;
 	w->word = 0;
@@ -263,34 +305,6 @@ static __always_inline void mc_complete(struct scratch *s, struct conn *c)
 	/* an error that answers a command which wanted no answer answers nothing */
 	if (waiting(c) > s->count)
 		finish(s, c, s->w.status);
-}
-
-/* A connection met at any time: a command at its beginning and a line's end at its end (or a value), or a binary head. */
-static __always_inline bool mc_request(const u8 *p, u32 have, bool ended)
-{
-	u64 word;
-
-	if (p[0] == MC_REQUEST)
-		return have >= 24 && p[1] <= 0x24 && p[4] <= 20 && !p[5] && !p[6] && !p[7] &&
-		       p[4] + ((u32)p[2] << 8 | p[3]) <= big32(p + 8);
-	if (have < 4)
-		return false;
-	word = mc_word(p);
-	if (mc_value_word(word))
-		return true;
-	if (!ended)
-		return false;
-	return mc_meta(word) || word == WORD('g', 'e', 't', 0, 0, 0, 0, 0) ||
-	       word == WORD('g', 'e', 't', 's', 0, 0, 0, 0) || word == WORD('g', 'a', 't', 0, 0, 0, 0, 0) ||
-	       word == WORD('g', 'a', 't', 's', 0, 0, 0, 0) || word == WORD('d', 'e', 'l', 'e', 't', 'e', 0, 0) ||
-	       word == WORD('i', 'n', 'c', 'r', 0, 0, 0, 0) || word == WORD('d', 'e', 'c', 'r', 0, 0, 0, 0) ||
-	       word == WORD('t', 'o', 'u', 'c', 'h', 0, 0, 0) || word == WORD('s', 't', 'a', 't', 's', 0, 0, 0) ||
-	       word == WORD('v', 'e', 'r', 's', 'i', 'o', 'n', 0) || word == WORD('f', 'l', 'u', 's', 'h', '_', 'a', 'l');
-}
-
-static __always_inline bool mc_fits(const u8 *p)
-{
-	return p[0] == MC_RESPONSE || (u8)(p[0] - 'A') <= 25 || (u8)(p[0] - '0') <= 9;
 }
 
 #endif

@@ -251,12 +251,16 @@ static __always_inline bool nats_greeting(const u8 *p, u32 have)
 	       *(const u64 *)(p + 8) == WORD('e', 'r', 'v', 'e', 'r', '_', 'i', 'd');
 }
 
-/* A connection met later, by a whole line of words in one chunk. */
+/* A connection met later: a line with words, or a ping or pong by itself, which may be all for minutes. */
 static __always_inline bool nats_met(const u8 *p, u32 have, u32 direction)
 {
+	u32 verb;
 	u8 kind;
 
-	return have >= 8 && nats_verb(p, direction, &kind) == VERB_WORDS;
+	if (have < 6)
+		return false;
+	verb = nats_verb(p, direction, &kind);
+	return verb == VERB_WORDS || (verb == VERB_LINE && have == 6 && p[0] == 'P');
 }
 
 static __always_inline bool nats_fits(const u8 *p, u32 have)

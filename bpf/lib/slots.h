@@ -116,7 +116,7 @@ __noinline long settle_slot(struct conn *c, u32 id, u32 status, u64 end)
 	if ((kind & 255) == KIND_WAIT)
 		c->waits_out++;
 	else
-		record(c->id, row_of(c, kind, status >> 8), status & 255, end > t0 ? end - t0 : 0, 1);
+		record(c->id, row_of(c, kind, status >> 8), unsure(c) ? STATUS_NONE : status & 255, end > t0 ? end - t0 : 0, 1);
 	if ((kind & 255) != KIND_WAIT)
 		answered(c, id, 1, status & 255, end > t0 ? end - t0 : 0);
 	return end > t0 ? end - t0 : 0;

@@ -286,6 +286,18 @@ __noinline int span_statement(struct scratch *s, struct conn *c)
 	return 0;
 }
 
+/* Where the chunk begins, before it is walked over. */
+static __always_inline void span_mark(struct scratch *s)
+{
+	if (!spans_on)
+		return;
+	s->first = s->base;
+	s->first_length = s->segment;
+	s->first_size = s->size;
+	s->first_iov = s->iov;
+	s->first_iovs = s->iovs;
+}
+
 #define span_due(c) (spans_on && (((c)->kept.state & 1) || (c)->kept.lone || (c)->kept.prepares))
 
 /* Behind each chunk in which something is due. True: something is to be told. */

@@ -207,18 +207,14 @@ static __always_inline bool has_messages(u32 proto)
 	return proto == PROTO_NATS || proto == PROTO_RABBITMQ;
 }
 
-/* Messages that fit a guess, after which it is taken for true though nothing has answered. */
-#define VOTES 3
-
 static __noinline int settle_group(struct scratch *s, struct conn *c)
 {
 	if (has_messages(c->proto)) {
-		if (c->mode == MODE_PINNED || c->votes + s->good >= VOTES)
-			record(c->id, c->proto, s->status, UNTIMED, s->count);
+		record(c->id, c->proto, unsure(c) ? STATUS_NONE : s->status, UNTIMED, s->count);
 		s->count = 0;
 		return 0;
 	}
-	settle(c, s->status, s->count, s->stamp);
+	settle(c, unsure(c) ? STATUS_NONE : s->status, s->count, s->stamp);
 	s->count = 0;
 	return 0;
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
  * Which protocol a connection speaks, and the walk over one chunk of it. A guess is made from the first message after a
- * turn of direction; the reply confirms it (pinned) or takes it back. Requests are counted from the guessed one on,
- * since rows are written with the reply. After MAX_MISSES messages that fit nothing the connection is left alone.
+ * turn of direction; the reply confirms it (pinned) or takes it back. Requests are counted from the guessed one on, since
+ * rows are written with the reply; a guess on a connection that was not seen from its opening, or began otherwise, wants
+ * VOTES answers first, unless a request of that kind is like nothing else. After MAX_MISSES messages that fit nothing, or
+ * guesses that were wrong, the connection is left alone.
  */
 #ifndef COROOT_WALK_H
 #define COROOT_WALK_H
@@ -119,18 +121,33 @@ static __always_inline void reset_walks(struct conn *c)
 		clear_slots(c);
 }
 
-/* The connection is out of step: guess anew at the next request after a turn. */
-static __always_inline void lose(struct conn *c)
-{
-	count(desync);
-	reset_walks(c);
-	c->mode = MODE_GUESS;
-}
-
 static __always_inline void leave(struct conn *c)
 {
 	forget(c);
 	c->mode = MODE_OFF;
+}
+
+static __always_inline void miss(struct conn *c)
+{
+	if (++c->misses >= MAX_MISSES) {
+		leave(c);
+		count(votes_lost);
+	}
+}
+
+/* The connection is out of step: guess anew at the next request after a turn. A guess that was not sure was wrong. */
+static __always_inline void lose(struct conn *c)
+{
+	bool wrong = c->mode == MODE_TRIAL;
+
+	reset_walks(c);
+	c->mode = MODE_GUESS;
+	if (!wrong) {
+		count(desync);
+		return;
+	}
+	c->proto = PROTO_NONE;
+	miss(c);
 }
 
 static __always_inline int walk(struct scratch *s, struct conn *c)
@@ -154,6 +171,8 @@ static __always_inline int walk(struct scratch *s, struct conn *c)
 	} else {
 		bpf_loop(MAX_STEPS, step, &x, 0);
 	}
+	if (c->mode == MODE_TRIAL && (direction == RESPONSE || has_messages(c->proto)))
+		c->votes = s->good < VOTES - c->votes ? c->votes + s->good : VOTES;
 	flush(s, c);
 	rest = s->len - s->pos;
 	if (x.verdict == STEP_MORE) {
@@ -184,26 +203,14 @@ static __always_inline int walk(struct scratch *s, struct conn *c)
 		c->mode = MODE_GUESS;
 		c->proto = PROTO_NONE;
 		c->turn = 0;
-	} else if (s->good && direction == RESPONSE) {
+	} else if (s->good && c->votes >= VOTES && (direction == RESPONSE || has_messages(c->proto))) {
 		c->mode = MODE_PINNED;
-	} else if (has_messages(c->proto) && c->mode == MODE_TRIAL) {
-		c->votes = s->good < VOTES ? c->votes + s->good : VOTES;
-		if (c->votes >= VOTES)
-			c->mode = MODE_PINNED;
 	}
 	return 0;
 }
 
-static __always_inline void miss(struct conn *c)
-{
-	if (++c->misses >= MAX_MISSES) {
-		leave(c);
-		count(votes_lost);
-	}
-}
-
 /* From here on the connection is taken to speak `proto`. */
-__noinline int adopt(struct conn *c, u32 proto, u32 request, u32 response)
+__noinline int adopt(struct conn *c, u32 proto, u32 request, u32 response, u32 sure)
 {
 	if (!c)
 		return 0;
@@ -213,7 +220,7 @@ __noinline int adopt(struct conn *c, u32 proto, u32 request, u32 response)
 	c->walks[REQUEST].state = request;
 	c->walks[RESPONSE].state = response;
 	c->careful = 0;
-	c->votes = 0;
+	c->votes = sure ? VOTES : 0;
 	c->aged = 0;
 	c->proto = proto;
 	c->mode = MODE_TRIAL;
@@ -222,7 +229,8 @@ __noinline int adopt(struct conn *c, u32 proto, u32 request, u32 response)
 
 /*
  * Which protocol the request in the window is of, and in which state its walk begins (in the second byte). `size` bytes
- * were sent or received at once. Global, so that the verifier looks at it once.
+ * were sent or received at once. The first message of a `fresh` connection must be one that the protocol begins with.
+ * Global, so that the verifier looks at it once.
  */
 __noinline int which(struct scratch *s, u32 have, u32 size, u32 fresh)
 {
@@ -245,15 +253,13 @@ __noinline int which(struct scratch *s, u32 have, u32 size, u32 fresh)
 	}
 	if (mc_request(s->buf, have, ended))
 		return PROTO_MEMCACHED;
-	if (ended && nats_met(s->buf, have, REQUEST))
+	if (!fresh && ended && nats_met(s->buf, have, REQUEST))
 		return PROTO_NATS;
-	if (fresh && amqp_preface(s->buf, have))
-		return PROTO_RABBITMQ | AMQP_PREFACE << 8;
-	if (amqp_met(s, have))
-		return PROTO_RABBITMQ;
+	if (fresh ? amqp_preface(s->buf, have) : amqp_met(s, have))
+		return PROTO_RABBITMQ | (fresh ? AMQP_PREFACE : AMQP_FRAME) << 8;
 	if (fresh ? ch_hello(s->buf, have) : ch_query(s->buf, have, true))
 		return PROTO_CLICKHOUSE;
-	if (my_met(s->buf, have, size))
+	if (!fresh && my_met(s->buf, have, size))
 		return PROTO_MYSQL;
 	proto = framed_request(s->buf, have, size, fresh);
 	if (proto == PROTO_ZOOKEEPER && fresh && !big32(s->buf + 4))
@@ -273,7 +279,7 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 
 	if (c->key.port == DNS_PORT && s->direction == REQUEST && s->turned) {
 		c->fresh = 0;
-		return adopt(c, PROTO_DNS, FRAME_HEAD, FRAME_HEAD);
+		return adopt(c, PROTO_DNS, FRAME_HEAD, FRAME_HEAD, 1);
 	}
 	if (s->direction == REQUEST && w->carried == 4) {
 		/* the frame behind a length that was received by itself */
@@ -288,15 +294,15 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 		if (fresh) {
 			have = peek(s, 0);
 			if (have >= 0 && my_greeting(s->buf, have))
-				return adopt(c, PROTO_MYSQL, MY_LOGIN, MY_IDLE);
+				return adopt(c, PROTO_MYSQL, MY_LOGIN, MY_IDLE, 1);
 			if (have >= 0 && nats_greeting(s->buf, have))
-				return adopt(c, PROTO_NATS, NATS_START, NATS_START);
+				return adopt(c, PROTO_NATS, NATS_START, NATS_START, 1);
 		} else {
 			have = peek(s, 0);
 			if (have >= 0 && nats_met(s->buf, have, RESPONSE))
-				return adopt(c, PROTO_NATS, NATS_START, NATS_START);
+				return adopt(c, PROTO_NATS, NATS_START, NATS_START, 0);
 			if (have >= 0 && amqp_met(s, have))
-				return adopt(c, PROTO_RABBITMQ, AMQP_FRAME, AMQP_FRAME);
+				return adopt(c, PROTO_RABBITMQ, AMQP_FRAME, AMQP_FRAME, 0);
 		}
 		/* a server that speaks first, or a reply to something unknown */
 		if (!c->proto)
@@ -306,8 +312,11 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 	have = peek(s, length);
 	if (have < 0)
 		return 0;
-	if (have >= 16 && *(u64 *)s->buf == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T'))
-		return adopt(c, PROTO_HTTP2, H2_PREFACE, H2_FRAME);
+	if (have >= 16 && *(u64 *)s->buf == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T')) {
+		adopt(c, PROTO_HTTP2, H2_PREFACE, H2_FRAME, 1);
+		c->mode = MODE_PINNED;
+		return 1;
+	}
 	found = which(s, have, length ? s->size + 4 : s->size, fresh);
 	proto = found & 255;
 	state = (found >> 8) & 255;
@@ -316,7 +325,7 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 			forget(c);
 			tls_note(c);
 		} else if (!fresh && h2_frames(s->buf, have, s->size)) {
-			adopt(c, PROTO_HTTP2, H2_FRAME, H2_SEEK);
+			adopt(c, PROTO_HTTP2, H2_FRAME, H2_SEEK, 1);
 		} else if (s->size == 4 && have == 4 && !s->buf[0] && big32(s->buf) >= 8) {
 			*(u32 *)w->carry = *(u32 *)s->buf;
 			w->carried = 4;
@@ -327,7 +336,9 @@ static __noinline int guess(struct scratch *s, struct conn *c)
 		return 0;
 	}
 	adopt(c, proto, state,
-	      proto == PROTO_POSTGRES ? PG_TYPED : proto == PROTO_HTTP ? HTTP_BODY : proto == PROTO_ZOOKEEPER || proto == PROTO_FOUNDATIONDB ? state : 0);
+	      proto == PROTO_POSTGRES ? PG_TYPED : proto == PROTO_HTTP ? HTTP_BODY : proto == PROTO_ZOOKEEPER || proto == PROTO_FOUNDATIONDB ? state : 0,
+	      fresh || proto == PROTO_HTTP || proto == PROTO_POSTGRES || proto == PROTO_REDIS || proto == PROTO_MYSQL ||
+		      proto == PROTO_MONGODB);
 	if (length) {
 		*(u32 *)w->carry = length;
 		w->carried = 4;
@@ -415,9 +426,10 @@ static __noinline int http_simple_response(struct scratch *s, struct conn *c)
 		if (head) {
 			/* the request goes on as stream 1, and its reply follows this head */
 			c->started = c->runs[c->head & (RUNS - 1)].t0;
-			adopt(c, PROTO_HTTP2, H2_PREFACE, H2_FRAME);
+			adopt(c, PROTO_HTTP2, H2_PREFACE, H2_FRAME, 1);
 			c->walks[RESPONSE].skip = head;
 			c->careful = 2;
+			c->mode = MODE_PINNED;
 			return 1;
 		}
 	}
@@ -429,15 +441,56 @@ static __noinline int http_simple_response(struct scratch *s, struct conn *c)
 	return 1;
 }
 
-static __always_inline int chunk(struct scratch *s, struct conn *c)
+/* A chunk of HTTP, of which bodies are not read. 1: taken; 0: needs the walker. */
+static __always_inline int http_chunk(struct scratch *s, struct conn *c, bool usual)
 {
 	struct walk *w;
 
-	s->first = s->base;
-	s->first_length = s->segment;
-	s->first_size = s->size;
-	s->first_iov = s->iov;
-	s->first_iovs = s->iovs;
+	if (s->direction == REQUEST) {
+		w = &c->walks[REQUEST];
+		if (w->state == HTTP_BODY)
+			w->state = HTTP_START;
+		return usual && w->state == HTTP_START && !w->skip && !w->carried && http_simple_request(s, c);
+	}
+	w = &c->walks[RESPONSE];
+	if (!c->careful)
+		return http_simple_response(s, c);
+	if (w->state == HTTP_BODY) {
+		if (!waiting(c))
+			return 1;
+		w->state = HTTP_START;
+	}
+	return 0;
+}
+
+/* Chunks of the usual shape at one read, without the walker. 1: taken; 0: needs the walker, and nothing has been counted. */
+static __always_inline int chunk_usual(struct scratch *s, struct conn *c)
+{
+	struct walk *w;
+
+	if (c->proto == PROTO_HTTP)
+		return http_chunk(s, c, true);
+	if (c->proto == PROTO_REDIS) {
+		u32 request = s->direction == REQUEST;
+
+		w = request ? &c->walks[REQUEST] : &c->walks[RESPONSE];
+		if (!w->need && !w->skip && !w->carried && !w->done &&
+		    (request ? resp_simple_requests(s, c) : resp_simple_replies(s, c)))
+			return 1;
+		s->count = 0;
+	}
+	return 0;
+}
+
+/* Whether the connection's protocol is known and this chunk has nothing to confirm. */
+static __always_inline bool chunk_known(const struct scratch *s, const struct conn *c)
+{
+	return c->mode == MODE_PINNED || (c->mode == MODE_TRIAL && !(s->direction == RESPONSE && s->turned));
+}
+
+/* `usual`: it may be of a usual shape; else that was tried where the protocol was known, and is of no use where not. */
+static __always_inline int chunk(struct scratch *s, struct conn *c, bool usual)
+{
 	s->good = 0;
 	s->count = 0;
 	if (c->mode == MODE_GUESS && (!guess(s, c) || c->proto == PROTO_HTTP2))
@@ -449,34 +502,8 @@ static __always_inline int chunk(struct scratch *s, struct conn *c)
 		miss(c);
 		return 0;
 	}
-	if (c->proto == PROTO_HTTP) {
-		if (s->direction == REQUEST) {
-			w = &c->walks[REQUEST];
-			if (w->state == HTTP_BODY)
-				w->state = HTTP_START;
-			if (w->state == HTTP_START && !w->skip && !w->carried && http_simple_request(s, c))
-				return 0;
-		} else {
-			w = &c->walks[RESPONSE];
-			if (!c->careful) {
-				if (http_simple_response(s, c))
-					return 0;
-			} else if (w->state == HTTP_BODY) {
-				if (!waiting(c))
-					return 0;
-				w->state = HTTP_START;
-			}
-		}
-	}
-	if (c->proto == PROTO_REDIS) {
-		u32 request = s->direction == REQUEST;
-
-		w = request ? &c->walks[REQUEST] : &c->walks[RESPONSE];
-		if (!w->need && !w->skip && !w->carried && !w->done &&
-		    (request ? resp_simple_requests(s, c) : resp_simple_replies(s, c)))
-			return 0;
-		s->count = 0;
-	}
+	if (usual ? chunk_usual(s, c) : c->proto == PROTO_HTTP && !s->tried && http_chunk(s, c, false))
+		return 0;
 	if (c->proto == PROTO_CLICKHOUSE)
 		return ch_chunk(s, c);
 	return walk(s, c);
@@ -496,7 +523,7 @@ __noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
 	if (c->careful == 2) {
 		c->careful = 0;
 		h->last = 1;
-		h2_open(h, 1, c->started);
+		h2_open(c, h, 1, c->started);
 	}
 	s->good = 0;
 	if (w->state == H2_SEEK) {
@@ -521,7 +548,6 @@ __noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
 			c->mode = MODE_PINNED;
 		return 0;
 	}
-	count(desync);
 	__builtin_memset(w, 0, sizeof(*w));
 	if (c->mode == MODE_TRIAL) {
 		c->mode = MODE_GUESS;
@@ -529,6 +555,7 @@ __noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
 		miss(c);
 		return 1;
 	}
+	count(desync);
 	h->base[direction] = h->inserted[direction];
 	if (direction == RESPONSE)
 		h2_sweep(c, h, STATUS_UNKNOWN, 0, s->stamp);
@@ -537,7 +564,7 @@ __noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
 
 static __always_inline void h2_chunk(struct sock *sk, struct scratch *s, struct conn *c)
 {
-	struct h2 *h = bpf_sk_storage_get(&h2s, sk, NULL, c->mode == MODE_TRIAL ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	struct h2 *h = h2_of(sk, true);
 
 	if (!h) {
 		count(storage_full);
@@ -545,7 +572,7 @@ static __always_inline void h2_chunk(struct sock *sk, struct scratch *s, struct 
 		return;
 	}
 	if (h2_take(s, c, h))
-		bpf_sk_storage_delete(&h2s, sk);
+		h2_drop(sk);
 }
 
 #endif

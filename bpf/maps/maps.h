@@ -21,6 +21,15 @@ struct {
 	__type(value, struct conn);
 } conns SEC(".maps");
 
+/* The same by the socket's address, where the hooks are system calls; of one entry elsewhere (the loader sees to it). */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_SOCKETS);
+	__type(key, u64);
+	__type(value, struct conn);
+} sockets SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -66,8 +75,21 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, MAX_LISTENERS);
 	__type(key, struct listener_key);
-	__type(value, u32);
+	__type(value, struct listener);
 } listeners SEC(".maps");
+
+/* What was counted of one socket that listens, which several processes may have. */
+struct listening {
+	u32 tick;
+	u32 drops;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct listening);
+} listenings SEC(".maps");
 
 /* Sockets that look up names without being connected, or send and receive several messages at a call. */
 struct {
@@ -135,6 +157,14 @@ struct {
 	__type(key, u64);
 	__type(value, u64);
 } syncs SEC(".maps");
+
+/* Programs that the hooks go over to: for chunks that are not of the usual shape; for datagrams, from system calls. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, u32);
+	__type(value, u32);
+} walkers SEC(".maps");
 
 /* Working memory of the walkers, one cell per direction since a receive may interrupt a send. */
 struct {

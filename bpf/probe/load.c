@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
 #include "load.h"
 #include "out.h"
 #include "spans.h"
@@ -13,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 extern const unsigned char object_start[], object_end[];
@@ -30,31 +33,42 @@ struct unit {
 	const char *feature;
 	const char *without; /* what is missing then */
 	const char *instead_of; /* program without which it is not needed, or NULL */
+	enum { ANY, SOCKETS, CALLS } with; /* hooks of sends and receives that it goes with */
 	int error;
 	char reason[152];
 };
 
 static struct unit units[] = {
-	{ "sock_send", "requests.send", "requests are not counted (needs kernel 6.3 with BTF)", NULL, 0, "" },
-	{ "sock_receive", "requests.receive", "requests are not counted (needs kernel 6.3 with BTF)", NULL, 0, "" },
-	{ "tcp_state", "connections", "connections are not seen", NULL, 0, "" },
-	{ "each_connection", "connections.live", "bytes, round trips and waiting requests are not read", NULL, 0, "" },
-	{ "each_socket", "connections.live", "", "each_connection", 0, "" },
-	{ "each_file", "connections.older", "connections older than the probe are not seen", NULL, 0, "" },
-	{ "process_exec", "process.exec", "starts of processes are not seen", NULL, 0, "" },
-	{ "process_exit", "process.exit", "ends of processes are not seen", NULL, 0, "" },
-	{ "oom_victim", "process.oom", "kills for memory are not seen (needs kernel 6.9)", NULL, 0, "" },
-	{ "block_done", "disk.requests", "requests of disks are not timed", NULL, 0, "" },
-	{ "sync_start", "files.sync", "fsync is not timed (ext4 only)", NULL, 0, "" },
-	{ "sync_done", "files.sync.end", "fsync is not timed (ext4 only)", NULL, 0, "" },
+	{ "sock_send", "requests.send", "requests are not counted", NULL, SOCKETS, 0, "" },
+	{ "sock_receive", "requests.receive", "requests are not counted", NULL, SOCKETS, 0, "" },
+	{ "sock_walk", "requests.read", "requests are not counted", NULL, SOCKETS, 0, "" },
+	{ "call_walk", "requests.read", "requests are not counted", NULL, CALLS, 0, "" },
+	{ "call_datagrams", "requests.datagrams", "DNS over UDP is not counted", NULL, CALLS, 0, "" },
+	{ "call_done", "requests.calls", "requests are not counted (needs kernel 5.17 with BTF)", NULL, CALLS, 0, "" },
+	{ "tcp_state", "connections", "connections are not seen", NULL, ANY, 0, "" },
+	{ "tcp_reset", "connections.resets", "resets that are sent are not counted", NULL, ANY, 0, "" },
+	{ "each_connection", "connections.live", "bytes, round trips and waiting requests are not read", NULL, SOCKETS, 0, "" },
+	{ "each_socket", "connections.live", "bytes, round trips and waiting requests are not read", "each_connection", ANY, 0, "" },
+	{ "each_file", "connections.older", "connections older than the probe are not seen", NULL, ANY, 0, "" },
+	{ "process_exec", "process.exec", "starts of processes are not seen", NULL, ANY, 0, "" },
+	{ "process_exit", "process.exit", "ends of processes are not seen", NULL, ANY, 0, "" },
+	{ "oom_victim", "process.oom", "kills for memory are not seen (needs kernel 6.9)", NULL, ANY, 0, "" },
+	{ "block_done", "disk.requests", "requests of disks are not timed", NULL, ANY, 0, "" },
+	{ "sync_start", "files.sync", "fsync is not timed (ext4 only)", NULL, ANY, 0, "" },
+	{ "sync_done", "files.sync.end", "fsync is not timed (ext4 only)", NULL, ANY, 0, "" },
 };
 #define UNITS (sizeof(units) / sizeof(units[0]))
 #define LOG (256 * 1024)
+#define BTF "/sys/kernel/btf/vmlinux"
 
 /* The attach type of programs for many places in a file, which the library may be too old to have a name for. */
 #define UPROBE_MULTI 48
+/* The verifier tells only what it took, in a few lines. */
+#define LOG_STATS 4
 
 static char said[152];
+static int calls; /* the hooks of sends and receives are system calls */
+static char why[100]; /* they are */
 
 static int listen_to(enum libbpf_print_level level, const char *format, va_list args)
 {
@@ -77,7 +91,8 @@ static void fail(struct unit *unit, int error, const char *stage, const char *de
 			unit->reason[n] = ' ';
 }
 
-static const struct span_options *spans;
+static const struct span_options usual = { .shift = 6 };
+static const struct span_options *spans = &usual;
 
 static void set_constants(struct bpf_object *object)
 {
@@ -89,6 +104,19 @@ static void set_constants(struct bpf_object *object)
 			bpf_map__set_initial_value(map, words, sizeof(words));
 }
 
+/* Tells the programs how connections are kept, and makes no room for those of the other way. */
+static void choose(struct bpf_object *object)
+{
+	struct bpf_map *way = bpf_object__find_map_by_name(object, ".rodata.hooks");
+	struct bpf_map *sockets = bpf_object__find_map_by_name(object, "sockets");
+	const unsigned by_address = calls;
+
+	if (way)
+		bpf_map__set_initial_value(way, &by_address, sizeof(by_address));
+	if (sockets && !calls)
+		bpf_map__set_max_entries(sockets, 1);
+}
+
 static struct bpf_object *open_object(char *log)
 {
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "coroot", .kernel_log_buf = log,
@@ -97,12 +125,14 @@ static struct bpf_object *open_object(char *log)
 	struct bpf_object *object = bpf_object__open_mem(object_start, object_end - object_start, &opts);
 	struct bpf_program *program = object ? bpf_object__find_program_by_name(object, "tls_call") : NULL;
 
-	if (object)
-		set_constants(object);
+	if (!object)
+		return NULL;
+	set_constants(object);
 	if (program) {
 		bpf_program__set_expected_attach_type(program, UPROBE_MULTI);
 		bpf_program__set_autoload(program, false);
 	}
+	choose(object);
 	return object;
 }
 
@@ -122,12 +152,17 @@ static struct unit *unit_named(const char *program)
 	return NULL;
 }
 
-/* Whether its place is taken by the program that it stands in for. */
+static int goes_with(const struct unit *unit)
+{
+	return unit->with == ANY || unit->with == (calls ? CALLS : SOCKETS);
+}
+
+/* Not needed: of the other way, or its place is taken by the program that it stands in for. */
 static int is_spare(const struct unit *unit)
 {
 	const struct unit *first = unit_named(unit->instead_of);
 
-	return first && !first->error;
+	return !goes_with(unit) || (first && goes_with(first) && !first->error);
 }
 
 /* The verifier's last line that says something. */
@@ -190,15 +225,23 @@ static void report_tls(void)
 	const struct bpf_insn nothing[] = { { .code = 0xb7 }, { .code = 0x95 } };
 	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = UPROBE_MULTI);
 	struct frame_capability c = { .feature = "requests.tls", .state = STATE_ON };
-	int fd = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tls_try", "GPL", nothing, 2, &opts);
+	const struct unit *connections = unit_named("tcp_state");
+	int fd;
 
-	if (fd < 0) {
-		c.state = STATE_OFF;
-		c.error = errno;
-		snprintf(c.reason, sizeof(c.reason), "TLS is not read (needs kernel 6.6); load: %s", strerror(errno));
+	/* without connections there is nothing to bind it to */
+	if (connections->error) {
+		c.error = connections->error;
+		snprintf(c.reason, sizeof(c.reason), "TLS is not read; %.120s", connections->reason);
 	} else {
-		close(fd);
+		fd = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tls_try", "GPL", nothing, 2, &opts);
+		if (fd < 0) {
+			c.error = errno;
+			snprintf(c.reason, sizeof(c.reason), "TLS is not read (needs kernel 6.6); load: %s", strerror(errno));
+		} else {
+			close(fd);
+		}
 	}
+	c.state = c.error ? STATE_OFF : STATE_ON;
 	out_frame(FRAME_CAPABILITY, &c, sizeof(c));
 }
 
@@ -208,7 +251,7 @@ static void report(void)
 		int error = units[i].error;
 		struct frame_capability c = {};
 
-		if (units[i].instead_of)
+		if (!goes_with(&units[i]) || is_spare(&units[i]))
 			continue;
 		for (size_t j = 0; j < UNITS; j++)
 			if (units[j].instead_of && unit_named(units[j].instead_of) == &units[i] && !units[j].error)
@@ -218,14 +261,27 @@ static void report(void)
 		snprintf(c.feature, sizeof(c.feature), "%s", units[i].feature);
 		if (error)
 			snprintf(c.reason, sizeof(c.reason), "%.70s; %.78s", units[i].without, units[i].reason);
+		if (!error && strcmp(units[i].program, "call_done") == 0) {
+			c.state = STATE_DEGRADED;
+			snprintf(c.reason, sizeof(c.reason), "seen at the end of system calls, which all pay for: %.95s", why);
+		}
 		out_frame(FRAME_CAPABILITY, &c, sizeof(c));
 	}
 	report_tls();
 }
 
+/* Where the hooks find the program, if they call it; else -1. */
+static int place_of(const struct unit *unit)
+{
+	if (strcmp(unit->program, "sock_walk") == 0 || strcmp(unit->program, "call_walk") == 0)
+		return 0;
+	return strcmp(unit->program, "call_datagrams") == 0 ? 1 : -1;
+}
+
 static int attach(struct kernel *kernel, struct bpf_object *object)
 {
 	struct bpf_program *program;
+	int place;
 
 	bpf_object__for_each_program(program, object) {
 		struct unit *unit = unit_of(program);
@@ -234,6 +290,15 @@ static int attach(struct kernel *kernel, struct bpf_object *object)
 		if (!unit || unit->error || is_spare(unit))
 			continue;
 		said[0] = 0;
+		place = place_of(unit);
+		if (place >= 0) {
+			const int fd = bpf_program__fd(program);
+
+			/* it is never attached, but called by the hooks */
+			if (bpf_map_update_elem(bpf_object__find_map_fd_by_name(object, "walkers"), &place, &fd, BPF_ANY))
+				fail(unit, errno, "tail call", "");
+			continue;
+		}
 		if (strcmp(unit->program, "each_connection") == 0) {
 			union bpf_iter_link_info info = { .map.map_fd = (unsigned)kernel->conns };
 			LIBBPF_OPTS(bpf_iter_attach_opts, opts, .link_info = &info, .link_info_len = sizeof(info));
@@ -248,8 +313,8 @@ static int attach(struct kernel *kernel, struct bpf_object *object)
 		}
 		if (!link)
 			fail(unit, errno, "attach", said);
-		else
-			kernel->programs++;
+		else if (kernel->programs < (int)(sizeof(kernel->program_fds) / sizeof(kernel->program_fds[0])))
+			kernel->program_fds[kernel->programs++] = bpf_program__fd(program);
 	}
 	return kernel->programs;
 }
@@ -263,43 +328,104 @@ static int refuse(int error, const char *stage, const char *detail)
 	return 0;
 }
 
-int load(struct kernel *kernel, const struct span_options *options)
+/* Whether the kernel has what sends and receives are best seen by. Its names are read, since its types cost more. */
+static int has_tracepoints(void)
 {
-	struct bpf_object *object;
+	static const char name[] = "btf_trace_sock_send_length";
+	int fd = open(BTF, O_RDONLY | O_CLOEXEC), found = 0;
+	struct stat at;
+	char *types;
+	ssize_t n, have = 0;
+
+	if (fd < 0 || fstat(fd, &at) || !(types = malloc(at.st_size))) {
+		close(fd);
+		return 1;
+	}
+	while (have < at.st_size && (n = read(fd, types + have, at.st_size - have)) > 0)
+		have += n;
+	found = memmem(types, have, name, sizeof(name)) != NULL;
+	free(types);
+	close(fd);
+	return found;
+}
+
+/* Opens what this kernel does not refuse, as far as we know. */
+static struct bpf_object *open_rest(void)
+{
+	struct bpf_object *object = open_object(NULL);
 	struct bpf_program *program;
-	size_t refused = 0;
+
+	if (object)
+		bpf_object__for_each_program(program, object) {
+			struct unit *unit = unit_of(program);
+
+			bpf_program__set_autoload(program, unit && !unit->error && !is_spare(unit));
+		}
+	return object;
+}
+
+/* Goes over to system calls where the kernel refuses the sockets' tracepoints, but not those. */
+static void turn_to_calls(void)
+{
+	const struct unit *send = unit_named("sock_send"), *receive = unit_named("sock_receive"), *walk = unit_named("sock_walk");
+	struct unit *call = unit_named("call_done");
+
+	if (calls || !(send->error || receive->error || walk->error))
+		return;
+	calls = 1;
+	if (load_alone(call, NULL) || load_alone(unit_named("call_walk"), NULL)) {
+		calls = 0;
+		return;
+	}
+	snprintf(why, sizeof(why), "%.99s", send->error ? send->reason : receive->error ? receive->reason : walk->reason);
+	for (size_t i = 0; i < UNITS; i++)
+		if (units[i].with == ANY)
+			units[i].error = 0;
+	examine();
+}
+
+static unsigned cpu_us(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 + usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+}
+
+int load(struct kernel *kernel, enum hooks hooks, const struct span_options *options)
+{
+	const unsigned before = cpu_us();
+	struct bpf_object *object;
 	int error;
 
 	memset(kernel, 0, sizeof(*kernel));
 	kernel->tls = -1;
 	spans = options;
 	libbpf_set_print(listen_to);
-	if (access("/sys/kernel/btf/vmlinux", R_OK))
-		return refuse(errno, "BTF", "/sys/kernel/btf/vmlinux cannot be read");
-	object = open_object(NULL);
+	if (access(BTF, R_OK))
+		return refuse(errno, "BTF", BTF " cannot be read");
+	calls = hooks == HOOKS_CALLS || !has_tracepoints();
+	if (calls)
+		snprintf(why, sizeof(why), "%s", hooks == HOOKS_CALLS ? "asked for" : "kernel before 6.3");
+	object = open_rest();
 	if (!object)
 		return refuse(errno, "open", said);
-	bpf_object__for_each_program(program, object)
-		bpf_program__set_autoload(program, unit_of(program) && !unit_of(program)->instead_of);
 	error = bpf_object__load(object);
 	if (error) {
+		size_t left = 0;
+
 		bpf_object__close(object);
 		examine();
+		turn_to_calls();
 		for (size_t i = 0; i < UNITS; i++)
-			refused += units[i].error != 0;
-		if (refused == UNITS) {
+			left += !units[i].error && !is_spare(&units[i]);
+		if (!left) {
 			report();
 			return 0;
 		}
-		object = open_object(NULL);
+		object = open_rest();
 		if (!object)
 			return refuse(errno, "open", said);
-		bpf_object__for_each_program(program, object) {
-			struct unit *unit = unit_of(program);
-
-			if (unit && (unit->error || is_spare(unit)))
-				bpf_program__set_autoload(program, false);
-		}
 		error = bpf_object__load(object);
 		if (error) {
 			bpf_object__close(object);
@@ -314,6 +440,7 @@ int load(struct kernel *kernel, const struct span_options *options)
 	FD(listeners);
 	FD(events);
 	FD(conns);
+	FD(sockets);
 	FD(h2s);
 	FD(scratches);
 	FD(zero_row);
@@ -335,7 +462,48 @@ int load(struct kernel *kernel, const struct span_options *options)
 	report();
 	/* the kernel's BTF was read to relocate; give its memory back */
 	malloc_trim(0);
+	kernel->load_us = cpu_us() - before;
 	return kernel->programs;
+}
+
+int load_explain(enum hooks hooks)
+{
+	static char log[LOG];
+	unsigned sum = 0;
+	struct kernel kernel;
+
+	libbpf_set_print(listen_to);
+	calls = hooks == HOOKS_CALLS;
+	printf("program            instructions   us\n");
+	for (size_t i = 0; i < UNITS; i++) {
+		struct bpf_object *object = open_object(NULL);
+		struct bpf_program *program;
+		unsigned us = 0, seen = 0;
+		const char *at;
+		int error;
+
+		if (!object)
+			return 1;
+		log[0] = 0;
+		bpf_object__for_each_program(program, object)
+			bpf_program__set_autoload(program, goes_with(&units[i]) && unit_of(program) == &units[i]);
+		program = bpf_object__find_program_by_name(object, units[i].program);
+		bpf_program__set_log_level(program, LOG_STATS);
+		bpf_program__set_log_buf(program, log, sizeof(log));
+		error = bpf_object__load(object);
+		bpf_object__close(object);
+		if (!goes_with(&units[i]))
+			continue;
+		if ((at = strstr(log, "verification time ")))
+			sscanf(at, "verification time %u", &us);
+		if ((at = strstr(log, "processed ")))
+			sscanf(at, "processed %u", &seen);
+		sum += us;
+		printf("%-18s %12u %8u%s%s\n", units[i].program, seen, us, error ? "  " : "", error ? strerror(-error) : "");
+	}
+	load(&kernel, hooks, &usual);
+	printf("all, one by one    %12s %8u\nloading, CPU time  %12s %8u\n", "", sum, "", kernel.load_us);
+	return 0;
 }
 
 int load_tls(struct kernel *kernel, char *reason, size_t size)
@@ -368,6 +536,20 @@ int load_tls(struct kernel *kernel, char *reason, size_t size)
 	bpf_object__close(object);
 	malloc_trim(0);
 	return 0;
+}
+
+unsigned long long runs_missed(const struct kernel *kernel)
+{
+	unsigned long long missed = 0;
+
+	for (int i = 0; i < kernel->programs; i++) {
+		struct bpf_prog_info info = {};
+		uint32_t size = sizeof(info);
+
+		if (bpf_obj_get_info_by_fd(kernel->program_fds[i], &info, &size) == 0)
+			missed += info.recursion_misses;
+	}
+	return missed;
 }
 
 int iterate(struct bpf_link *link)

@@ -8,6 +8,7 @@
 #include "layout.h"
 #include "load.h"
 #include "names.h"
+#include "nat.h"
 #include "out.h"
 #include "spans.h"
 #include "tick.h"
@@ -44,16 +45,20 @@ static const char help[] =
 	"    --slow NUMBER          tell at most so many slow requests in a second (50)\n"
 	"    --failed NUMBER        tell at most so many failed requests in a second (50)\n"
 	"    --slow-ms MS           a request that takes longer is slow (500), where the agent says nothing else\n"
+	"    --look SECONDS         look at all open files so often, for sockets that were missed and what listens (30)\n"
+	"    --hooks=syscalls       see sends and receives at the end of system calls, as on kernels before 6.3\n"
 	"    --no-tls               hook no program to read TLS\n"
 	"    --tls-delay SECONDS    hook only programs that are so old (5)\n"
 	"    --tls-budget PERCENT   of its CPU time that hooks may cost a program (5); 0: no limit\n"
 	"  probe --tls-places FILE  print where a program or library would be hooked to read TLS\n"
 	"  probe --tls-empty FILE   hook it there for all processes with a program that does nothing, until standard input\n"
 	"                           closes: to measure what the traps alone cost\n"
+	"  probe --verifier [--hooks=syscalls]\n"
+	"                           print what each program costs the kernel's verifier, and what loading all of them costs\n"
 	"  probe --layout           print the layout of the frames as JSON\n"
 	"  probe --help             this text\n"
 	"\n"
-	"Needs Linux 6.3 or later with BTF, and root or CAP_BPF + CAP_PERFMON.\n";
+	"Needs Linux 5.17 or later with BTF, better 6.3, and root or CAP_BPF + CAP_PERFMON.\n";
 
 static uint64_t mono(void)
 {
@@ -117,7 +122,7 @@ static int finish(void)
 	return 0;
 }
 
-static int run(int signals)
+static int run(int signals, uint64_t look_every)
 {
 	int timer = second_timer();
 	uint64_t started = mono() / SECOND;
@@ -159,7 +164,7 @@ static int run(int signals)
 			uint64_t now = mono(), tick = now / SECOND;
 
 			/* sockets that were not accepted yet at start, and those that storage had no room for */
-			if (tick - started <= 2 || tick % 30 == 0)
+			if (tick - started <= 2 || tick % look_every == 0)
 				tick_files();
 			if (out_left())
 				tick_skipped();
@@ -177,7 +182,8 @@ int main(int argc, char **argv)
 	struct kernel kernel;
 	struct tls_options tls = { .delay = 5, .budget = 50 };
 	struct span_options spans = { .shift = 6, .budget = { 50, 50, 50, 100 }, .slow_ms = 500 };
-	int signals, error, idle = 180, patience = 120;
+	enum hooks hooks = HOOKS_BEST;
+	int signals, error, idle = 180, patience = 120, look = 30;
 
 	if (argc == 2 && strcmp(argv[1], "--layout") == 0) {
 		layout_print();
@@ -187,6 +193,8 @@ int main(int argc, char **argv)
 		return tls_explain(argv[2]);
 	if (argc == 3 && strcmp(argv[1], "--tls-empty") == 0)
 		return tls_empty(argv[2]);
+	if ((argc == 2 || argc == 3) && strcmp(argv[1], "--verifier") == 0)
+		return load_explain(argc == 3 && strcmp(argv[2], "--hooks=syscalls") == 0 ? HOOKS_CALLS : HOOKS_BEST);
 	if (argc == 2 && strcmp(argv[1], "--help") == 0) {
 		fputs(help, stdout);
 		return 0;
@@ -204,7 +212,11 @@ int main(int argc, char **argv)
 			spans.off = 1;
 			continue;
 		}
-		if (!value || *end || !(number >= 0 && number < 1e6) || ((strcmp(argv[i], "--idle") == 0 || strcmp(argv[i], "--patience") == 0) && number < 1)) {
+		if (strcmp(argv[i], "--hooks=syscalls") == 0) {
+			hooks = HOOKS_CALLS;
+			continue;
+		}
+		if (!value || *end || !(number >= 0 && number < 1e6) || ((strcmp(argv[i], "--idle") == 0 || strcmp(argv[i], "--patience") == 0 || strcmp(argv[i], "--look") == 0) && number < 1)) {
 			fputs(help, stderr);
 			return 2;
 		}
@@ -212,6 +224,8 @@ int main(int argc, char **argv)
 			idle = number;
 		} else if (strcmp(argv[i], "--patience") == 0) {
 			patience = number;
+		} else if (strcmp(argv[i], "--look") == 0) {
+			look = number;
 		} else if (strcmp(argv[i], "--tls-delay") == 0) {
 			tls.delay = number;
 		} else if (strcmp(argv[i], "--tls-budget") == 0) {
@@ -243,8 +257,9 @@ int main(int argc, char **argv)
 	setrlimit(RLIMIT_MEMLOCK, &unlimited);
 	fcntl(STDOUT_FILENO, F_SETFL, fcntl(STDOUT_FILENO, F_GETFL) | O_NONBLOCK);
 	hello();
-	if (load(&kernel, &spans) == 0)
+	if (load(&kernel, hooks, &spans) == 0)
 		return finish();
+	nat_start();
 	tls_start(&kernel, &tls);
 	error = tick_start(&kernel, idle, patience, &spans);
 	if (error) {
@@ -252,5 +267,5 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	out_flush(STDOUT_FILENO);
-	return run(signals);
+	return run(signals, look);
 }

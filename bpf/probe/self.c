@@ -2,7 +2,9 @@
 #include "self.h"
 #include "events.h"
 #include "names.h"
+#include "nat.h"
 #include "out.h"
+#include "runs.h"
 #include "spans.h"
 #include "tls.h"
 #include "../include/frames.h"
@@ -54,11 +56,12 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 {
 	static uint64_t kernel_bytes;
 	struct tls_figures tls = tls_figures();
+	struct nat_figures nat = nat_figures();
 	struct rusage usage;
 
 	if (f->built % 10 == 1)
 		kernel_bytes = memory_of(k->edges) + memory_of(k->folded) + memory_of(k->rows) + memory_of(k->listeners) +
-			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->h2s) + memory_of(k->controls) +
+			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->sockets) + memory_of(k->h2s) + memory_of(k->controls) +
 			       memory_of(k->scratches) + memory_of(k->zero_row) + memory_of(k->lookups) + memory_of(k->timings) + memory_of(k->syncs) +
 			       memory_of(k->names) + memory_of(k->spans) + memory_of(k->slow_limits) + memory_of(k->span_threads) + memory_of(k->tls_processes) + memory_of(k->tls_sessions) +
 			       memory_of(k->tls_sockets) + memory_of(k->tls_threads) + memory_of(k->tls_goroutines) + memory_of(k->tls_h2s);
@@ -92,7 +95,10 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("statementsOver", ctl->span_over[SPAN_STATEMENT]);
 	self("spansHeadless", ctl->span_headless);
 	self("spansLost", ctl->span_full + spans_lost());
+	self("lookups", f->lookups);
+	self("lookupsMax", MAX_LOOKUPS);
 	self("timings", f->timings);
+	self("timingsMax", MAX_TIMINGS);
 	self("timingsRefused", ctl->timing_full);
 	self("timingsLost", ctl->timing_lost);
 	self("tlsProcesses", tls.processes);
@@ -107,13 +113,22 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("tlsRefused", ctl->tls_full);
 	self("tlsUnbound", ctl->tls_unbound);
 	self("tlsRebound", ctl->tls_rebound);
+	self("runsMissed", runs_missed(k));
+	self("natAsked", nat.asked);
+	self("natTranslated", nat.translated);
+	self("natFailed", nat.failed);
+	self("natDropped", nat.dropped);
+	self("unknownBytes", ctl->unknown_bytes);
+	self("tlsBlindBytes", ctl->tls_blind_bytes);
 	self("readErrors", f->read_errors);
 	self("ticksSkipped", f->skipped);
 	self("frames", out_frames());
 	self("bytes", out_bytes());
 	self("kernelBytes", kernel_bytes);
+	self("loadUs", k->load_us);
 	self("rssBytes", resident());
 	self("cpuUs", (uint64_t)usage.ru_utime.tv_sec * 1000000 + usage.ru_utime.tv_usec +
 			      (uint64_t)usage.ru_stime.tv_sec * 1000000 + usage.ru_stime.tv_usec);
+	runs_say(self);
 	out_end();
 }

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 struct figures {
-	uint64_t edges, rows, connections, evicted, read_errors, skipped, built, timings;
+	uint64_t edges, rows, connections, evicted, read_errors, skipped, built, timings, lookups;
 };
 
 void self_send(const struct kernel *k, const struct control *ctl, const struct figures *f);

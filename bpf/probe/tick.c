@@ -2,7 +2,9 @@
 #include "tick.h"
 #include "events.h"
 #include "names.h"
+#include "nat.h"
 #include "out.h"
+#include "runs.h"
 #include "self.h"
 #include "spans.h"
 #include "table.h"
@@ -18,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define BATCH 256
@@ -46,6 +49,9 @@ struct known {
 	uint32_t lookups; /* questions over UDP that wait now */
 	uint64_t oldest_lookup;
 	uint8_t waiting[PROTOCOLS];
+	uint32_t asked; /* tick in which it was asked where it goes, 0 before the first */
+	uint16_t went_port;
+	uint8_t went[16]; /* all zero until it is known to go elsewhere */
 	struct known *next, *previous;
 };
 
@@ -54,8 +60,9 @@ static struct control *ctl;
 static struct table by_id, row_table;
 static struct known *all;
 static uint64_t ticks_skipped, ticks_built, read_errors, evicted;
-static uint64_t edge_count, row_count, active_count, timing_count;
+static uint64_t edge_count, row_count, active_count, timing_count, lookup_count;
 static uint32_t idle_ticks;
+static int looked; /* at all open files, since the last tick */
 
 /* rows of the frames that are open at the same time are gathered apart */
 struct list {
@@ -64,7 +71,10 @@ struct list {
 };
 static struct list edge_list = { .width = sizeof(struct frame_edge) };
 static struct list tcp_list = { .width = sizeof(struct frame_tcp) };
+static struct list trouble_list = { .width = sizeof(struct frame_trouble) };
 static struct list pending_list = { .width = sizeof(struct frame_pending) };
+static struct list nat_list = { .width = sizeof(struct frame_nat) };
+static struct list listen_list = { .width = sizeof(struct frame_listen) };
 static struct list pair_list = { .width = sizeof(struct frame_pair) };
 static struct list l7_list = { .width = sizeof(struct frame_l7) };
 static struct list hist_list = { .width = sizeof(struct frame_hist) };
@@ -117,6 +127,44 @@ static void define(const struct known *edge)
 	memcpy(row->local, edge->key.local, 16);
 }
 
+static void ask_where(struct known *edge, const struct edge_pair *pair)
+{
+	struct nat_question q = {
+		.edge = edge->sent.id,
+		.netns = edge->key.netns,
+		.tgid = edge->key.tgid,
+		.client_port = pair->port,
+		.port = edge->key.port,
+	};
+
+	if (edge->key.role != ROLE_CLIENT || (edge->asked && ctl->tick - edge->asked < NAT_EVERY))
+		return;
+	memcpy(q.client, pair->ip, 16);
+	memcpy(q.dialled, edge->key.peer, 16);
+	if (nat_ask(&q))
+		edge->asked = ctl->tick;
+}
+
+static void goes_to(uint32_t id, const uint8_t *ip, uint16_t port)
+{
+	static const uint8_t nowhere[16];
+	struct known *edge = table_get(&by_id, id);
+	struct frame_nat *row;
+	int plain;
+
+	if (!edge)
+		return;
+	plain = port == edge->key.port && memcmp(ip, edge->key.peer, 16) == 0;
+	if (memcmp(edge->went, nowhere, 16) == 0 ? plain : port == edge->went_port && memcmp(ip, edge->went, 16) == 0)
+		return;
+	memcpy(edge->went, ip, 16);
+	edge->went_port = port;
+	row = add(&nat_list);
+	row->edge = id;
+	row->port = port;
+	memcpy(row->ip, ip, 16);
+}
+
 /* Sends what an edge has grown by. `live` says that its gauges are of this tick. */
 static void grow(struct known *edge, const struct edge *now, int live)
 {
@@ -147,6 +195,15 @@ static void grow(struct known *edge, const struct edge *now, int live)
 		row->active = active;
 		edge->idle = 0;
 	}
+	for (int kind = 0; kind < TROUBLES; kind++) {
+		if (now->troubles[kind] != sent->troubles[kind]) {
+			struct frame_trouble *row = add(&trouble_list);
+
+			row->edge = sent->id;
+			row->kind = kind;
+			row->count = now->troubles[kind] - sent->troubles[kind];
+		}
+	}
 	if (active)
 		edge->idle = 0;
 	for (uint32_t i = 0; i < (pairs < PAIRS ? pairs : PAIRS); i++) {
@@ -156,6 +213,8 @@ static void grow(struct known *edge, const struct edge *now, int live)
 		row->edge = sent->id;
 		row->port = pair->port;
 		memcpy(row->ip, pair->ip, 16);
+		if (i == 0)
+			ask_where(edge, pair);
 	}
 	for (int p = 0; p < PROTOCOLS; p++) {
 		uint32_t proto = p + 1, n = live ? now->waiting[p] : 0;
@@ -220,7 +279,9 @@ static void read_edges(int fd, int folded)
 			return;
 		}
 		for (uint32_t i = 0; i < n; i++)
-			meet(&keys[i], &values[i], folded);
+			/* without a number it is just being made */
+			if (values[i].id)
+				meet(&keys[i], &values[i], folded);
 		edge_count += n;
 		if (error)
 			return;
@@ -344,6 +405,7 @@ static void read_lookups(uint64_t mono_ns)
 			read_errors++;
 			return;
 		}
+		lookup_count += n;
 		for (uint32_t i = 0; i < n; i++) {
 			struct known *edge = table_get(&by_id, values[i].edge);
 			uint64_t age = mono_ns > values[i].t0 ? mono_ns - values[i].t0 : 0;
@@ -432,21 +494,85 @@ int tick_start(struct kernel *kernel, uint32_t idle, uint32_t patience, const st
 	if (memory == MAP_FAILED)
 		return -errno;
 	ctl = memory;
+	/* so that the look at open files meets a socket, and learns what tells one */
+	(void)!socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	ctl->patience_ns = patience * 1000000000ULL;
 	idle_ticks = idle;
+	runs_start(k->object);
 	error = spans_start(k, ctl, spans);
 	if (!error)
 		error = names_start(k->names);
 	return error ? error : events_start(k->events);
 }
 
+/*
+ * Ports that are listened on. What was dropped at one that was there from the start counts from then on, of others from
+ * the beginning. Those that nobody listens on any more are forgotten.
+ */
+static void read_listeners(void)
+{
+	static struct listener_key keys[BATCH];
+	static struct listener values[BATCH];
+	static struct table known;
+	static struct listener_key gone[BATCH];
+	static int begun;
+	size_t ended = 0;
+	uint64_t in, out;
+	int first = 1;
+
+	looked = 0;
+	for (;;) {
+		uint32_t n = BATCH;
+		int error = bpf_map_lookup_batch(k->listeners, first ? NULL : &in, &out, keys, values, &n, NULL);
+
+		if (error && errno != ENOENT) {
+			read_errors++;
+			return;
+		}
+		for (uint32_t i = 0; i < n; i++) {
+			uint64_t id = (uint64_t)keys[i].netns << 32 | (keys[i].port + 1);
+			uint32_t *told = table_get(&known, id);
+			struct frame_listen *row;
+
+			if (values[i].tick != ctl->looks) {
+				free(table_remove(&known, id));
+				if (ended < BATCH)
+					gone[ended++] = keys[i];
+				continue;
+			}
+			if (!told) {
+				told = must(calloc(1, sizeof(*told)));
+				*told = begun ? 0 : values[i].drops;
+				table_put(&known, id, told);
+			}
+			row = add(&listen_list);
+			row->netns = keys[i].netns;
+			row->port = keys[i].port;
+			row->queue = values[i].queue;
+			row->limit = values[i].limit;
+			row->drops = values[i].drops - *told;
+			*told = values[i].drops;
+		}
+		if (error)
+			break;
+		in = out;
+		first = 0;
+	}
+	for (size_t i = 0; i < ended; i++)
+		bpf_map_delete_elem(k->listeners, &gone[i]);
+	begun = 1;
+	send_list(&listen_list, FRAME_LISTEN);
+}
+
 void tick_files(void)
 {
 	if (!k->files)
 		return;
+	ctl->looks++;
 	for (ctl->pass = 0; ctl->pass < 2; ctl->pass++)
 		if (iterate(k->files))
 			read_errors++;
+	looked = 1;
 }
 
 void tick_skipped(void)
@@ -459,7 +585,7 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	struct frame_tick end = { .tick = tick, .mono_ns = mono_ns };
 
 	ticks_built++;
-	edge_count = row_count = active_count = 0;
+	edge_count = row_count = active_count = lookup_count = 0;
 	ctl->tick++;
 	if (k->connections && iterate(k->connections))
 		read_errors++;
@@ -468,13 +594,19 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	read_edges(k->folded, 1);
 	read_rows();
 	evict();
+	nat_tick(goes_to);
+	runs_tick(mono_ns);
+	if (looked)
+		read_listeners();
 	tls_tick(ctl->tick);
 	send_list(&edge_list, FRAME_EDGE);
 	send_list(&tcp_list, FRAME_TCP);
+	send_list(&trouble_list, FRAME_TROUBLE);
 	send_list(&l7_list, FRAME_L7);
 	send_list(&hist_list, FRAME_HIST);
 	send_list(&pending_list, FRAME_PENDING);
 	send_list(&pair_list, FRAME_PAIR);
+	send_list(&nat_list, FRAME_NAT);
 	events_send();
 	tls_send();
 	names_send();
@@ -493,6 +625,7 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 			  .skipped = ticks_skipped,
 			  .built = ticks_built,
 			  .timings = timing_count,
+			  .lookups = lookup_count,
 		  });
 	out_frame(FRAME_TICK, &end, sizeof(end));
 }

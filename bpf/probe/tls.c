@@ -3,6 +3,7 @@
 #include "code.h"
 #include "elf.h"
 #include "out.h"
+#include "runs.h"
 #include "../include/frames.h"
 #include "../include/shared.h"
 
@@ -668,6 +669,27 @@ static void judge(struct process *process, const struct tls_process *value)
 	process->looked_ns = mono();
 }
 
+/* A link, or -1 where the kernel refused it: nobody is read by that file then. */
+static int hook_file(struct file *file, uint32_t tgid)
+{
+	int link = hook(file->fd, tgid, file->offsets, file->cookies, file->count);
+
+	if (link >= 0)
+		return link;
+	refused++;
+	/* a process may have ended meanwhile */
+	if (link == -ESRCH)
+		return -1;
+	fprintf(stderr, "probe: TLS: %s: %s\n", file->name, strerror(-link));
+	for (struct process *process = processes; process; process = process->next)
+		for (int i = 0; i < process->file_count; i++)
+			if (process->files[i] == file && process->state == TLS_READ) {
+				say(process, TLS_UNREADABLE, "the kernel refuses hooks in its file");
+				tell_kernel(process);
+			}
+	return -1;
+}
+
 /* Opens and closes hooks as the processes want them. */
 static void apply(void)
 {
@@ -692,11 +714,7 @@ static void apply(void)
 			file->link = -1;
 		} else if (file->link < 0 && !file->each && file->users && attaches > 0) {
 			attaches--;
-			file->link = hook(file->fd, 0, file->offsets, file->cookies, file->count);
-			if (file->link < 0) {
-				refused++;
-				file->link = -1;
-			}
+			file->link = hook_file(file, 0);
 		}
 	}
 	for (struct process *process = processes; process; process = process->next) {
@@ -706,11 +724,7 @@ static void apply(void)
 
 			if (wanted && process->links[i] < 0 && attaches > 0) {
 				attaches--;
-				process->links[i] = hook(file->fd, process->tgid, file->offsets, file->cookies, file->count);
-				if (process->links[i] < 0) {
-					refused++;
-					process->links[i] = -1;
-				}
+				process->links[i] = hook_file(file, process->tgid);
 			} else if (!wanted && process->links[i] >= 0) {
 				close(process->links[i]);
 				process->links[i] = -1;
@@ -797,8 +811,10 @@ void tls_tick(uint32_t tick)
 		return;
 	if (n && !prepared && !options.off) {
 		prepared = 1;
-		if (!load_tls(k, refusal, sizeof(refusal)))
+		if (!load_tls(k, refusal, sizeof(refusal))) {
 			measure();
+			runs_add(k->tls, "tls_call");
+		}
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		process = process_of(keys[i]);

@@ -61,6 +61,7 @@ export const testPrograms = [
   { debian: "nghttp2-proxy", program: "nghttpx" },
   { debian: "prometheus", program: "prometheus" },
   { debian: "iproute2", program: "ip" },
+  { debian: "nftables", program: "nft" },
   { debian: "victoria-metrics", program: "victoria-metrics" },
   { debian: "mariadb-server", program: "mariadbd" },
   { debian: "memcached", program: "memcached" },

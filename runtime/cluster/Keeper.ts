@@ -3,8 +3,9 @@
  * part's only under the token of its claim. Owned by the cluster. While a claim is in doubt, or the database is away, the
  * newest snapshot of each actor waits here, and with it everything that was to follow it (`afterwards`).
  */
-import { Effect, Metric, Queue, type Scope } from "effect";
+import { Cause, Effect, Metric, Queue, type Scope } from "effect";
 import type { ActorPath } from "../actor/Behavior.ts";
+import { describe } from "../actor/describe.ts";
 import type { Keeper as ActorKeeper, Parcel } from "../actor/Outside.ts";
 import { encodeState } from "./state/codec.ts";
 import type { OwnedStateShape, StateRow } from "./state/OwnedState.ts";
@@ -176,13 +177,14 @@ export const makeKeeper = (options: KeeperOptions): Effect.Effect<Keeper, never,
       const all = take();
       if (all.length === 0) return;
       yield* owned.save(all.map(({ name, token, rows, drops }) => ({ part: name, token, rows, drops }))).pipe(
-        Effect.matchEffect({
+        // A connection that is cut in the middle may fail in ways that are nobody's to expect.
+        Effect.matchCauseEffect({
           onSuccess: (fenced) => Effect.sync(() => written(all, fenced)),
-          onFailure: (error) =>
+          onFailure: (cause) =>
             Effect.suspend(() => {
               all.forEach(putBack);
               failedTotal.unsafeUpdate(1, []);
-              return Effect.zipRight(complain(error.message), Effect.sleep(WRITE_AGAIN_AFTER));
+              return Effect.zipRight(complain(describe(Cause.squash(cause))), Effect.sleep(WRITE_AGAIN_AFTER));
             }),
         }),
         Effect.ensuring(
@@ -194,7 +196,11 @@ export const makeKeeper = (options: KeeperOptions): Effect.Effect<Keeper, never,
       yield* Effect.sleep(GATHER_MS);
       if (waitingParts.size > 0) yield* Queue.offer(wake, undefined);
     });
-    yield* Effect.forkScoped(Effect.forever(round));
+    yield* round.pipe(
+      Effect.catchAllCause((cause) => Effect.logError("the writer of what actors own failed", cause)),
+      Effect.forever,
+      Effect.forkScoped,
+    );
 
     /** With `now` somebody waits for it. */
     const start = (name: string, now: boolean): void => {

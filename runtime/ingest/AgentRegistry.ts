@@ -6,6 +6,7 @@
 import { Metric } from "effect";
 import type { Effect } from "effect";
 import type { HelloBody } from "../../schemas/wire/link.ts";
+import type { SelfFigures } from "../../schemas/wire/observe.ts";
 import type { AgentView } from "../../schemas/wire/page.ts";
 
 /** An agent counts as alive while its last frame is no older than this. */
@@ -45,6 +46,7 @@ export interface AgentRecord {
   instances: number;
   edges: number;
   conflicts: number;
+  self: SelfFigures;
   readonly losses: Map<string, number>;
 }
 
@@ -85,6 +87,7 @@ const view = (r: AgentRecord): AgentView => ({
   capabilities: r.hello.capabilities,
   losses: Object.fromEntries(r.losses),
   conflicts: r.conflicts,
+  self: r.self,
 });
 
 /** Weight of the newest second in the rates: they settle within about ten seconds. */
@@ -128,6 +131,7 @@ export const makeAgentRegistry = (): AgentRegistry => {
         instances: 0,
         edges: 0,
         conflicts: 0,
+        self: {},
         losses: new Map(),
       };
       record.hello = hello;

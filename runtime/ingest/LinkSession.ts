@@ -220,6 +220,7 @@ export const runSession = (
         const body = yield* decoding(() => checkObserve(decodeFrame(bytes).body));
         clock.add(body.monoMs, at);
         record.window = body.window;
+        if (body.self !== null) record.self = body.self;
         record.wallOffsetMs = body.wallMs - (body.monoMs + clock.offsetMs());
         for (const [what, n] of Object.entries(body.skipped)) countLoss(record, `unknown ${what}`, n);
         yield* handler.observe(peer, body);

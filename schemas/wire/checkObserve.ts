@@ -16,6 +16,7 @@ import {
   SERVICE_KINDS,
   STATUS,
   TCP_SHAPE,
+  TROUBLE_SHAPE,
   USAGE_SHAPE,
 } from "./observe.ts";
 import type {
@@ -26,6 +27,7 @@ import type {
   ListenDefinition,
   NameDefinition,
   NatDefinition,
+  SelfFigures,
   ServiceKind,
   VipDefinition,
 } from "./observe.ts";
@@ -36,6 +38,7 @@ export const OBSERVE_LIMITS = {
   listens: 100_000,
   events: 50_000,
   tcp: 200_000,
+  troubles: 200_000,
   l7: 200_000,
   hist: 1_000_000,
   pending: 200_000,
@@ -81,7 +84,11 @@ export interface DecodedObserve {
   readonly nat: readonly NatDefinition[];
   readonly vips: readonly VipDefinition[];
   readonly absent: readonly AbsentDefinition[];
+  /** null: it says nothing of itself in this window */
+  readonly self: SelfFigures | null;
   readonly tcp: Table<typeof TCP_SHAPE>;
+  /** of kinds that this side does not know as well */
+  readonly troubles: Table<typeof TROUBLE_SHAPE>;
   readonly l7: Table<typeof L7_SHAPE>;
   readonly hist: Table<typeof HIST_SHAPE>;
   readonly pending: Table<typeof PENDING_SHAPE>;
@@ -93,7 +100,7 @@ export interface DecodedObserve {
 }
 
 const KNOWN = new Set(
-  "window monoMs wallMs serverMs instances edges listens gone goneEdges events names nat vips absent tcp l7 hist pending pairs pairIps usage".split(
+  "window monoMs wallMs serverMs instances edges listens gone goneEdges events names nat vips absent self tcp troubles l7 hist pending pairs pairIps usage".split(
     " ",
   ),
 );
@@ -190,6 +197,17 @@ const vipDefinition = (path: string, value: unknown): VipDefinition => {
   };
 };
 
+const MOST_FIGURES = 128;
+
+const selfFigures = (path: string, value: unknown): SelfFigures => {
+  const source = map(path, value);
+  const names = Object.keys(source);
+  if (names.length > MOST_FIGURES) refuse(path, `${names.length} figures, expected at most ${MOST_FIGURES}`);
+  const read: Record<string, number> = {};
+  for (const name of names) read[nonEmpty(`${path} (a name)`, name, 64)] = amount(`${path}.${name}`, source[name]);
+  return read;
+};
+
 const listenDefinition = (path: string, value: unknown): ListenDefinition => {
   const l = map(path, value);
   return {
@@ -207,10 +225,19 @@ const optionalWhole = (path: string, value: unknown): number | null =>
 const instanceEvent = (path: string, value: unknown): InstanceEvent | null => {
   const e = map(path, value);
   const kind = text(`${path}.kind`, e["kind"], 64);
-  if (kind !== "start" && kind !== "exit" && kind !== "oom") return null;
+  if (kind !== "start" && kind !== "exit" && kind !== "oom" && kind !== "overflow") return null;
   const instance = whole(`${path}.instance`, e["instance"], U32_MAX);
   const atMs = amount(`${path}.atMs`, e["atMs"]);
   if (kind === "start") return { kind, instance, atMs };
+  if (kind === "overflow")
+    return {
+      kind,
+      instance,
+      atMs,
+      port: whole(`${path}.port`, e["port"], PORT_MAX),
+      count: whole(`${path}.count`, e["count"], U32_MAX),
+      limit: whole(`${path}.limit`, e["limit"], U32_MAX),
+    };
   const pid = whole(`${path}.pid`, e["pid"], U32_MAX);
   if (kind === "oom") {
     const rssBytes = amount(`${path}.rssBytes`, e["rssBytes"]);
@@ -311,7 +338,9 @@ export const checkObserve = (body: unknown): DecodedObserve => {
     nat: entries("nat").map((one, n) => natDefinition(`observe.nat[${n}]`, one)),
     absent: entries("absent").map((one, n) => absentDefinition(`observe.absent[${n}]`, one)),
     vips: entries("vips").map((one, n) => vipDefinition(`observe.vips[${n}]`, one)),
+    self: b["self"] === undefined ? null : selfFigures("observe.self", b["self"]),
     tcp: read("tcp", TCP_SHAPE),
+    troubles: read("troubles", TROUBLE_SHAPE),
     l7,
     hist,
     pending,

@@ -53,6 +53,18 @@ export const TCP_SHAPE = {
 } as const satisfies TableShape;
 
 /**
+ * What went wrong with connections. The first three are parts of `failed` of TCP_SHAPE: a connect that was refused, that
+ * nobody answered in time, that found no way to the address; what is left of `failed` was given up by the caller within a
+ * second or has another reason. The others are connections: reset by the other end, resets sent, and ended since the
+ * other end did not answer any more.
+ */
+export const TROUBLES = ["refused", "timed out", "unreachable", "reset by peer", "reset sent", "lost"] as const;
+export const TROUBLE = { refused: 0, timedOut: 1, unreachable: 2, resetByPeer: 3, resetSent: 4, lost: 5 } as const;
+
+/** Only what there is: most edges never have a row. `kind` is an index of TROUBLES. */
+export const TROUBLE_SHAPE = { edge: "u32", kind: "u8", count: "u32" } as const satisfies TableShape;
+
+/**
  * Finished requests per edge, protocol and status. `sumUs` is the sum of their latencies in microseconds. `count` is more
  * than the histogram's sum by the messages that nothing answers (NATS, RabbitMQ), which have no latency.
  */
@@ -193,6 +205,15 @@ export type InstanceEvent =
       /** processes of the instance that are left */
       readonly left: number;
     }
+  | {
+      /** connections to a port were dropped, as nobody accepted those before in time: how many may wait is `limit` */
+      readonly kind: "overflow";
+      readonly instance: number;
+      readonly atMs: number;
+      readonly port: number;
+      readonly count: number;
+      readonly limit: number;
+    }
   | ({
       readonly kind: "oom";
       readonly instance: number;
@@ -231,6 +252,18 @@ export interface VipDefinition {
   readonly backends: readonly { readonly address: string; readonly port: number }[];
 }
 
+/**
+ * What an agent says of itself every few seconds, by name; each may be missing. CPU in cores and bytes per second are means
+ * of the last minute: `cpuCores`, `memoryBytes` (the agent), `probeCpuCores`, `probeMemoryBytes`, `kernelBytes` (maps),
+ * `programsCores` (in the kernel, from the last second that was measured), `loopLateMs` (worst of the last minute),
+ * `ticksSkipped` (of the last minute), `windowsWaiting`, `spoolBytes`, `spoolRecords`, `bytesPerSecond` (TCP, both ways),
+ * and of these `unknownBytesPerSecond` and `tlsBlindBytesPerSecond`. `used.NAME` is how full a table is, 0..1;
+ * `lost.NAME` what was lost or refused in the last minute.
+ */
+export type SelfFigures = Readonly<Record<string, number>>;
+export const USED = "used.";
+export const LOST = "lost.";
+
 export interface ObserveBody {
   /** window number: seconds of the agent's monotonic clock since its epoch */
   readonly window: number;
@@ -256,7 +289,9 @@ export interface ObserveBody {
   readonly nat?: readonly NatDefinition[];
   readonly vips?: readonly VipDefinition[];
   readonly absent?: readonly AbsentDefinition[];
+  readonly self?: SelfFigures;
   readonly tcp?: WireTable;
+  readonly troubles?: WireTable;
   readonly l7?: WireTable;
   readonly hist?: WireTable;
   readonly pending?: WireTable;

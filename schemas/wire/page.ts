@@ -7,6 +7,7 @@
 import type { Inspection, Incident, RootCause } from "../incident.ts";
 import type { HealthStatus, ServiceId } from "../service.ts";
 import type { Capability } from "./link.ts";
+import type { SelfFigures } from "./observe.ts";
 
 export const PAGE_PROTOCOL = 1;
 
@@ -100,6 +101,8 @@ export interface MapEdge {
   readonly protocols: readonly string[];
   readonly traffic: Traffic;
   readonly failedConnectsPerSecond: number;
+  /** as in EdgeView */
+  readonly failedConnectsReason: string;
   readonly bytesPerSecond: number;
   readonly status: HealthStatus;
 }
@@ -138,6 +141,10 @@ export interface EdgeView {
   readonly server: Traffic | null;
   readonly connectsPerSecond: number;
   readonly failedConnectsPerSecond: number;
+  /** why connects fail, for a person; "" where nobody knows */
+  readonly failedConnectsReason: string;
+  /** connections per second that the other end reset, or did not answer on any more */
+  readonly brokenConnectionsPerSecond: number;
   readonly activeConnections: number;
   readonly retransmitsPerSecond: number;
   readonly rttMs: number | null;
@@ -192,7 +199,7 @@ export interface IncidentCard {
 }
 export type { Incident, Inspection, RootCause };
 
-/** topic "agents": key = agent id */
+/** What the server knows of an agent. */
 export interface AgentView {
   readonly id: string;
   readonly node: string;
@@ -213,6 +220,21 @@ export interface AgentView {
   readonly losses: Readonly<Record<string, number>>;
   /** refused connections that claimed this id */
   readonly conflicts: number;
+  /** what it said of itself last; empty: nothing */
+  readonly self: SelfFigures;
+}
+
+/** A check of an agent. `info`: worth knowing, nobody's trouble. */
+export interface AgentInspection {
+  readonly id: "behind" | "losing" | "full" | "hooks" | "clock" | "unread" | "cost";
+  readonly title: string;
+  readonly status: HealthStatus;
+  readonly message: string;
+}
+
+/** topic "agents": key = agent id */
+export interface AgentEntry extends AgentView {
+  readonly inspections: readonly AgentInspection[];
 }
 
 /** topic "console": key = actor path */

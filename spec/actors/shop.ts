@@ -14,6 +14,7 @@ import {
   ROLE,
   STATUS,
   TCP_SHAPE,
+  TROUBLE_SHAPE,
   USAGE_SHAPE,
   type EdgeDefinition,
   type InstanceEvent,
@@ -177,6 +178,7 @@ export const windowAt = (second: number, scenario: Scenario, noise: () => number
     nat: [],
     vips: [],
     absent: [],
+    self: null,
     events: what.events.map(({ kind, service }): InstanceEvent => {
       const instance = SERVICES.indexOf(service) + 1;
       if (kind === "oom") return { kind, instance, atMs: 0, pid: 7, rssBytes: 128e6 };
@@ -185,6 +187,7 @@ export const windowAt = (second: number, scenario: Scenario, noise: () => number
         : { kind, instance, atMs: 0 };
     }),
     tcp: fill(TCP_SHAPE, tcp),
+    troubles: emptyTable(TROUBLE_SHAPE, 0),
     l7: fill(L7_SHAPE, l7),
     hist: fill(HIST_SHAPE, hist),
     pending: fill(PENDING_SHAPE, pending),

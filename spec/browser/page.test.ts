@@ -211,6 +211,10 @@ describeWith(["chromium"], "the page", () => {
       "disconnected",
       "no libssl found on this machine (errno 2)",
       "uprobe budget of 5 % exceeded",
+      "edges 97 % full",
+      "in the last minute: 12 events",
+      "46 % of 2.3 MiB/s of a protocol that is not known",
+      "0.018 cores",
     ])
       await text(page, each);
   });

@@ -1,5 +1,6 @@
 /** The generated server's own inside: overview, agents and actors. */
-import type { ActorView, AgentView, Overview } from "../../schemas/wire/page.ts";
+import { inspectAgent } from "../../actors/agent-session/inspect.ts";
+import type { ActorView, AgentEntry, AgentView, Overview } from "../../schemas/wire/page.ts";
 import { chance } from "./shop-graph.ts";
 import type { Shop } from "./shop.ts";
 
@@ -24,7 +25,7 @@ export const overviewOf = (shop: Shop, now: number): Overview => {
   };
 };
 
-export const agentsOf = (shop: Shop, now: number): Readonly<Record<string, AgentView>> => {
+export const agentsOf = (shop: Shop, now: number): Readonly<Record<string, AgentEntry>> => {
   if (shop.scenario === "empty") return {};
   const count = shop.scenario === "large" ? 4 : 1;
   const features = [
@@ -45,47 +46,63 @@ export const agentsOf = (shop: Shop, now: number): Readonly<Record<string, Agent
         .toString(16)
         .slice(0, 8)}`;
       const blind = shop.scenario === "blind";
-      return [
+      const agent: AgentView = {
         id,
-        {
-          id,
-          node: `node-${n + 1}`,
-          cluster: "demo",
-          version: "0.1.0",
-          kernel: "6.1.0-28-amd64",
-          state: n === 3 ? "disconnected" : "connected",
-          connectedAt: shop.startedAt,
-          lastFrameAt: n === 3 ? now - 190_000 : now - 300,
-          clockOffsetMs: (chance(`o${n}`) - 0.5) * 8,
-          window: 5400 + Math.floor((now - shop.startedAt) / 1000),
-          framesPerSecond: n === 3 ? 0 : 2.1,
-          bytesPerSecond: n === 3 ? 0 : 18_400 + chance(`b${Math.floor(now / 1000)}`) * 2000,
-          instances: 18,
-          edges: 24,
-          capabilities: [
-            ...features.map((feature) =>
-              blind && feature !== "processes" && feature !== "cgroups"
-                ? ({
-                    feature,
-                    state: "off",
-                    errno: 1,
-                    reason: "loading BPF programs was refused: CAP_BPF is missing",
-                  } as const)
-                : ({ feature, state: "on", errno: 0, reason: "" } as const),
-            ),
-            n === 2
+        node: `node-${n + 1}`,
+        cluster: "demo",
+        version: "0.1.0",
+        kernel: "6.1.0-28-amd64",
+        state: n === 3 ? "disconnected" : "connected",
+        connectedAt: shop.startedAt,
+        lastFrameAt: n === 3 ? now - 190_000 : now - 300,
+        clockOffsetMs: (chance(`o${n}`) - 0.5) * 8,
+        window: 5400 + Math.floor((now - shop.startedAt) / 1000),
+        framesPerSecond: n === 3 ? 0 : 2.1,
+        bytesPerSecond: n === 3 ? 0 : 18_400 + chance(`b${Math.floor(now / 1000)}`) * 2000,
+        instances: 18,
+        edges: 24,
+        capabilities: [
+          ...features.map((feature) =>
+            blind && feature !== "processes" && feature !== "cgroups"
               ? ({
-                  feature: "tls",
-                  state: "degraded",
-                  errno: 0,
-                  reason: "uprobe budget of 5 % exceeded: counted in duty cycles",
+                  feature,
+                  state: "off",
+                  errno: 1,
+                  reason: "loading BPF programs was refused: CAP_BPF is missing",
                 } as const)
-              : ({ feature: "tls", state: "off", errno: 2, reason: "no libssl found on this machine" } as const),
-          ],
-          losses: n === 1 ? { events_dropped: 1204, spool_rows: 0 } : { events_dropped: 0 },
-          conflicts: 0,
-        } satisfies AgentView,
-      ];
+              : ({ feature, state: "on", errno: 0, reason: "" } as const),
+          ),
+          n === 2
+            ? ({
+                feature: "tls",
+                state: "degraded",
+                errno: 0,
+                reason: "uprobe budget of 5 % exceeded: counted in duty cycles",
+              } as const)
+            : ({ feature: "tls", state: "off", errno: 2, reason: "no libssl found on this machine" } as const),
+        ],
+        losses: n === 1 ? { events_dropped: 1204, spool_rows: 0 } : { events_dropped: 0 },
+        conflicts: 0,
+        self: {
+          cpuCores: 0.011,
+          memoryBytes: 94e6,
+          probeCpuCores: 0.003,
+          probeMemoryBytes: 5.1e6,
+          kernelBytes: 4.3e6,
+          programsCores: 0.004,
+          loopLateMs: 3,
+          windowsWaiting: 0,
+          ticksSkipped: 0,
+          spoolBytes: 0,
+          bytesPerSecond: 2.4e6,
+          unknownBytesPerSecond: n === 1 ? 1.1e6 : 0,
+          tlsBlindBytesPerSecond: n === 2 ? 0.3e6 : 0,
+          "used.edges": n === 1 ? 0.97 : 0.04,
+          "used.rows": 0.02,
+          ...(n === 1 ? { "lost.events": 12 } : {}),
+        },
+      };
+      return [id, { ...agent, inspections: inspectAgent(agent, now) }];
     }),
   );
 };

@@ -160,6 +160,7 @@ export class Shop {
       protocols: [call.protocol],
       traffic,
       failedConnectsPerSecond: failed,
+      failedConnectsReason: failed > 0 ? "refused" : "",
       bytesPerSecond: rate * 2300,
       status: failed > 0 ? "critical" : pain.errors > 0.05 ? "warning" : pain.status === "unknown" ? "unknown" : "ok",
     };
@@ -182,6 +183,8 @@ export class Shop {
       server: call.to.kind === "External" ? null : scaled(0.86),
       connectsPerSecond: 0.4,
       failedConnectsPerSecond: edge.failedConnectsPerSecond,
+      failedConnectsReason: edge.failedConnectsReason,
+      brokenConnectionsPerSecond: 0,
       activeConnections: 4 + Math.floor(chance(call.to.name) * 40),
       retransmitsPerSecond: chance(`t${second}${call.from.name}`) < 0.1 ? 0.2 : 0,
       rttMs: 0.08 + chance(`rtt${call.from.name}`) * 0.4,

@@ -13,6 +13,7 @@ import {
   L7_SHAPE,
   PENDING_SHAPE,
   TCP_SHAPE,
+  TROUBLE_SHAPE,
   USAGE_SHAPE,
   type ObserveBody,
 } from "../../schemas/wire/observe.ts";
@@ -74,6 +75,7 @@ export class ShopAgent {
       skipped: _skipped,
       serverMs: _serverMs,
       goneEdges: _goneEdges,
+      self: _self,
       ...body
     } = windowAt(this.#window, this.scenario, Math.random, this.#first);
     const frame: ObserveBody = {
@@ -82,6 +84,7 @@ export class ShopAgent {
       monoMs: performance.now() - this.#startedAt,
       wallMs: Date.now(),
       tcp: encodeTable(TCP_SHAPE, body.tcp),
+      troubles: encodeTable(TROUBLE_SHAPE, body.troubles),
       l7: encodeTable(L7_SHAPE, body.l7),
       hist: encodeTable(HIST_SHAPE, body.hist),
       pending: encodeTable(PENDING_SHAPE, body.pending),

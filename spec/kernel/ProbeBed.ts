@@ -17,10 +17,21 @@ import {
 import { TIMED } from "../../agent/node/probe/ProbeTick.ts";
 import type { Capability } from "../../schemas/wire/link.ts";
 import { HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
-import { PROTOCOLS, type ProtocolName, ROLE, type Role, STATUS, type Status } from "../../schemas/wire/observe.ts";
+import {
+  PROTOCOLS,
+  type ProtocolName,
+  ROLE,
+  type Role,
+  STATUS,
+  type Status,
+  TROUBLES,
+} from "../../schemas/wire/observe.ts";
 
 const repository = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 export const probePath = join(repository, "dist", "probe");
+
+/** Makes the probe see sends and receives at the end of system calls, as on kernels before 6.3. */
+export const SYSCALLS = "--hooks=syscalls";
 
 /** Builds dist/probe; does nothing when it is up to date. */
 export const buildProbe = (): void => {
@@ -39,6 +50,8 @@ export interface EdgeSum {
   bytesOut: number;
   bytesIn: number;
   rttCount: number;
+  /** by index of TROUBLES */
+  readonly troubles: number[];
   /** finished requests by "protocol.status" */
   readonly requests: Map<string, number>;
   readonly sumUs: Map<string, number>;
@@ -112,9 +125,12 @@ export class ProbeBed {
     });
   }
 
-  /** Starts the probe and waits for its first tick. */
+  /**
+   * Starts the probe and waits for its first tick. With COROOT_SPEC_HOOKS=syscalls in the environment it has those hooks,
+   * so that any spec can be run with them.
+   */
   static async start(path = probePath, ...args: readonly string[]): Promise<ProbeBed> {
-    const bed = new ProbeBed(path, args);
+    const bed = new ProbeBed(path, process.env["COROOT_SPEC_HOOKS"] === "syscalls" ? [...args, SYSCALLS] : args);
     await bed.until("the first tick", () => bed.ticks > 0 || bed.ended || bed.exitCode !== null, 20_000);
     return bed;
   }
@@ -250,6 +266,7 @@ export class ProbeBed {
           bytesOut: 0,
           bytesIn: 0,
           rttCount: 0,
+          troubles: Array.from({ length: TROUBLES.length }, () => 0),
           requests: new Map(),
           sumUs: new Map(),
           details: new Map(),
@@ -260,7 +277,7 @@ export class ProbeBed {
           pairs: [],
         });
     }
-    const { tcp, l7, hist, pending, pairs, io, ioHist } = tick;
+    const { tcp, troubles, l7, hist, pending, pairs, io, ioHist } = tick;
     const timedOf = (i: number): TimedSum => {
       const key = `${io.device[i] ?? 0} ${TIMED[io.what[i] ?? 0] ?? "?"} ${io.owner[i] ?? 0}`;
       const known = this.timed.get(key);
@@ -290,6 +307,11 @@ export class ProbeBed {
       s.bytesOut += tcp.bytesOut[i] ?? 0;
       s.bytesIn += tcp.bytesIn[i] ?? 0;
       s.rttCount += tcp.rttCount[i] ?? 0;
+    }
+    for (let i = 0; i < troubles.rows; i++) {
+      const kinds = this.sum(troubles.edge[i] ?? 0).troubles;
+      const kind = troubles.kind[i] ?? 0;
+      kinds[kind] = (kinds[kind] ?? 0) + (troubles.count[i] ?? 0);
     }
     for (let i = 0; i < l7.rows; i++) {
       const name = rowName(l7.protocol[i] ?? 0, l7.status[i] ?? 0);

@@ -178,7 +178,7 @@ describeWith(["bpf", "clickhouse"], "ClickHouse at both ends", () => {
     const counts = await bed.since(server.port, "clickhouse");
     const client = await Client.open(server.port);
     await client.run("select 1");
-    client.socket.write(query("select sleep(1)"));
+    client.socket.write(query("select sleep(3)"));
     await bed.until("the wait", () =>
       [ROLE.client, ROLE.server].every((role) =>
         bed.find({ role, port: server.port }).some((edge) => edge.pendingCount === 1),

@@ -73,7 +73,10 @@ describeWith(["bpf", "loop", "cgroup", "python"], "disks", () => {
     await bed.settled();
     for (const what of ["read", "write"]) {
       const sum = timed(what);
-      expect(sum, what).toMatchObject({ count: N / 2, errors: 0, bytes: (N / 2) * BYTES, inBuckets: N / 2 });
+      // all but those that the kernel itself has left out
+      expect(sum.count, what).toBeLessThanOrEqual(N / 2);
+      expect(sum.count + bed.self("runsMissed"), what).toBeGreaterThanOrEqual(N / 2);
+      expect(sum, what).toMatchObject({ errors: 0, bytes: sum.count * BYTES, inBuckets: sum.count });
       expect(sum.sumUs).toBeGreaterThan(0);
       expect(sum.sumUs).toBeLessThan(wallUs);
     }

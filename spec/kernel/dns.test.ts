@@ -132,6 +132,17 @@ for i in range(0, ${n}, 4):
     });
   }, 20_000);
 
+  it("tells questions of the same id on one socket apart", async () => {
+    const counts = await counted(() =>
+      python(`
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(("127.0.0.1", 53))
+for i in range(100):
+    s.send(question(7, "a.good.test")); s.send(question(7, "b.test"))
+    for _ in range(2): check(7, s.recv(512))`),
+    );
+    expect(counts).toEqual({ [`dns.ok ${A}`]: 100, [`dns.rejected ${NXDOMAIN + A}`]: 100 });
+  }, 20_000);
+
   it("counts Node.js, whose resolver is c-ares", async () => {
     const n = N / 10;
     const counts = await counted(() =>

@@ -16,7 +16,7 @@ import {
   type ServerWritableStream,
   type ServiceDefinition,
 } from "@grpc/grpc-js";
-import { connect, createServer, type ClientHttp2Session, type Http2Server } from "node:http2";
+import { connect, constants, createServer, type ClientHttp2Session, type Http2Server } from "node:http2";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { STATUS } from "../../schemas/wire/observe.ts";
@@ -48,7 +48,7 @@ const run = (program: string, args: readonly string[]): Promise<void> =>
     );
   });
 
-/** Answers four streams by turns; the head of each first one goes out by sendfile, which nobody can look at. */
+/** Answers five streams by turns; the head of each second one goes out by sendfile, which nobody can look at. */
 const HIDDEN = String.raw`
 import os, socket, tempfile
 listener = socket.socket()
@@ -77,9 +77,9 @@ while True:
         peer.sendall(frame(4, 1, 0))
     if kind != 1:
         continue
-    block = [b"\x48\x03503", b"\xbe", b"\x88", b"\x8d"][served % 4]
+    block = [b"\x48\x03200", b"\x48\x03503", b"\xbe", b"\x88", b"\x8d"][served % 5]
     reply = frame(1, 5, stream, block)
-    if served % 4 == 0:
+    if served % 5 == 1:
         with tempfile.TemporaryFile() as file:
             file.write(reply)
             file.flush()
@@ -87,6 +87,70 @@ while True:
     else:
         peer.sendall(reply)
     served += 1
+`;
+
+/**
+ * A client whose every request goes out by one call that does not return before the reply is read by another thread. Once
+ * a line comes in it makes forty requests, says how long they took, and ends.
+ */
+const EARLY = String.raw`
+import socket, sys, threading
+listener = socket.socket()
+listener.bind(("127.0.0.1", 0))
+listener.listen()
+print(listener.getsockname()[1], flush=True)
+sys.stdin.readline()
+def frame(kind, flags, stream, body=b""):
+    return len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
+def read(sock, n):
+    data = b""
+    while len(data) < n:
+        more = sock.recv(n - len(data))
+        if not more:
+            raise SystemExit
+        data += more
+    return data
+client = socket.socket()
+client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 131072)
+client.connect(listener.getsockname())
+peer = listener.accept()[0]
+answered = threading.Semaphore(0)
+served = threading.Semaphore(0)
+def reader():
+    while True:
+        head = read(client, 9)
+        read(client, int.from_bytes(head[:3], "big"))
+        if head[3] == 1 and head[4] & 1:
+            answered.release()
+def server():
+    read(peer, 24)
+    n = 0
+    while True:
+        head = read(peer, 9)
+        length = int.from_bytes(head[:3], "big")
+        stream = int.from_bytes(head[5:9], "big")
+        if head[3] == 1:
+            read(peer, length)
+            kind = n % 4
+            n += 1
+            if kind < 3:
+                peer.sendall(frame(1, 5, stream, [b"\x88", b"\x8d", b"\x8e"][kind]))
+            else:
+                grpc = b"\x88\x0f\x10\x10application/grpc"
+                peer.sendall(frame(1, 4, stream, grpc))
+                peer.sendall(frame(1, 5, stream, b"\x00\x0bgrpc-status\x0214"))
+            # the rest of the request is read when its reply has been
+            answered.acquire()
+            read(peer, 9 + 16384 * 60)
+            served.release()
+        else:
+            read(peer, length)
+for run in (reader, server):
+    threading.Thread(target=run, daemon=True).start()
+client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
+for i in range(40):
+    client.send(frame(1, 4, 2 * i + 1, b"\x82\x86\x84") + frame(0, 1, 2 * i + 1, b"x" * (16384 * 60)))
+    served.acquire()
 `;
 
 /** n tasks, at most `WIDE` at a time. */
@@ -141,6 +205,31 @@ describeWith(["bpf"], "HTTP/2 at both ends", () => {
       });
       session.close();
       expect(await counts()).toEqual({ ok: [6_000, 6_000], rejected: [2_000, 2_000], failed: [2_000, 2_000] });
+    });
+  });
+
+  describe("of a server that gives up", () => {
+    it("counts what it resets as failed, and not what it refuses when it leaves", async () => {
+      const server = createServer((ask, reply) => {
+        if (ask.url === "/reset") return ask.stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+        // the first stream is answered, the others are left to another connection
+        if (ask.stream.id !== 1) return;
+        ask.stream.session?.goaway(constants.NGHTTP2_NO_ERROR, 1);
+        reply.end("last");
+      });
+      const port = await listen(server);
+      const counts = await bed.since(port, "http");
+      const outcomes = async (path: string, n: number): Promise<readonly string[]> => {
+        const session = connect(`http://127.0.0.1:${port}`);
+        const calls = Array.from({ length: n }, () => get(session, path));
+        const done = await Promise.allSettled(calls);
+        session.destroy();
+        return done.map((one) => (one.status === "fulfilled" ? String(one.value) : "error"));
+      };
+      expect(await outcomes("/reset", 6)).toEqual(Array.from({ length: 6 }, () => "error"));
+      expect((await outcomes("/leave", 5))[0]).toBe("200");
+      expect(await counts()).toEqual({ ok: [1, 1], failed: [6, 6] });
+      server.close();
     });
   });
 
@@ -355,11 +444,27 @@ describeWith(["bpf"], "HTTP/2 at both ends", () => {
       );
       const counts = await bed.since(port, "http");
       const session = connect(`http://127.0.0.1:${port}`);
-      // 503, unseen; 503, by the entry that the unseen one made; 200 and 404 of the static table
-      for (let i = 0; i < 40; i++) expect(await get(session, "/")).toBe([503, 503, 200, 404][i % 4]);
+      // 200, an entry; 503, one that is not seen; 503 by it, where the entry of 200 seems to be; 200 and 404, of the static table
+      for (let i = 0; i < 40; i++) expect(await get(session, "/")).toBe([200, 503, 503, 200, 404][i % 5]);
       session.close();
-      expect(await counts()).toEqual({ ok: [10, 10], rejected: [10, 10], failed: [20, 0], unknown: [0, 20] });
+      expect(await counts()).toEqual({ ok: [16, 16], rejected: [8, 8], failed: [16, 0], unknown: [0, 16] });
       server.kill();
+    });
+  });
+
+  describeWith(["python"], "of a client whose replies come before its requests are sent", () => {
+    it("counts each once", async () => {
+      const both = spawn("python3", ["-c", EARLY], { stdio: ["pipe", "pipe", "inherit"] });
+      const port = await new Promise<number>((resolve) =>
+        both.stdout.once("data", (line: Buffer) => resolve(Number(line.toString()))),
+      );
+      const http = await bed.since(port, "http");
+      const grpc = await bed.since(port, "grpc");
+      const ended = new Promise((resolve) => both.once("exit", resolve));
+      both.stdin.end("\n");
+      expect(await ended).toBe(0);
+      expect(await http()).toEqual({ ok: [10, 10], rejected: [10, 10], failed: [10, 10] });
+      expect(await grpc()).toEqual({ failed: [10, 10] });
     });
   });
 });

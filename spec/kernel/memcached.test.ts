@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { STATUS } from "../../schemas/wire/observe.ts";
 import { describeWith } from "../capabilities.ts";
 import { buildProbe, ProbeBed } from "./ProbeBed.ts";
-import { type Running, startMemcached } from "./servers.ts";
+import { halt, type Running, startMemcached } from "./servers.ts";
 import { exchange, open } from "./traffic.ts";
 
 const N = 10_000;
@@ -173,7 +173,7 @@ describeWith(["bpf", "memcached"], "Memcached requests at both ends", () => {
     const counts = await bed.since(server.port, "memcached");
     const socket = await open(server.port);
     await say(socket, "get nothing\r\n", "END\r\n");
-    server.child.kill("SIGSTOP");
+    await halt(server.child.pid ?? 0);
     socket.write("get a\r\nget b\r\n");
     await bed.settled();
     socket.destroy();

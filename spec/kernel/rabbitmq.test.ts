@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { ROLE, STATUS } from "../../schemas/wire/observe.ts";
 import { describeWith } from "../capabilities.ts";
 import { buildProbe, ProbeBed } from "./ProbeBed.ts";
-import { startRabbit } from "./servers.ts";
+import { halt, startRabbit } from "./servers.ts";
 import { open } from "./traffic.ts";
 
 const N = 10_000;
@@ -263,7 +263,7 @@ describeWith(["bpf", "rabbitmq"], "RabbitMQ at both ends", () => {
     const counts = await bed.since(server.port, "rabbitmq");
     const client = await Client.open(server.port, 1, 2);
     await client.say(call(1, SELECT, u8(0)), [85, 11]);
-    process.kill(server.pid, "SIGSTOP");
+    await halt(server.pid);
     client.socket.write(Buffer.concat([publish(1, "a"), publish(1, "b"), get(2, "c")]));
     await bed.until("the wait", () =>
       bed.find({ role: ROLE.client, port: server.port }).some((e) => e.pendingCount === 2),

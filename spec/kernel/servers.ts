@@ -3,7 +3,16 @@
  * Memcached, ZooKeeper, NATS, RabbitMQ, ClickHouse. Each is a child that `stop` ends and whose files it removes.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { chmodSync, chownSync, mkdtempSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  mkdtempSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -48,6 +57,18 @@ export const listening = async (port: number, child: ChildProcess, what: string,
   throw new Error(`${what} does not listen on ${port}`);
 };
 
+/** Stops a process until SIGCONT. The signal is taken by one thread: others may go on until that one has its turn. */
+export const halt = async (pid: number): Promise<void> => {
+  process.kill(pid, "SIGSTOP");
+  const running = (): readonly string[] =>
+    readdirSync(`/proc/${pid}/task`).filter((task) => {
+      const stat = readFileSync(`/proc/${pid}/task/${task}/stat`, "utf8");
+      return stat[stat.lastIndexOf(")") + 2] !== "T";
+    });
+  for (const until = performance.now() + 5_000; running().length > 0; await pause(2))
+    if (performance.now() > until) throw new Error(`process ${pid} does not stop`);
+};
+
 const folderOf = (name: string): string => mkdtempSync(join(tmpdir(), `coroot-${name}-`));
 
 const stopper =
@@ -88,7 +109,7 @@ export const makeCertificate = (): {
   };
 };
 
-/** `listen`: what its port is for besides, such as "http2". */
+/** `listen`: what its port is for besides, such as "http2". PORT in `server` stands for the port. */
 export const startNginx = async (server = `location / { return 200 "hello\\n"; }`, listen = ""): Promise<Running> => {
   const folder = folderOf("nginx");
   const port = await freePort();
@@ -98,7 +119,7 @@ export const startNginx = async (server = `location / { return 200 "hello\\n"; }
 events { worker_connections 512; }
 http { access_log off; keepalive_requests 100000000; client_body_temp_path ${folder}/a; proxy_temp_path ${folder}/b;
 fastcgi_temp_path ${folder}/c; uwsgi_temp_path ${folder}/d; scgi_temp_path ${folder}/e; sendfile on; root ${folder};
-server { listen 127.0.0.1:${port} backlog=512 ${listen}; ${server} } }\n`,
+server { listen 127.0.0.1:${port} backlog=512 ${listen}; ${server.replaceAll("PORT", String(port))} } }\n`,
   );
   const child = spawn(findProgram("nginx") ?? "nginx", ["-c", join(folder, "nginx.conf"), "-p", folder], {
     stdio: "ignore",

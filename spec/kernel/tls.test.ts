@@ -4,8 +4,10 @@
  * then on.
  */
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import { chownSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type ServerResponse } from "node:http";
+import { type ClientHttp2Session, connect as http2Connect } from "node:http2";
 import { Agent, request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -194,6 +196,35 @@ describeWith(["bpf", "openssl"], "requests within TLS", () => {
       expect((await counted())["ok"]).toEqual([1_000, 1_001]);
       await bed.until("curl to be gone from the list", () => !bed.tls.has(curl.pid));
     });
+  });
+
+  itWith(["nginx"], "counts streams of HTTP/2", async () => {
+    const nginx = await startNginx(
+      `ssl_certificate ${certificate.cert}; ssl_certificate_key ${certificate.key}; http2_max_requests 100000;
+       location = /fail { return 503; } location / { return 200 "hello\n"; }`,
+      "ssl http2",
+    );
+    const open = (): ClientHttp2Session => http2Connect(`https://localhost:${nginx.port}`, { ca: certificate.ca });
+    const times = async (session: ClientHttp2Session, n: number): Promise<void> => {
+      for (let i = 0; i < n; i += 10)
+        await Promise.all(
+          Array.from({ length: 10 }, (_, k) =>
+            once(session.request({ ":path": k === 9 ? "/fail" : "/" }).resume(), "end"),
+          ),
+        );
+    };
+    const first = open();
+    await times(first, 10);
+    await read(process.pid);
+    await serverRead(nginx.port);
+    first.close();
+    // from its beginning, since headers refer to those before
+    const next = open();
+    const counted = await bed.since(nginx.port, "http");
+    await times(next, 1_000);
+    expect(await counted()).toEqual({ ok: [900, 900], failed: [100, 100] });
+    next.close();
+    await nginx.stop();
   });
 
   it("counts those of a Node.js server, whose executable carries the library", async () => {

@@ -78,12 +78,21 @@ export const command = (...words: readonly string[]): string =>
 const plain = { ...process.env, PGSSLMODE: "disable" };
 const place = (port: number): readonly string[] => ["-h", "127.0.0.1", "-p", String(port), "-U", "postgres"];
 
-/** Transactions done; `prepared` prepares once per connection, which is one request more for each. */
-export const pgbench = (port: number, mode: string, clients: number, each: number, script: string): Promise<void> =>
+/** Transactions done; `prepared` prepares once per connection, which is one request more for each. 0 per second: no limit. */
+export const pgbench = (
+  port: number,
+  mode: string,
+  clients: number,
+  each: number,
+  script: string,
+  perSecond = 0,
+): Promise<void> =>
   new Promise((resolve, reject) => {
     const child = spawn(
       "pgbench",
-      ["-n", ...place(port), "-M", mode, "-c", String(clients), "-t", String(each), "-f", script, "postgres"],
+      ["-n", ...place(port), "-M", mode, "-c", String(clients), "-t", String(each), "-f", script].concat(
+        perSecond > 0 ? ["-R", String(perSecond), "postgres"] : ["postgres"],
+      ),
       { env: plain, stdio: ["ignore", "ignore", "pipe"] },
     );
     let said = "";

@@ -1,18 +1,56 @@
 /** Agents: connected or not, what each can see on its node and why not, what it sends, what was lost. */
 import { useNavigate, useSearch } from "@tanstack/react-router";
-import type { AgentView } from "../../schemas/wire/page.ts";
-import { formatAgo, formatBytes, formatCount, formatRate, words } from "../format.ts";
+import { USED } from "../../schemas/wire/observe.ts";
+import type { AgentEntry, AgentInspection } from "../../schemas/wire/page.ts";
+import { formatAgo, formatBytes, formatCores, formatCount, formatPercent, formatRate, words } from "../format.ts";
 import { FindBox } from "../kit/find-box.tsx";
+import { STATUS_RANK } from "../kit/glyphs.ts";
 import { Empty, Figure, StatusBadge, StatusSign } from "../kit/signs.tsx";
 import { isAgentView } from "../live/entries.ts";
 import { useEntries, useNow, useTopic } from "../live/hooks.ts";
 import { plural } from "../names.ts";
 
-const lostOf = (agent: AgentView): number => Object.values(agent.losses).reduce((sum, count) => sum + count, 0);
-const troubled = (agent: AgentView): number =>
-  (agent.state === "connected" ? 0 : 4) +
+const lostOf = (agent: AgentEntry): number => Object.values(agent.losses).reduce((sum, count) => sum + count, 0);
+const troubled = (agent: AgentEntry): number =>
+  Math.max(0, ...agent.inspections.map(({ status }) => STATUS_RANK[status])) * 4 +
   (agent.conflicts > 0 ? 2 : 0) +
   (agent.capabilities.some((each) => each.state !== "on") ? 1 : 0);
+const isTrouble = ({ status }: AgentInspection): boolean => status === "warning" || status === "critical";
+
+/** What the agent and its probe use, and what passes by them; only what the agent has told. */
+const SelfFigures = ({ self }: { readonly self: AgentEntry["self"] }) => {
+  const { cpuCores, probeCpuCores, programsCores, memoryBytes, probeMemoryBytes, kernelBytes } = self;
+  const { bytesPerSecond, unknownBytesPerSecond, tlsBlindBytesPerSecond, spoolBytes } = self;
+  const used = Object.entries(self).flatMap(([name, share]) => (name.startsWith(USED) ? [share] : []));
+  if (cpuCores === undefined) return null;
+  return (
+    <div className="figures agent-figures">
+      <Figure
+        label="CPU, cores"
+        title={`agent ${formatCores(cpuCores)}, probe ${formatCores(probeCpuCores ?? null)}, its programs in the kernel ${formatCores(programsCores ?? null)} where last measured`}
+      >
+        {formatCores(cpuCores + (probeCpuCores ?? 0) + (programsCores ?? 0))}
+      </Figure>
+      <Figure
+        label="Memory"
+        title={`agent ${formatBytes(memoryBytes ?? null)}, probe ${formatBytes(probeMemoryBytes ?? null)}, its tables in the kernel ${formatBytes(kernelBytes ?? null)}`}
+      >
+        {formatBytes((memoryBytes ?? 0) + (probeMemoryBytes ?? 0) + (kernelBytes ?? 0))}
+      </Figure>
+      <Figure label="Fullest table">{used.length === 0 ? "–" : formatPercent(Math.max(...used))}</Figure>
+      <Figure label="Spool" title="telemetry on the agent's disk that the server does not have yet">
+        {formatBytes(spoolBytes ?? null)}
+      </Figure>
+      <Figure label="TCP seen">{formatBytes(bytesPerSecond ?? null)}/s</Figure>
+      <Figure label="Unknown" title="bytes of connections whose protocol is not known">
+        {formatBytes(unknownBytesPerSecond ?? null)}/s
+      </Figure>
+      <Figure label="Unread TLS" title="bytes within TLS whose plain text is not read">
+        {formatBytes(tlsBlindBytesPerSecond ?? null)}/s
+      </Figure>
+    </div>
+  );
+};
 
 export const AgentsPage = () => {
   const search = useSearch({ from: "/agents" });
@@ -60,13 +98,14 @@ const AgentCard = ({
   now,
   open,
 }: {
-  readonly agent: AgentView;
+  readonly agent: AgentEntry;
   readonly now: number;
   readonly open: boolean;
 }) => {
   const off = agent.capabilities.filter((each) => each.state !== "on");
   const on = agent.capabilities.filter((each) => each.state === "on");
   const losses = Object.entries(agent.losses).filter(([, count]) => count > 0);
+  const failing = agent.inspections.filter(isTrouble);
   const quiet = now - agent.lastFrameAt > 5000;
   return (
     <details className="section agent" open={open} data-agent={agent.id}>
@@ -77,6 +116,9 @@ const AgentCard = ({
           {agent.cluster} · {agent.version} · kernel {agent.kernel}
         </span>
         <span className="spacer" />
+        {failing.length > 0 ? (
+          <StatusBadge status="warning" text={`${failing.length} of ${agent.inspections.length} failing`} />
+        ) : null}
         {off.length > 0 ? <StatusBadge status="warning" text={`${off.length} limited`} /> : null}
       </summary>
       <div className="figures agent-figures">
@@ -107,6 +149,17 @@ const AgentCard = ({
           {agent.conflicts}
         </Figure>
       </div>
+      <SelfFigures self={agent.self} />
+      <ul className="capabilities agent-inspections" aria-label="Inspections of the agent">
+        {agent.inspections.map((each) => (
+          <li key={each.id} data-inspection={each.id}>
+            <StatusSign status={each.status} size={10} />
+            <b>{each.title}</b>
+            <span className="quiet">{each.status}</span>
+            <span className={isTrouble(each) ? undefined : "quiet"}>{each.message}</span>
+          </li>
+        ))}
+      </ul>
       {off.length === 0 ? null : (
         <ul className="capabilities">
           {off.map((each) => (

@@ -7,7 +7,7 @@ import type { Silence } from "../../schemas/incident.ts";
 import type {
   ActorMessageView,
   ActorView,
-  AgentView,
+  AgentEntry,
   DeadLetterView,
   EdgeView,
   Incident,
@@ -67,6 +67,7 @@ export const isMapEdge: Guard<MapEdge> = (value): value is MapEdge =>
     to: "string",
     status: "string",
     failedConnectsPerSecond: "number",
+    failedConnectsReason: "string",
     protocols: "array",
   }) && isTraffic(value["traffic"]);
 
@@ -80,6 +81,8 @@ export const isEdgeView: Guard<EdgeView> = (value): value is EdgeView =>
     protocols: "array",
     status: "string",
     failedConnectsPerSecond: "number",
+    failedConnectsReason: "string",
+    brokenConnectionsPerSecond: "number",
   }) &&
   (value["client"] === null || isTraffic(value["client"])) &&
   (value["server"] === null || isTraffic(value["server"]));
@@ -139,13 +142,15 @@ export const isIncident: Guard<Incident> = (value): value is Incident =>
     onsetAt: "number",
   });
 
-export const isAgentView: Guard<AgentView> = (value): value is AgentView =>
+export const isAgentView: Guard<AgentEntry> = (value): value is AgentEntry =>
   has(value, {
     id: "string",
     node: "string",
     state: "string",
     capabilities: "array",
     losses: "object",
+    self: "object",
+    inspections: "array",
     lastFrameAt: "number",
   });
 

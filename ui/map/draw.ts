@@ -95,6 +95,10 @@ const litBy = (picture: Picture): { nodes: Set<string>; edges: Set<string> } | n
 };
 
 const lineWidth = (edge: MapEdge): number => 1 + Math.min(2.8, Math.log10(1 + edge.traffic.requestsPerSecond) * 0.9);
+/** A mixture of reasons is too long for the map. */
+const failedWords = ({ failedConnectsReason: why }: MapEdge): string =>
+  why === "" || why.includes("/s") ? "failed connects" : why;
+
 const isIdle = (edge: MapEdge): boolean => edge.traffic.requestsPerSecond === 0 && edge.failedConnectsPerSecond === 0;
 
 const lineColor = (edge: MapEdge, palette: Palette): string =>
@@ -212,7 +216,9 @@ const labelOf = (edge: MapEdge): readonly string[] => {
   const lines = isIdle(edge)
     ? ["no requests"]
     : [formatRate(traffic.requestsPerSecond), `${formatMs(traffic.p95Ms)} · ${formatPercent(traffic.errorRatio)}`];
-  return edge.failedConnectsPerSecond > 0 ? [...lines, `${formatRate(edge.failedConnectsPerSecond)} refused`] : lines;
+  return edge.failedConnectsPerSecond > 0
+    ? [...lines, `${formatRate(edge.failedConnectsPerSecond)} ${failedWords(edge)}`]
+    : lines;
 };
 
 const LABEL_LINE = 14;

@@ -39,7 +39,10 @@ export const HoverCard = ({ scene, target }: { readonly scene: Scene; readonly t
           <span className={edge.traffic.errorRatio > 0.01 ? "tone-critical" : ""}>
             {formatPercent(edge.traffic.errorRatio)}
           </span>
-          <span className={edge.failedConnectsPerSecond > 0 ? "tone-critical" : "quiet"}>
+          <span
+            className={edge.failedConnectsPerSecond > 0 ? "tone-critical" : "quiet"}
+            title={edge.failedConnectsReason || undefined}
+          >
             {edge.failedConnectsPerSecond > 0 ? formatRate(edge.failedConnectsPerSecond) : "–"}
           </span>
         </div>

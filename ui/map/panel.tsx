@@ -155,7 +155,11 @@ const EdgePanel = ({ edge }: { readonly edge: MapEdge }) => (
     </div>
     <div className="figures figures-3">
       <TrafficFigures traffic={edge.traffic} />
-      <Figure label="Failed connects" tone={edge.failedConnectsPerSecond > 0 ? "critical" : undefined}>
+      <Figure
+        label="Failed connects"
+        title={edge.failedConnectsReason}
+        tone={edge.failedConnectsPerSecond > 0 ? "critical" : undefined}
+      >
         {formatRate(edge.failedConnectsPerSecond)}
       </Figure>
       <Figure label="Data">{formatBytes(edge.bytesPerSecond)}/s</Figure>

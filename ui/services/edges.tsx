@@ -86,7 +86,10 @@ const COLUMNS: readonly Column<EdgeView>[] = [
     width: "68px",
     sort: (edge) => edge.failedConnectsPerSecond,
     cell: (edge) => (
-      <span className={edge.failedConnectsPerSecond > 0 ? "tone-critical" : "quiet"}>
+      <span
+        className={edge.failedConnectsPerSecond > 0 ? "tone-critical" : "quiet"}
+        title={edge.failedConnectsReason || undefined}
+      >
         {formatRate(edge.failedConnectsPerSecond)}
       </span>
     ),
@@ -99,6 +102,20 @@ const COLUMNS: readonly Column<EdgeView>[] = [
     width: "58px",
     sort: (edge) => edge.activeConnections,
     cell: (edge) => edge.activeConnections,
+  },
+  {
+    id: "broken",
+    title: "broken",
+    hint: "connections per second that the other end reset, or did not answer on any more",
+    group: "Connections",
+    align: "right",
+    width: "68px",
+    sort: (edge) => edge.brokenConnectionsPerSecond,
+    cell: (edge) => (
+      <span className={edge.brokenConnectionsPerSecond > 0 ? "" : "quiet"}>
+        {formatRate(edge.brokenConnectionsPerSecond)}
+      </span>
+    ),
   },
   {
     id: "retransmits",
@@ -155,6 +172,6 @@ export const EdgeTable = ({
     rows={edges}
     columns={COLUMNS}
     initialSort={{ column: "peer", down: true }}
-    minWidth={1180}
+    minWidth={1248}
   />
 );

@@ -19,6 +19,7 @@ import {
   type InstanceState,
   type ServiceState,
 } from "../state.ts";
+import { addTroubles, describeFailed, whyFailed } from "../troubles.ts";
 
 interface Finding {
   /** null: nothing to judge by */
@@ -153,16 +154,46 @@ const CHECKS: readonly Check[] = [
       );
       const total = failing.reduce((n, edge) => n + edge.failedConnects, 0);
       const names = failing.map((edge) => edge.peer ?? "unknown").join(", ");
+      const why = whyFailed(addTroubles(failing.map((edge) => edge.troubles)), total);
       return {
         value: total,
-        message: failing.length > 0 ? `connects to ${names} fail` : "connects succeed",
+        message:
+          failing.length > 0
+            ? describeFailed(
+                failing.map(({ peer, failedConnects, troubles }) => ({
+                  name: peer ?? "unknown",
+                  failed: failedConnects,
+                  troubles,
+                })),
+              )
+            : "connects succeed",
         evidence: {
           series: "failed connects",
           normal: 0,
           value: total,
           unit: "per_second",
-          text: `${total.toFixed(1)} failed connects/s to ${names}`,
+          text: `${total.toFixed(1)} failed connects/s to ${names}${why === "" ? "" : ` (${why})`}`,
         },
+      };
+    },
+  },
+  {
+    id: "accept_queue",
+    category: "Network",
+    title: "Accept queue",
+    unit: "count",
+    threshold: () => 0,
+    holdMs: 0,
+    spanSeconds: 600,
+    exceeds: (state, threshold, now) => state.instances.size > 0 && eventsOf(state, "overflow", now) > threshold,
+    find: (state, _threshold, now) => {
+      if (state.instances.size === 0) return noData("no instance is observed");
+      const overflows = state.events.filter((event) => event.kind === "overflow" && within(event.at, now, TEN_MINUTES));
+      const text = overflows.at(-1)?.text ?? "no connection was dropped in ten minutes";
+      return {
+        value: overflows.length,
+        message: text,
+        evidence: { series: "dropped connections", normal: 0, value: overflows.length, unit: "count", text },
       };
     },
   },

@@ -7,7 +7,7 @@ import { emptyTable, encodeTable } from "../../../schemas/wire/columns.ts";
 import { encodeFrame } from "../../../schemas/wire/codec.ts";
 import { FRAME } from "../../../schemas/wire/frame.ts";
 import { SAMPLES_SHAPE, type SeriesDefinition, type StoreBody } from "../../../schemas/wire/link.ts";
-import { PROTOCOLS, ROLE, STATUS } from "../../../schemas/wire/observe.ts";
+import { PROTOCOLS, ROLE, STATUS, TROUBLE } from "../../../schemas/wire/observe.ts";
 import { serviceId } from "../../../schemas/service.ts";
 import type { Emit } from "../host/nodeFigures.ts";
 import type { Process } from "../host/ProcessTable.ts";
@@ -26,6 +26,9 @@ interface Series {
   value: number;
   round: number;
 }
+
+const escapeLabel = (text: string): string =>
+  text.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll('"', '\\"');
 
 /** Samples of one round as columns, with the definitions that the current segment lacks. */
 export class SampleSet {
@@ -61,6 +64,18 @@ export class SampleSet {
 
   get size(): number {
     return this.series.size;
+  }
+
+  /** The round as Prometheus text. */
+  text(): string {
+    const lines: string[] = [];
+    for (const { definition, value, round } of this.series.values()) {
+      if (round !== this.round) continue;
+      const labels = Object.entries(definition.labels).map(([name, text]) => `${name}="${escapeLabel(text)}"`);
+      lines.push(`${definition.name}${labels.length > 0 ? `{${labels.join(",")}}` : ""} ${value}`);
+    }
+    // Lines of one name belong together.
+    return `${lines.toSorted().join("\n")}\n`;
   }
 
   body(
@@ -154,20 +169,62 @@ const putRequests = (put: Emit, direction: string, base: Labels, cell: RequestCe
   put(`${histogram}_count`, base, sum);
 };
 
+const FAILED_REASONS = [
+  [TROUBLE.refused, "refused"],
+  [TROUBLE.timedOut, "timeout"],
+  [TROUBLE.unreachable, "unreachable"],
+] as const;
+
+/** Connections that ended otherwise than by a close, only where there were any. */
+const putBroken = (put: Emit, stem: string, labels: Labels, { troubles }: WireEdge): void => {
+  if (troubles === null) return;
+  const { totals } = troubles;
+  const [received, sent, lost] = [TROUBLE.resetByPeer, TROUBLE.resetSent, TROUBLE.lost].map(
+    (kind) => totals[kind] ?? 0,
+  );
+  if (received) put(`${stem}_resets_total`, { ...labels, direction: "received" }, received);
+  if (sent) put(`${stem}_resets_total`, { ...labels, direction: "sent" }, sent);
+  if (lost) put(`${stem}_lost_connections_total`, labels, lost);
+};
+
+const endpointText = (address: string, port: number): string =>
+  `${address.includes(":") ? `[${address}]` : address}:${port}`;
+
 const putEdge = (put: Emit, base: Labels, edge: WireEdge): void => {
   const { totals, definition } = edge;
   if (definition.role === ROLE.server) {
+    putBroken(put, "container_net_tcp_inbound", base, edge);
     for (const cell of edge.cells) if (cell !== undefined) putRequests(put, "_inbound", base, cell);
     return;
   }
   for (const cell of edge.cells) if (cell?.protocol === DNS_PROTOCOL) putRequests(put, "", base, cell);
-  const peer = definition.peer.includes(":") ? `[${definition.peer}]` : definition.peer;
-  const destination = `${peer}:${definition.port}`;
-  const labels = { ...base, destination, actual_destination: destination };
+  const destination = endpointText(definition.peer, definition.port);
+  // Of several places none can be named: what was counted before went elsewhere.
+  const actual = edge.places === 1 ? edge.actual : null;
+  const labels = {
+    ...base,
+    destination,
+    actual_destination: actual === null ? destination : endpointText(actual.address, actual.port),
+  };
   // over UDP nothing connects
   if (TCP_SUMS.every((name) => totals[name] === 0) && edge.active <= 0) return;
   put("container_net_tcp_successful_connects_total", labels, totals.opens);
-  if (totals.failed > 0) put("container_net_tcp_failed_connects_total", { ...base, destination }, totals.failed);
+  if (totals.failed > 0) {
+    put("container_net_tcp_failed_connects_total", { ...base, destination }, totals.failed);
+    const name = "container_net_tcp_failed_connects_by_reason_total";
+    let rest = totals.failed;
+    for (const [kind, reason] of FAILED_REASONS) {
+      const n = edge.troubles?.totals[kind] ?? 0;
+      if (n > 0) put(name, { ...base, destination, reason }, n);
+      rest -= n;
+    }
+    if (rest > 0) put(name, { ...base, destination, reason: "other" }, rest);
+  }
+  putBroken(put, "container_net_tcp", labels, edge);
+  if (totals.rttCount > 0) {
+    put("container_net_tcp_round_trip_seconds_sum", labels, totals.rttUs / 1e6);
+    put("container_net_tcp_round_trip_seconds_count", labels, totals.rttCount);
+  }
   put("container_net_tcp_connection_time_seconds_total", labels, totals.connectUs / 1e6);
   put("container_net_tcp_active_connections", labels, Math.max(0, edge.active));
   put("container_net_tcp_retransmits_total", labels, totals.retransmits);
@@ -226,11 +283,25 @@ export const putObserved = (put: Emit, observer: Observer, common: { cluster: st
     if (base !== undefined)
       put("container_tls_connections", { ...base, state: one.state, reason: tlsReason(one) }, one.connections);
   }
+  // The sockets of one port are told together, at the first of its addresses.
+  const queues = new Set<string>();
   for (const listener of observer.listeners.all()) {
     const base = bases.get(observer.instances.ofPid(listener.pid)?.id ?? 0);
     if (base === undefined) continue;
-    const host = listener.address.includes(":") ? `[${listener.address}]` : listener.address;
+    const key = `${listener.netns}|${listener.port}`;
+    const queue = queues.has(key) ? undefined : observer.queues.get(key);
+    if (queue !== undefined) {
+      queues.add(key);
+      const at = { ...base, listen_addr: endpointText(listener.address, listener.port) };
+      put("container_net_tcp_listen_queue", at, queue.queue);
+      put("container_net_tcp_listen_queue_limit", at, queue.limit);
+      put("container_net_tcp_listen_drops_total", at, queue.drops);
+    }
     // Several processes may share one socket; the information is there or not.
-    put("container_net_tcp_listen_info", { ...base, listen_addr: `${host}:${listener.port}`, proxy: "" }, 1);
+    put(
+      "container_net_tcp_listen_info",
+      { ...base, listen_addr: endpointText(listener.address, listener.port), proxy: "" },
+      1,
+    );
   }
 };

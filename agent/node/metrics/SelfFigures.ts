@@ -1,6 +1,7 @@
 /**
  * The agent about itself: CPU, memory, how late its loop runs, and everything that it lost, refused or could not name.
- * Owned by the node agent; read every 15 s into the store lane, so that the page can show it. Holds nothing to stop.
+ * Owned by the node agent; read every 15 s into the store lane, and each few seconds into a report for the page
+ * (SelfReport.ts). Holds nothing to stop.
  */
 import type { Emit } from "../host/nodeFigures.ts";
 import type { LinkState } from "../link/step.ts";
@@ -10,11 +11,19 @@ import type { SpanFigures } from "../spans/Spans.ts";
 import type { Spool } from "../spool/Spool.ts";
 
 export class SelfFigures {
-  /** the latest wake-up of the loop since the last sample, ms */
+  /** the latest wake-up of the loop since the last sample, and since the last report, ms */
   private latestMs = 0;
+  private reportMs = 0;
 
   late(ms: number): void {
     this.latestMs = Math.max(this.latestMs, ms);
+    this.reportMs = Math.max(this.reportMs, ms);
+  }
+
+  takeLateForReport(): number {
+    const late = this.reportMs;
+    this.reportMs = 0;
+    return late;
   }
 
   takeLate(): number {
@@ -71,6 +80,11 @@ export const putSelf = (put: Emit, { self, observer, spans, spool, link, series 
     if (link.offsetMs !== null && link.roundTripMs !== null)
       put("coroot_agent_link_round_trip_seconds", {}, link.roundTripMs / 1000);
   }
-  for (const [name, value] of Object.entries(observer.probeSelf))
-    if (Number.isFinite(value)) put("coroot_agent_probe", { figure: name }, value);
+  for (const [name, value] of Object.entries(observer.probeSelf)) {
+    const [figure = "", program = ""] = name.split(".");
+    if (figure === "runs") put("coroot_agent_probe_program_runs_total", { program }, value);
+    else if (figure === "runNs") put("coroot_agent_probe_program_seconds_total", { program }, value / 1e9);
+    else if (figure === "measuredUs") put("coroot_agent_probe_measured_seconds_total", {}, value / 1e6);
+    else put("coroot_agent_probe", { figure }, value);
+  }
 };

@@ -4,10 +4,10 @@
  * and never guessed. Rows of instances that may not be shown yet (a container whose name is being asked) wait here.
  */
 import { emptyTable, encodeTable, type WireTable } from "../../../schemas/wire/columns.ts";
-import { PAIR_SHAPE, PENDING_SHAPE, ROLE } from "../../../schemas/wire/observe.ts";
+import { PAIR_SHAPE, PENDING_SHAPE, ROLE, type NatDefinition } from "../../../schemas/wire/observe.ts";
 import type { Instance } from "./Instances.ts";
 import type { ProbeEdge, ProbeTick } from "../probe/ProbeTick.ts";
-import { requestTables, tcpTable } from "./tables.ts";
+import { requestTables, tcpTable, troubleTable } from "./tables.ts";
 import { WireEdge } from "./WireEdge.ts";
 
 export interface FoldOwners {
@@ -28,11 +28,13 @@ export interface FoldLosses {
 export interface FoldedTables {
   readonly edgeIds: readonly number[];
   readonly tcp: WireTable | null;
+  readonly troubles: WireTable | null;
   readonly l7: WireTable | null;
   readonly hist: WireTable | null;
   readonly pending: WireTable | null;
   readonly pairs: WireTable | null;
   readonly pairIps: Uint8Array | null;
+  readonly nat: readonly NatDefinition[];
 }
 
 interface Source {
@@ -54,8 +56,17 @@ const IDLE_EDGE_MS = 10 * 60_000;
 const MAX_PAIRS = 4_096;
 const MAX_OWNERS = 10_000;
 
+const natOf = ({ definition: { peer: address, port }, actual }: WireEdge): NatDefinition => ({
+  address,
+  port,
+  actualAddress: actual?.address ?? address,
+  actualPort: actual?.port ?? port,
+});
+
 export class Fold {
   readonly edges = new Map<number, WireEdge>();
+  /** of all connections, both ways, since the start */
+  tcpBytes = 0;
   readonly losses: FoldLosses = { unattributedRows: 0, unattributedRequests: 0, pairs: 0 };
   private readonly byKey = new Map<string, WireEdge>();
   private readonly sources = new Map<number, Source>();
@@ -63,6 +74,7 @@ export class Fold {
   private readonly lastOwner = new Map<string, Instance>();
   private readonly pending = new Map<number, PendingCell>();
   private dirty: WireEdge[] = [];
+  private nat: NatDefinition[] = [];
   private pairs: { readonly wire: WireEdge; readonly port: number; readonly ip: Uint8Array }[] = [];
   private nextId = 1;
 
@@ -74,6 +86,7 @@ export class Fold {
     if (tick.reset === true) this.forgetProbe();
     for (const edge of tick.edges) this.define(edge, nowMs);
     this.absorbTcp(tick, nowMs);
+    this.absorbTroubles(tick, nowMs);
     this.absorbRequests(tick, nowMs);
     this.absorbPending(tick);
     for (let i = 0; i < tick.pairs.rows; i++) {
@@ -82,6 +95,7 @@ export class Fold {
       if (this.pairs.length >= MAX_PAIRS) this.losses.pairs++;
       else this.pairs.push({ wire, port: tick.pairs.port[i] ?? 0, ip: tick.pairIps.slice(i * 16, i * 16 + 16) });
     }
+    this.absorbNat(tick);
     for (const id of tick.gone) this.removeSource(id);
   }
 
@@ -138,12 +152,13 @@ export class Fold {
     const shown = (wire: WireEdge): boolean => state(wire.definition.instance) === "shown";
     const tables = {
       tcp: tcpTable(ready, used),
+      troubles: troubleTable(ready, used),
       ...requestTables(ready, used),
       pending: this.pendingTable(shown, used),
       ...this.pairTables(shown, used),
     };
     this.evict(nowMs, state);
-    return { ...tables, edgeIds: [...used] };
+    return { ...tables, nat: this.nat.splice(0), edgeIds: [...used] };
   }
 
   private define(edge: ProbeEdge, nowMs: number): void {
@@ -223,6 +238,7 @@ export class Fold {
     const { tcp } = tick;
     for (let i = 0; i < tcp.rows; i++) {
       const id = tcp.edge[i] ?? 0;
+      this.tcpBytes += (tcp.bytesOut[i] ?? 0) + (tcp.bytesIn[i] ?? 0);
       const wire = this.wireOf(id);
       if (wire === null) {
         this.losses.unattributedRows++;
@@ -245,6 +261,35 @@ export class Fold {
       wire.rttCount += tcp.rttCount[i] ?? 0;
       this.touchTcp(wire, nowMs);
     }
+  }
+
+  private absorbTroubles({ troubles }: ProbeTick, nowMs: number): void {
+    for (let i = 0; i < troubles.rows; i++) {
+      const wire = this.wireOf(troubles.edge[i] ?? 0);
+      if (wire === null) {
+        this.losses.unattributedRows++;
+        continue;
+      }
+      wire.addTrouble(troubles.kind[i] ?? 0, troubles.count[i] ?? 0);
+      this.touch(wire, nowMs);
+    }
+  }
+
+  private absorbNat({ nat }: ProbeTick): void {
+    for (const { edge, address, port } of nat) {
+      const wire = this.wireOf(edge);
+      if (wire === null) continue;
+      const { definition } = wire;
+      const plain = address === definition.peer && port === definition.port;
+      wire.actual = plain ? null : { address, port };
+      wire.places++;
+      this.nat.push(natOf(wire));
+    }
+  }
+
+  /** What is translated, or was, for a connection that has heard of nothing. */
+  *translations(): Iterable<NatDefinition> {
+    for (const wire of this.edges.values()) if (wire.places > 0) yield natOf(wire);
   }
 
   private absorbRequests(tick: ProbeTick, nowMs: number): void {
@@ -344,6 +389,7 @@ export class Fold {
         this.losses.unattributedRequests += cell.count;
         cell.clear();
       }
+    wire.troubles?.now.fill(0);
     wire.clearTcp();
   }
 

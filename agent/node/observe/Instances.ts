@@ -227,6 +227,10 @@ export class Instances<P extends Member = Member> {
     if (instance.reported) this.events.push({ kind: "oom", instance: instance.id, atMs, pid, ...sizes });
   }
 
+  overflowed(instance: Instance<P>, what: { port: number; count: number; limit: number }, atMs: number): void {
+    if (instance.reported) this.events.push({ kind: "overflow", instance: instance.id, atMs, ...what });
+  }
+
   /** Decides what is reported from now on, and which of the dead are gone. `atMs` is the wall clock for events. */
   settle(nowMs: number, atMs: number): void {
     const sinceMs = (this.sinceMs ??= atMs);

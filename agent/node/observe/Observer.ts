@@ -13,7 +13,7 @@ import { Disks } from "./Disks.ts";
 import { Fold } from "./Fold.ts";
 import { definitionOf, Instances, type Instance } from "./Instances.ts";
 import { Lookups } from "./Lookups.ts";
-import type { ProbeEvent, ProbeTick, ProbeTls } from "../probe/ProbeTick.ts";
+import type { ProbeEvent, ProbeListen, ProbeTick, ProbeTls } from "../probe/ProbeTick.ts";
 import { Usage } from "./Usage.ts";
 import { Catalog, type Listens, type Window } from "./Window.ts";
 
@@ -36,6 +36,12 @@ export interface Clocks {
   readonly wallMs: number;
 }
 
+export interface ListenQueue {
+  readonly queue: number;
+  readonly limit: number;
+  readonly drops: number;
+}
+
 /** A reason without changing figures, which may follow a colon. */
 export const tlsReason = ({ state, reason }: ProbeTls): string =>
   state === "over-budget" ? (reason.split(":")[0] ?? reason) : reason;
@@ -52,8 +58,12 @@ export class Observer {
   readonly catalog = new Catalog();
   /** what the probe said about itself last */
   probeSelf: Readonly<Record<string, number>> = {};
+  /** lives of the probe that were heard of */
+  probeLives = 0;
   /** processes that speak TLS, as the probe said last */
   private tls: readonly ProbeTls[] = [];
+  /** queues of what listens, by `netns|port`, as the probe found them last; drops since the start */
+  readonly queues = new Map<string, ListenQueue>();
   private readonly briefs: Briefs;
   private listens: Listens = { version: 0, list: [] };
   private listensText = "";
@@ -87,6 +97,7 @@ export class Observer {
       resolvConf: (tgid) => this.reader.text(`${proc}/${tgid}/root/etc/resolv.conf`),
     });
     this.catalog.names = this.lookups.addresses;
+    this.catalog.translations = () => this.fold.translations();
     this.disks = new Disks({
       ofCgroup: (id) => this.briefs.ownerOfBlocks(id),
       ofProcess,
@@ -110,6 +121,7 @@ export class Observer {
     this.wallMs = clocks.wallMs;
     this.lastTickMs = clocks.monoMs;
     this.probeSelf = tick.self;
+    if (tick.reset) this.probeLives++;
     if (tick.tls !== null) this.tls = tick.tls;
     else if (tick.reset) this.tls = [];
     const wallOf = (event: ProbeEvent): number => clocks.wallMs - Math.max(0, tick.monoMs - event.monoMs);
@@ -123,6 +135,7 @@ export class Observer {
     this.fold.absorb(tick, clocks.monoMs);
     this.lookups.absorb(tick, clocks.monoMs);
     this.disks.absorb(tick);
+    if (tick.listens !== null) this.takeQueues(tick.listens);
     for (const event of tick.events) {
       if (event.kind === "exec") continue;
       if (event.kind === "oom") {
@@ -145,6 +158,7 @@ export class Observer {
     this.lastTickMs = Number.NEGATIVE_INFINITY;
     this.fold.forgetProbe();
     this.tls = [];
+    this.probeSelf = {};
   }
 
   /** Processes that speak TLS and what they belong to; those of unknown owners are left out. */
@@ -251,6 +265,25 @@ export class Observer {
       const instance = this.instances.ofPid(listener.pid);
       if (instance !== null) instance.listens = true;
     }
+  }
+
+  private listensOn(netns: number, port: number): Instance<Process> | null {
+    for (const listener of this.listeners.all())
+      if (listener.netns === netns && listener.port === port) return this.instances.ofPid(listener.pid);
+    return null;
+  }
+
+  private takeQueues(listens: readonly ProbeListen[]): void {
+    const seen = new Set<string>();
+    for (const { netns, port, queue, limit, drops } of listens) {
+      const key = `${netns}|${port}`;
+      seen.add(key);
+      this.queues.set(key, { queue, limit, drops: (this.queues.get(key)?.drops ?? 0) + drops });
+      if (drops === 0) continue;
+      const instance = this.listensOn(netns, port);
+      if (instance !== null) this.instances.overflowed(instance, { port, count: drops, limit }, this.wallMs);
+    }
+    for (const key of this.queues.keys()) if (!seen.has(key)) this.queues.delete(key);
   }
 
   /** The complete list, with a new version only when something in it changed. */

@@ -13,7 +13,9 @@ import type {
   InstanceEvent,
   ListenDefinition,
   NameDefinition,
+  NatDefinition,
   ObserveBody,
+  SelfFigures,
 } from "../../../schemas/wire/observe.ts";
 
 export interface Listens {
@@ -32,6 +34,7 @@ export interface Window {
   readonly listens: Listens;
   readonly edgeIds: readonly number[];
   readonly tcp: WireTable | null;
+  readonly troubles?: WireTable | null;
   readonly l7: WireTable | null;
   readonly hist: WireTable | null;
   readonly pending: WireTable | null;
@@ -41,6 +44,10 @@ export interface Window {
   /** of addresses, new in this window */
   readonly names?: readonly NameDefinition[];
   readonly absent?: readonly AbsentDefinition[];
+  /** of translated addresses, what has changed in this window */
+  readonly nat?: readonly NatDefinition[];
+  /** what the agent says of itself, not with each window */
+  readonly self?: SelfFigures;
 }
 
 /** Definitions are kept this long after their end, since windows that are sent again may still need them. */
@@ -57,6 +64,8 @@ export class Catalog {
   readonly edges = new Map<number, Known<EdgeDefinition>>();
   /** names of addresses that are known now */
   names: ReadonlyMap<string, { readonly name: string }> = new Map();
+  /** what is translated now */
+  translations: () => Iterable<NatDefinition> = () => [];
   /** how many edges were forgotten so far */
   forgottenEdges = 0;
 
@@ -126,6 +135,7 @@ export class Dictionary {
     const names = this.namesTold
       ? (window.names ?? [])
       : [...this.catalog.names].map(([address, { name }]): NameDefinition => ({ address, name }));
+    const nat = this.namesTold ? (window.nat ?? []) : [...this.catalog.translations()];
     this.namesTold = true;
     const absent = (window.absent ?? []).filter(({ instance }) => this.instances.has(instance));
     const goneEdges = this.goneEdges();
@@ -145,7 +155,10 @@ export class Dictionary {
       ...(window.events.length > 0 ? { events: window.events } : {}),
       ...(names.length > 0 ? { names } : {}),
       ...(absent.length > 0 ? { absent } : {}),
+      ...(nat.length > 0 ? { nat } : {}),
       ...(window.tcp === null ? {} : { tcp: window.tcp }),
+      ...(window.self === undefined ? {} : { self: window.self }),
+      ...(window.troubles === undefined || window.troubles === null ? {} : { troubles: window.troubles }),
       ...(window.l7 === null ? {} : { l7: window.l7 }),
       ...(window.hist === null ? {} : { hist: window.hist }),
       ...(window.pending === null ? {} : { pending: window.pending }),

@@ -4,7 +4,7 @@
  * stay for the store lane. Plain data.
  */
 import { bucketUpperMs, HISTOGRAM_BUCKETS } from "../../../schemas/wire/histogram.ts";
-import type { EdgeDefinition } from "../../../schemas/wire/observe.ts";
+import { TROUBLES, type EdgeDefinition } from "../../../schemas/wire/observe.ts";
 
 /** Coroot's latency buckets in seconds; the last counter of a cell's `le` is +Inf. */
 export const LE_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] as const;
@@ -103,6 +103,12 @@ export class WireEdge {
     rttUs: 0,
     rttCount: 0,
   };
+  /** where its connections went last, when that is not what was dialled */
+  actual: { readonly address: string; readonly port: number } | null = null;
+  /** how many such places there were */
+  places = 0;
+  /** by kind, in this window and since the agent's start; null: there were none */
+  troubles: { readonly now: Uint32Array; readonly totals: Float64Array } | null = null;
   /** by protocol × 8 + status */
   readonly cells: (RequestCell | undefined)[] = [];
   queued = false;
@@ -114,6 +120,12 @@ export class WireEdge {
 
   cell(protocol: number, status: number): RequestCell {
     return (this.cells[protocol * 8 + status] ??= new RequestCell(protocol, status));
+  }
+
+  addTrouble(kind: number, count: number): void {
+    this.troubles ??= { now: new Uint32Array(TROUBLES.length), totals: new Float64Array(TROUBLES.length) };
+    this.troubles.now[kind] = (this.troubles.now[kind] ?? 0) + count;
+    this.troubles.totals[kind] = (this.troubles.totals[kind] ?? 0) + count;
   }
 
   clearTcp(): void {

@@ -3,7 +3,7 @@
  * what it tells, so that nothing is told twice. Plain functions; nothing here fails.
  */
 import { emptyTable, encodeTable, type WireTable } from "../../../schemas/wire/columns.ts";
-import { HIST_SHAPE, L7_SHAPE, TCP_SHAPE } from "../../../schemas/wire/observe.ts";
+import { HIST_SHAPE, L7_SHAPE, TCP_SHAPE, TROUBLE_SHAPE } from "../../../schemas/wire/observe.ts";
 import type { WireEdge } from "./WireEdge.ts";
 
 /** TCP rows of the edges that changed; empties what it takes. */
@@ -27,6 +27,28 @@ export const tcpTable = (wires: readonly WireEdge[], used: Set<number>): WireTab
     wire.clearTcp();
   }
   return encodeTable(TCP_SHAPE, table);
+};
+
+/** What went wrong on the edges that changed; empties what it takes. */
+export const troubleTable = (wires: readonly WireEdge[], used: Set<number>): WireTable | null => {
+  let rows = 0;
+  for (const { troubles } of wires) if (troubles !== null) for (const n of troubles.now) if (n > 0) rows++;
+  if (rows === 0) return null;
+  const table = emptyTable(TROUBLE_SHAPE, rows);
+  let at = 0;
+  for (const { definition, troubles } of wires) {
+    if (troubles === null) continue;
+    for (const [kind, count] of troubles.now.entries()) {
+      if (count === 0) continue;
+      used.add(definition.id);
+      table.edge[at] = definition.id;
+      table.kind[at] = kind;
+      table.count[at] = count;
+      at++;
+    }
+    troubles.now.fill(0);
+  }
+  return encodeTable(TROUBLE_SHAPE, table);
 };
 
 /** Finished requests with their histograms; empties what it takes. */

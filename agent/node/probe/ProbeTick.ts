@@ -10,6 +10,7 @@ import {
   type PENDING_SHAPE,
   type Role,
   type TCP_SHAPE,
+  type TROUBLE_SHAPE,
 } from "../../../schemas/wire/observe.ts";
 
 /**
@@ -142,6 +143,24 @@ export interface ProbeTls {
   readonly connections: number;
 }
 
+/** Where connections of a client's edge really go, since that has changed: what was dialled, if nowhere else any more. */
+export interface ProbeNat {
+  readonly edge: number;
+  readonly address: string;
+  readonly port: number;
+}
+
+/** A port that is listened on in a namespace, all its sockets together. */
+export interface ProbeListen {
+  readonly netns: number;
+  readonly port: number;
+  /** connections that wait to be accepted, and how many may */
+  readonly queue: number;
+  readonly limit: number;
+  /** connections that were dropped since the look before */
+  readonly drops: number;
+}
+
 /** Everything but the gauges (`tcp.active`, `pending`) is an increase since the tick before. */
 export interface ProbeTick {
   /** second of the machine's monotonic clock; gaps mean that a tick was left out and its counts are in this one */
@@ -151,12 +170,16 @@ export interface ProbeTick {
   readonly edges: readonly ProbeEdge[];
   readonly gone: readonly number[];
   readonly tcp: Table<typeof TCP_SHAPE>;
+  readonly troubles: Table<typeof TROUBLE_SHAPE>;
   readonly l7: Table<typeof PROBE_L7_SHAPE>;
   readonly hist: Table<typeof HIST_SHAPE>;
   readonly pending: Table<typeof PENDING_SHAPE>;
   readonly pairs: Table<typeof PAIR_SHAPE>;
   /** 16 bytes for each row of `pairs` */
   readonly pairIps: Uint8Array;
+  readonly nat: readonly ProbeNat[];
+  /** all ports that are listened on, in the ticks in which they were looked at; null in others */
+  readonly listens: readonly ProbeListen[] | null;
   readonly events: readonly ProbeEvent[];
   /** all processes that speak TLS, only in ticks in which something about them has changed */
   readonly tls: readonly ProbeTls[] | null;

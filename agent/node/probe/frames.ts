@@ -16,6 +16,8 @@ import {
   ROLE,
   STATUS,
   TCP_SHAPE,
+  TROUBLE_SHAPE,
+  TROUBLES,
 } from "../../../schemas/wire/observe.ts";
 import { FRAME, FRAME_MAGIC, FRAME_MAJOR, HEADER_BYTES, LAYOUT, MAX_FRAME_BYTES } from "./layout.ts";
 import {
@@ -25,6 +27,8 @@ import {
   type ProbeAnswer,
   type ProbeEdge,
   type ProbeEvent,
+  type ProbeListen,
+  type ProbeNat,
   type ProbeSpan,
   type ProbeTick,
   type ProbeTls,
@@ -132,6 +136,16 @@ const decodeTcp = (frame: Frame | undefined): Table<typeof TCP_SHAPE> =>
     }
   });
 
+const decodeTroubles = (frame: Frame | undefined): Table<typeof TROUBLE_SHAPE> =>
+  table(TROUBLE_SHAPE, frame, LAYOUT.trouble.size, (t, view, rows) => {
+    const l = LAYOUT.trouble;
+    for (let i = 0, at = 0; i < rows; i++, at += l.size) {
+      t.edge[i] = view.getUint32(at + l.edge, true);
+      t.kind[i] = below("trouble.kind", view.getUint8(at + l.kind), TROUBLES.length);
+      t.count[i] = view.getUint32(at + l.count, true);
+    }
+  });
+
 const decodeL7 = (frame: Frame | undefined): Table<typeof PROBE_L7_SHAPE> =>
   table(PROBE_L7_SHAPE, frame, LAYOUT.l7.size, (t, view, rows) => {
     const l = LAYOUT.l7;
@@ -193,6 +207,34 @@ const decodePairs = (
     }
   });
   return { pairs, pairIps };
+};
+
+const decodeNat = (frame: Frame | undefined): readonly ProbeNat[] => {
+  if (frame === undefined) return [];
+  const l = LAYOUT.nat;
+  const nat: ProbeNat[] = [];
+  for (let i = rowsOf(frame, l.size), at = 0; i > 0; i--, at += l.size)
+    nat.push({
+      edge: frame.view.getUint32(at + l.edge, true),
+      address: addressText(frame.bytes, at + l.ip),
+      port: frame.view.getUint16(at + l.port, true),
+    });
+  return nat;
+};
+
+const decodeListens = (frame: Frame | undefined): readonly ProbeListen[] | null => {
+  if (frame === undefined) return null;
+  const l = LAYOUT.listen;
+  const listens: ProbeListen[] = [];
+  for (let i = rowsOf(frame, l.size), at = 0; i > 0; i--, at += l.size)
+    listens.push({
+      netns: frame.view.getUint32(at + l.netns, true),
+      port: frame.view.getUint16(at + l.port, true),
+      queue: frame.view.getUint32(at + l.queue, true),
+      limit: frame.view.getUint32(at + l.limit, true),
+      drops: frame.view.getUint32(at + l.drops, true),
+    });
+  return listens;
 };
 
 /** All zeros stand for an address that varies. */
@@ -388,10 +430,13 @@ const decodeTick = (end: Frame, parts: Parts, reset: boolean): ProbeTick => {
     edges: decodeEdges(part(FRAME.edge)),
     gone: decodeGone(part(FRAME.gone)),
     tcp: decodeTcp(part(FRAME.tcp)),
+    troubles: decodeTroubles(part(FRAME.trouble)),
     l7,
     hist: decodeHist(part(FRAME.hist), l7.rows),
     pending: decodePending(part(FRAME.pending)),
     ...decodePairs(part(FRAME.pair)),
+    nat: decodeNat(part(FRAME.nat)),
+    listens: decodeListens(part(FRAME.listen)),
     events: decodeEvents(part(FRAME.event)),
     tls: decodeTls(part(FRAME.tls)),
     answers: decodeAnswers(part(FRAME.name)),

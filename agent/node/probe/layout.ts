@@ -26,7 +26,10 @@ export const FRAME = {
   io: 15,
   ioHist: 16,
   tls: 20,
-  span: 21,
+  trouble: 21,
+  nat: 22,
+  listen: 23,
+  span: 24,
 } as const;
 
 /** Size and member offsets of each struct, in bytes. */
@@ -49,10 +52,13 @@ export const LAYOUT = {
     retransmits: 52,
     rtt_count: 56,
   },
+  trouble: { size: 12, edge: 0, count: 4, kind: 8 },
   l7: { size: 24, sum_ns: 0, edge: 8, count: 12, protocol: 16, status: 17, detail: 18 },
   hist: { size: 12, row: 0, count: 4, bucket: 8 },
   pending: { size: 24, oldest_ns: 0, edge: 8, count: 12, protocol: 16 },
   pair: { size: 24, edge: 0, port: 4, ip: 8 },
+  listen: { size: 20, netns: 0, queue: 4, limit: 8, drops: 12, port: 16 },
+  nat: { size: 24, edge: 0, port: 4, ip: 8 },
   event: {
     size: 208,
     mono_ns: 0,

@@ -33,6 +33,7 @@ export const nodeAgent = async (values: Values, servers: readonly string[] | und
   const settings = await readSettings(values);
   const { agent } = settings;
   const node = values.text("node") ?? agent.node;
+  const metrics = values.text("metrics") ?? agent.metrics;
   const probe = join(distDir(), "probe");
   stopWithParent();
   const { runNodeAgent } = await import("../node-agent.ts");
@@ -47,8 +48,10 @@ export const nodeAgent = async (values: Values, servers: readonly string[] | und
     probeArguments: [
       ...(agent.tls ? ["--tls-budget", String(agent.tlsBudgetPercent)] : ["--no-tls"]),
       ...(agent.spans ? spanArguments(agent) : ["--no-spans"]),
+      ...(agent.hooks === "syscalls" ? ["--hooks=syscalls"] : []),
     ],
     ...(node === undefined ? {} : { node }),
+    ...(metrics === undefined ? {} : { metrics }),
   });
   const supervised = process.env["COROOT_SUPERVISED"] === "1";
   const exit = await Effect.runPromiseExit(supervised ? forTerminal(settings.log)(program) : program);

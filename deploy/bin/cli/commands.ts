@@ -52,6 +52,10 @@ const nodeAgent: Command = {
     "key-file": text("FILE", "file that holds the agents' key (default: agent.key in the data folder)"),
     data: text("DIR", "folder of the agent's spool (default: agent in the data folder)"),
     node: text("NAME", "name of this node (default: the host name)"),
+    metrics: text(
+      "HOST:PORT",
+      "serve the agent's /metrics there, without a key (default: from the configuration, else nowhere)",
+    ),
     cluster: serverFlags.cluster,
     config: serverFlags.config,
   },

@@ -72,6 +72,14 @@ const agentColumns = (now: number): readonly Column<Fields>[] => [
         .map((one) => one.feature)
         .join(", "),
   },
+  {
+    title: "TROUBLE",
+    cell: (row) =>
+      listOf(row, "inspections")
+        .filter((one) => ["warning", "critical"].includes(textOf(one, "status")))
+        .map((one) => textOf(one, "message"))
+        .join("; "),
+  },
 ];
 
 export const incidents = (values: Values): Promise<number> =>

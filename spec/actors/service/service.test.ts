@@ -13,9 +13,9 @@ import type {
 import { serviceActor } from "../../../actors/service/ServiceActor.ts";
 import type { ActorEffect } from "../../../runtime/actor/Behavior.ts";
 import type { Inspection } from "../../../schemas/incident.ts";
-import { serviceId } from "../../../schemas/service.ts";
+import { serviceId, type ServiceId } from "../../../schemas/service.ts";
 import { bucketOf } from "../../../schemas/wire/histogram.ts";
-import { PROTOCOLS, type ServiceKind } from "../../../schemas/wire/observe.ts";
+import { PROTOCOLS, TROUBLE, type ServiceKind } from "../../../schemas/wire/observe.ts";
 import type { ServiceCard, SloView } from "../../../schemas/wire/page.ts";
 
 const START = 1_700_000_000_000;
@@ -228,6 +228,44 @@ describe("inspections of look-ups", () => {
     expect(inspection("dns_nxdomain").evidence[0]?.text).toContain("db.shop (AAAA) 2 times");
     run(601, lookups({}));
     expect(inspection("dns_nxdomain").status).toBe("ok");
+  });
+});
+
+describe("the inspection of connections", () => {
+  it("says why connects fail, by peer, and keeps quiet where no agent told", () => {
+    const { run, inspection } = service();
+    const other = serviceId("default", "n", "SystemdUnit", "search");
+    const message = (...edges: readonly EdgeWindow[]): string | undefined => {
+      run(5, { edges });
+      return inspection("failed_connects").message;
+    };
+    const failing = (peer: ServiceId, failedConnects: number, ...troubles: readonly number[]): EdgeWindow =>
+      edge("outbound", { peer, failedConnects, troubles });
+    expect(message(edge("outbound", { failedConnects: 3 }))).toBe(`connects to ${callee} fail`);
+    expect(message(failing(callee, 3, TROUBLE.refused, 1, TROUBLE.refused, 2))).toBe(
+      `connects to ${callee} are refused`,
+    );
+    expect(inspection("failed_connects").evidence[0]?.text).toBe(`3.0 failed connects/s to ${callee} (refused)`);
+    expect(message(failing(callee, 3, TROUBLE.refused, 3), failing(other, 2, TROUBLE.timedOut, 2))).toBe(
+      `connects to ${callee} are refused; to ${other} are not answered in time`,
+    );
+    expect(message(failing(callee, 4, TROUBLE.refused, 1, TROUBLE.unreachable, 2, 200, 9), failing(other, 0))).toBe(
+      `connects to ${callee} fail (1.0/s refused, 2.0/s found unreachable)`,
+    );
+  });
+});
+
+describe("the inspection of the accept queue", () => {
+  it("warns for ten minutes of connections that were dropped, and takes the instance for running", () => {
+    const { run, inspection, page } = service();
+    run(10, serving(20));
+    expect(inspection("accept_queue").status).toBe("ok");
+    const text = "30 connections to port 80 of shop were dropped: 128 may wait to be accepted";
+    run(1, { ...serving(20), events: [{ kind: "overflow", instance: "shop", at: START + 11_000, text }] });
+    expect(inspection("accept_queue")).toMatchObject({ status: "warning", message: text });
+    expect((page()["card"] as ServiceCard).instances).toBe(1);
+    run(610, serving(20));
+    expect(inspection("accept_queue").status).toBe("ok");
   });
 });
 

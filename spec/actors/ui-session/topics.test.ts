@@ -201,6 +201,7 @@ describe("topic overview", () => {
           capabilities: [],
           losses: {},
           conflicts: 0,
+          self: {},
         });
         const notices = (agents: readonly AgentView[]) =>
           Effect.map(

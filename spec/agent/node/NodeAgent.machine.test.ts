@@ -28,7 +28,11 @@ afterEach(async () => {
   rmSync(folder, { recursive: true });
 });
 
-const start = (probePath: string | null = null, probeArguments: readonly string[] = []): Promise<NodeAgent> =>
+const start = (
+  probePath: string | null = null,
+  probeArguments: readonly string[] = [],
+  metrics?: string,
+): Promise<NodeAgent> =>
   Effect.runPromise(
     Scope.extend(
       makeNodeAgent({
@@ -40,6 +44,7 @@ const start = (probePath: string | null = null, probeArguments: readonly string[
         node: "here",
         traffic: probePath !== null,
         probeArguments,
+        ...(metrics === undefined ? {} : { metrics }),
       }),
       scope,
     ).pipe(Logger.withMinimumLogLevel(LogLevel.None)),
@@ -85,6 +90,23 @@ describe("node agent", () => {
     expect(Object.keys(container?.labels ?? {}).toSorted()).toEqual(["app_id", "container_id", "machine_id"]);
     expect(container?.labels["app_id"]).toMatch(/^spec\/here\//);
     await until("samples leave the disk", () => agent.spool.stats.waiting === 0);
+  });
+
+  it("tells what it costs and what it lost, and serves its samples as text", async () => {
+    writeFileSync(join(folder, "agent.key"), "the-key\n");
+    const agent = await start(null, [], "127.0.0.1:0");
+    await until("a report", () => windows().some((one) => one.self !== null), 10_000);
+    const told = windows().find((one) => one.self !== null)?.self;
+    expect(told?.["memoryBytes"]).toBeGreaterThan(10e6);
+    expect(told).toMatchObject({ windowsWaiting: expect.any(Number) as number, "used.spool": 0 });
+    await Effect.runPromise(agent.flush);
+    const page = `http://127.0.0.1:${agent.metricsPort}/metrics`;
+    const answer = await fetch(page);
+    expect(answer.headers.get("content-type")).toMatch(/^text\/plain; version=0\.0\.4/);
+    const lines = (await answer.text()).split("\n");
+    expect(lines.some((line) => /^coroot_agent_memory_rss_bytes\{machine_id="[^"]+"\} [0-9]+$/.test(line))).toBe(true);
+    expect(lines.some((line) => line.startsWith("node_resources_cpu_usage_seconds_total{"))).toBe(true);
+    expect((await fetch(`http://127.0.0.1:${agent.metricsPort}/other`)).status).toBe(404);
   });
 
   it("waits for a key that is not there yet, says which file, and keeps what it sees", async () => {

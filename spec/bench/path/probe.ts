@@ -36,7 +36,8 @@ export const serverCpu = (server: Running): number => {
   return cpuNs(pid) + descendants(pid).reduce((sum, one) => sum + cpuNs(one.pid), 0);
 };
 
-const wrk = (port: number, connections: number, seconds: number): number => {
+/** Requests that wrk made. */
+export const wrk = (port: number, connections: number, seconds: number): number => {
   const done = spawnSync("wrk", ["-t1", `-c${connections}`, `-d${seconds}s`, `http://127.0.0.1:${port}/`], {
     encoding: "utf8",
   });
@@ -223,7 +224,7 @@ for i in range(${OPERATIONS / 4}):
   os.pwrite(f,b,0);os.pread(f,64,0);os.write(w,b);os.read(r,64)
 `;
 
-const measureFiles = async ({ log }: MeasureContext): Promise<Measured> => {
+export const measureFiles = async ({ log }: MeasureContext): Promise<Measured> => {
   const setting = "/proc/sys/kernel/bpf_stats_enabled";
   const was = readFileSync(setting, "utf8").trim();
   const bed = await ProbeBed.start();

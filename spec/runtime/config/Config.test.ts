@@ -43,6 +43,7 @@ describe("configuration", () => {
         server: "http://127.0.0.1:8080",
         spoolMaxBytes: 268_435_456,
         traffic: true,
+        hooks: "best",
         tls: true,
         tlsBudgetPercent: 5,
         spans: true,

@@ -10,7 +10,14 @@ import {
   type ProbeTick,
 } from "../../../../agent/node/probe/ProbeTick.ts";
 import { emptyTable } from "../../../../schemas/wire/columns.ts";
-import { HIST_SHAPE, PAIR_SHAPE, PENDING_SHAPE, STATUS, TCP_SHAPE } from "../../../../schemas/wire/observe.ts";
+import {
+  HIST_SHAPE,
+  PAIR_SHAPE,
+  PENDING_SHAPE,
+  STATUS,
+  TCP_SHAPE,
+  TROUBLE_SHAPE,
+} from "../../../../schemas/wire/observe.ts";
 
 const A = 1;
 const AAAA = 28;
@@ -122,6 +129,7 @@ const tick = (
     edges: [],
     gone: [],
     tcp: emptyTable(TCP_SHAPE, 0),
+    troubles: emptyTable(TROUBLE_SHAPE, 0),
     l7,
     hist: emptyTable(HIST_SHAPE, 0),
     pending: emptyTable(PENDING_SHAPE, 0),
@@ -133,6 +141,8 @@ const tick = (
     io: emptyTable(PROBE_IO_SHAPE, 0),
     ioHist: emptyTable(HIST_SHAPE, 0),
     tls: null,
+    nat: [],
+    listens: null,
     self: {},
   };
   return made;

@@ -11,7 +11,15 @@ import {
 } from "../../../../agent/node/probe/ProbeTick.ts";
 import { checkObserve, decodeFrame } from "../../../../schemas/wire/codec.ts";
 import { emptyTable } from "../../../../schemas/wire/columns.ts";
-import { HIST_SHAPE, PAIR_SHAPE, PENDING_SHAPE, ROLE, TCP_SHAPE } from "../../../../schemas/wire/observe.ts";
+import {
+  HIST_SHAPE,
+  PAIR_SHAPE,
+  PENDING_SHAPE,
+  ROLE,
+  TCP_SHAPE,
+  TROUBLE,
+  TROUBLE_SHAPE,
+} from "../../../../schemas/wire/observe.ts";
 import { member } from "./members.ts";
 
 interface Rows {
@@ -19,6 +27,7 @@ interface Rows {
   readonly gone?: readonly number[];
   readonly reset?: boolean;
   readonly tcp?: readonly { edge: number; opens?: number; active?: number; bytesOut?: number }[];
+  readonly troubles?: readonly { edge: number; kind: number; count: number }[];
   readonly l7?: readonly {
     edge: number;
     protocol: number;
@@ -37,6 +46,12 @@ const tick = (rows: Rows): ProbeTick => {
     tcp.opens[i] = row.opens ?? 0;
     tcp.active[i] = row.active ?? 0;
     tcp.bytesOut[i] = row.bytesOut ?? 0;
+  }
+  const troubles = emptyTable(TROUBLE_SHAPE, rows.troubles?.length ?? 0);
+  for (const [i, row] of (rows.troubles ?? []).entries()) {
+    troubles.edge[i] = row.edge;
+    troubles.kind[i] = row.kind;
+    troubles.count[i] = row.count;
   }
   const l7 = emptyTable(PROBE_L7_SHAPE, rows.l7?.length ?? 0);
   const hist = emptyTable(HIST_SHAPE, rows.l7?.length ?? 0);
@@ -64,6 +79,7 @@ const tick = (rows: Rows): ProbeTick => {
     edges: rows.edges ?? [],
     gone: rows.gone ?? [],
     tcp,
+    troubles,
     l7,
     hist,
     pending,
@@ -71,6 +87,8 @@ const tick = (rows: Rows): ProbeTick => {
     pairIps: new Uint8Array(),
     events: [],
     tls: null,
+    nat: [],
+    listens: null,
     answers: [],
     spans: [],
     io: emptyTable(PROBE_IO_SHAPE, 0),
@@ -312,6 +330,24 @@ describe("fold", () => {
 });
 
 describe("dictionary", () => {
+  it("tells what went wrong with connections once, by kind and over all processes of an instance", () => {
+    const { instances, fold, window } = bed();
+    instances.join(member(10, { instance: "a.service", name: "a" }), 0);
+    instances.join(member(11, { instance: "a.service", name: "a" }), 0);
+    const troubles = [
+      { edge: 1, kind: TROUBLE.refused, count: 2 },
+      { edge: 2, kind: TROUBLE.refused, count: 3 },
+      { edge: 2, kind: TROUBLE.lost, count: 1 },
+      { edge: 9, kind: TROUBLE.lost, count: 1 },
+    ];
+    fold.absorb(tick({ edges: [server(1, 10), server(2, 11)], troubles }), 0);
+    const told = window().troubles;
+    expect([told.rows, [...told.kind], [...told.count]]).toEqual([2, [TROUBLE.refused, TROUBLE.lost], [5, 1]]);
+    expect(window().troubles.rows).toBe(0);
+    const [wire] = fold.edges.values();
+    expect([...(wire?.troubles?.totals ?? [])]).toEqual([5, 0, 0, 0, 0, 1]);
+  });
+
   it("defines everything anew on another connection, also for a window that was made before", () => {
     const { instances, fold, window, catalog } = bed();
     instances.join(member(10, { instance: "a.service", name: "a" }), 0);
