@@ -48,19 +48,23 @@ static __always_inline struct sock *socket_at(struct task_struct *task, u32 fd)
 }
 
 /* The other end of a datagram that was received is known by now, where the caller asked for it. */
-static __always_inline int call_datagrams(struct sock *sk, struct pt_regs *regs, struct task_struct *task, u32 size, u32 sending)
+SEC("tp_btf/sys_exit")
+int BPF_PROG(call_datagrams, struct pt_regs *regs, long size)
 {
-	u16 to = BPF_CORE_READ(sk, __sk_common.skc_dport);
-	bool server = BPF_CORE_READ(sk, __sk_common.skc_num) == DNS_PORT;
-	u32 key = sending, n = 1, i;
-	struct scratch *s;
-	bool vector;
+	u32 n = 1, i, sending, tgid = bpf_get_current_pid_tgid() >> 32;
+	struct scratch *s = left_off(ctx);
+	struct sock *sk;
+	bool vector, server;
+	u16 to;
 
-	if (!server && to && to != bpf_htons(DNS_PORT))
-		return 0;
-	s = bpf_map_lookup_elem(&scratches, &key);
 	if (!s)
 		return 0;
+	sk = (struct sock *)s->socket;
+	to = BPF_CORE_READ(sk, __sk_common.skc_dport);
+	server = BPF_CORE_READ(sk, __sk_common.skc_num) == DNS_PORT;
+	if (!server && to && to != bpf_htons(DNS_PORT))
+		return 0;
+	sending = call_kind(regs_nr(regs)) - 1;
 	s->nr = regs_nr(regs);
 	s->arg2 = regs_2(regs);
 	s->arg5 = regs_5(regs);
@@ -73,7 +77,7 @@ static __always_inline int call_datagrams(struct sock *sk, struct pt_regs *regs,
 		s->iovs = regs_3(regs);
 		if (vector && bpf_probe_read_user(&s->size, 4, (void *)(s->arg2 + i * USER_MMSGHDR + 56)))
 			return 0;
-		take_datagram(s, sk, to, server, sending, task->tgid);
+		take_datagram(s, sk, to, server, sending, tgid);
 	}
 	return 0;
 }
@@ -82,6 +86,7 @@ SEC("tp_btf/sys_exit")
 int BPF_PROG(call_done, struct pt_regs *regs, long result)
 {
 	struct task_struct *task;
+	struct scratch *s;
 	u32 nr, kind, flags = 0;
 	struct sock *sk;
 	struct conn *c;
@@ -104,11 +109,47 @@ int BPF_PROG(call_done, struct pt_regs *regs, long result)
 	at = (u64)sk;
 	c = bpf_map_lookup_elem(&sockets, &at);
 	if (c)
-		return nr == SYS_sendmmsg || nr == SYS_recvmmsg ? 0 : on_bytes(sk, c, task, regs, result, flags, kind - 1);
+		return nr == SYS_sendmmsg || nr == SYS_recvmmsg ? 0 : on_bytes(ctx, sk, c, task, regs, result, flags, kind - 1);
 	if ((flags & MSG_PEEK) || nr == SYS_sendfile)
 		return 0;
 	at = BPF_CORE_READ(sk, __sk_common.skc_family);
 	if ((at != AF_INET && at != AF_INET6) || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP)
 		return 0;
-	return call_datagrams(sk, regs, task, result, kind - 1);
+	nr = kind - 1;
+	s = bpf_map_lookup_elem(&scratches, &nr);
+	if (!s)
+		return 0;
+	s->context = (u64)ctx;
+	s->socket = (u64)sk;
+	bpf_tail_call(ctx, &walkers, 1);
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(call_walk, struct pt_regs *regs, long result)
+{
+	struct scratch *s = left_off(ctx);
+	struct conn *c;
+	u64 at;
+
+	if (!s)
+		return 0;
+	at = s->socket;
+	c = bpf_map_lookup_elem(&sockets, &at);
+	return c ? go_on((struct sock *)at, s, c) : 0;
+}
+
+/* What is kept by a socket's address goes with it, as storage does by itself. */
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(tcp_gone, struct sock *sk)
+{
+	struct conn *c = conn_of(sk);
+	u64 at = (u64)sk;
+
+	if (!c)
+		return 0;
+	if (c->proto == PROTO_HTTP2)
+		h2_drop(sk);
+	bpf_map_delete_elem(&sockets, &at);
+	return 0;
 }

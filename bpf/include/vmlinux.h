@@ -33,6 +33,7 @@ enum { false = 0, true = 1 };
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PROG_ARRAY = 3,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
@@ -95,6 +96,9 @@ struct tcp_sock {
 	u64 bytes_received;
 	u64 bytes_sent;
 	u64 bytes_retrans;
+	u64 bytes_acked;
+	u32 rcv_nxt;
+	u32 copied_seq;
 	u32 snd_una;
 	u32 snd_nxt;
 	u32 write_seq;

@@ -63,18 +63,6 @@ static __always_inline void h2_drop(struct sock *sk)
 		bpf_sk_storage_delete(&h2s, sk);
 }
 
-/* The socket is closed. Storage goes with it; what is kept by its address does not. */
-static __always_inline void conn_drop(struct sock *sk, struct conn *c)
-{
-	u64 at = (u64)sk;
-
-	if (!by_address)
-		return;
-	if (c->proto == PROTO_HTTP2)
-		h2_drop(sk);
-	bpf_map_delete_elem(&sockets, &at);
-}
-
 static __always_inline void put_mapped(u8 *to, u32 v4)
 {
 	u32 *words = (u32 *)to;
@@ -165,29 +153,38 @@ static __always_inline struct edge *edge_of(struct conn *c)
 static __noinline struct edge *edge_for(struct edge_key *key, u32 tgid)
 {
 	struct edge *edge = bpf_map_lookup_elem(&edges, key);
-	struct edge fresh = {};
 	struct control *ctl;
+	u32 zero = 0, id;
+	void *empty;
 
 	if (!edge)
 		edge = bpf_map_lookup_elem(&folded, key);
-	if (edge)
+	if (edge && edge->id)
 		return edge;
 	ctl = control();
-	if (!ctl)
+	empty = bpf_map_lookup_elem(&zero_row, &zero);
+	if (!ctl || !empty)
 		return NULL;
-	fresh.id = __sync_fetch_and_add(&ctl->next_edge, 1) + 1;
-	fresh.tgid = key->role == ROLE_CLIENT ? key->tgid : tgid;
-	bpf_map_update_elem(&edges, key, &fresh, BPF_NOEXIST);
-	edge = bpf_map_lookup_elem(&edges, key);
-	if (edge)
-		return edge;
-	__sync_fetch_and_add(&ctl->edge_full, 1);
-	if (key->role == ROLE_SERVER)
-		__builtin_memset(key->peer, 0, sizeof(key->peer));
-	else
-		key->port = 0;
-	bpf_map_update_elem(&folded, key, &fresh, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&folded, key);
+	if (!edge) {
+		bpf_map_update_elem(&edges, key, empty, BPF_NOEXIST);
+		edge = bpf_map_lookup_elem(&edges, key);
+	}
+	if (!edge) {
+		__sync_fetch_and_add(&ctl->edge_full, 1);
+		if (key->role == ROLE_SERVER)
+			__builtin_memset(key->peer, 0, sizeof(key->peer));
+		else
+			key->port = 0;
+		bpf_map_update_elem(&folded, key, empty, BPF_NOEXIST);
+		edge = bpf_map_lookup_elem(&folded, key);
+	}
+	if (!edge)
+		return NULL;
+	/* several may be at it at once: one of them numbers it */
+	id = __sync_fetch_and_add(&ctl->next_edge, 1) + 1;
+	if (__sync_val_compare_and_swap(&edge->id, 0, id) == 0)
+		edge->tgid = key->role == ROLE_CLIENT ? key->tgid : tgid;
+	return edge;
 }
 
 /* The edge of c->key; c->id becomes its id. */

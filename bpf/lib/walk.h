@@ -441,10 +441,56 @@ static __noinline int http_simple_response(struct scratch *s, struct conn *c)
 	return 1;
 }
 
-static __always_inline int chunk(struct scratch *s, struct conn *c)
+/* A chunk of HTTP, of which bodies are not read. 1: taken; 0: needs the walker. */
+static __always_inline int http_chunk(struct scratch *s, struct conn *c, bool usual)
 {
 	struct walk *w;
 
+	if (s->direction == REQUEST) {
+		w = &c->walks[REQUEST];
+		if (w->state == HTTP_BODY)
+			w->state = HTTP_START;
+		return usual && w->state == HTTP_START && !w->skip && !w->carried && http_simple_request(s, c);
+	}
+	w = &c->walks[RESPONSE];
+	if (!c->careful)
+		return http_simple_response(s, c);
+	if (w->state == HTTP_BODY) {
+		if (!waiting(c))
+			return 1;
+		w->state = HTTP_START;
+	}
+	return 0;
+}
+
+/* Chunks of the usual shape at one read, without the walker. 1: taken; 0: needs the walker, and nothing has been counted. */
+static __always_inline int chunk_usual(struct scratch *s, struct conn *c)
+{
+	struct walk *w;
+
+	if (c->proto == PROTO_HTTP)
+		return http_chunk(s, c, true);
+	if (c->proto == PROTO_REDIS) {
+		u32 request = s->direction == REQUEST;
+
+		w = request ? &c->walks[REQUEST] : &c->walks[RESPONSE];
+		if (!w->need && !w->skip && !w->carried && !w->done &&
+		    (request ? resp_simple_requests(s, c) : resp_simple_replies(s, c)))
+			return 1;
+		s->count = 0;
+	}
+	return 0;
+}
+
+/* Whether the connection's protocol is known and this chunk has nothing to confirm. */
+static __always_inline bool chunk_known(const struct scratch *s, const struct conn *c)
+{
+	return c->mode == MODE_PINNED || (c->mode == MODE_TRIAL && !(s->direction == RESPONSE && s->turned));
+}
+
+/* `usual`: it may be of a usual shape; else that was tried where the protocol was known, and is of no use where not. */
+static __always_inline int chunk(struct scratch *s, struct conn *c, bool usual)
+{
 	s->good = 0;
 	s->count = 0;
 	if (c->mode == MODE_GUESS && (!guess(s, c) || c->proto == PROTO_HTTP2))
@@ -456,34 +502,8 @@ static __always_inline int chunk(struct scratch *s, struct conn *c)
 		miss(c);
 		return 0;
 	}
-	if (c->proto == PROTO_HTTP) {
-		if (s->direction == REQUEST) {
-			w = &c->walks[REQUEST];
-			if (w->state == HTTP_BODY)
-				w->state = HTTP_START;
-			if (w->state == HTTP_START && !w->skip && !w->carried && http_simple_request(s, c))
-				return 0;
-		} else {
-			w = &c->walks[RESPONSE];
-			if (!c->careful) {
-				if (http_simple_response(s, c))
-					return 0;
-			} else if (w->state == HTTP_BODY) {
-				if (!waiting(c))
-					return 0;
-				w->state = HTTP_START;
-			}
-		}
-	}
-	if (c->proto == PROTO_REDIS) {
-		u32 request = s->direction == REQUEST;
-
-		w = request ? &c->walks[REQUEST] : &c->walks[RESPONSE];
-		if (!w->need && !w->skip && !w->carried && !w->done &&
-		    (request ? resp_simple_requests(s, c) : resp_simple_replies(s, c)))
-			return 0;
-		s->count = 0;
-	}
+	if (usual ? chunk_usual(s, c) : c->proto == PROTO_HTTP && !s->tried && http_chunk(s, c, false))
+		return 0;
 	if (c->proto == PROTO_CLICKHOUSE)
 		return ch_chunk(s, c);
 	return walk(s, c);

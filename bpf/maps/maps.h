@@ -127,6 +127,28 @@ struct {
 	__type(value, struct timing);
 } zero_timing SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, SPAN_RING);
+} spans SEC(".maps");
+
+/* Threshold of an edge in ns, where it is not the general one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_EDGES);
+	__type(key, u32);
+	__type(value, u64);
+} slow_limits SEC(".maps");
+
+/* Threads that serve requests, by the low bits of their id: looked up without a call. Two may want one place. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SPAN_THREADS);
+	__type(key, u32);
+	__type(value, struct span_thread);
+} span_threads SEC(".maps");
+
 /* Threads in fsync, and since when. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -135,6 +157,14 @@ struct {
 	__type(key, u64);
 	__type(value, u64);
 } syncs SEC(".maps");
+
+/* Programs that the hooks go over to: for chunks that are not of the usual shape; for datagrams, from system calls. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, u32);
+	__type(value, u32);
+} walkers SEC(".maps");
 
 /* Working memory of the walkers, one cell per direction since a receive may interrupt a send. */
 struct {

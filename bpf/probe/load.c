@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "load.h"
 #include "out.h"
+#include "spans.h"
 #include "../include/frames.h"
 
 #include <bpf/bpf.h>
@@ -40,6 +41,10 @@ struct unit {
 static struct unit units[] = {
 	{ "sock_send", "requests.send", "requests are not counted", NULL, SOCKETS, 0, "" },
 	{ "sock_receive", "requests.receive", "requests are not counted", NULL, SOCKETS, 0, "" },
+	{ "sock_walk", "requests.read", "requests are not counted", NULL, SOCKETS, 0, "" },
+	{ "call_walk", "requests.read", "requests are not counted", NULL, CALLS, 0, "" },
+	{ "call_datagrams", "requests.datagrams", "DNS over UDP is not counted", NULL, CALLS, 0, "" },
+	{ "tcp_gone", "connections.gone", "what is known of closed connections takes its room", NULL, CALLS, 0, "" },
 	{ "call_done", "requests.calls", "requests are not counted (needs kernel 5.17 with BTF)", NULL, CALLS, 0, "" },
 	{ "tcp_state", "connections", "connections are not seen", NULL, ANY, 0, "" },
 	{ "tcp_reset", "connections.resets", "resets that are sent are not counted", NULL, ANY, 0, "" },
@@ -87,6 +92,19 @@ static void fail(struct unit *unit, int error, const char *stage, const char *de
 			unit->reason[n] = ' ';
 }
 
+static const struct span_options usual = { .shift = 6 };
+static const struct span_options *spans = &usual;
+
+static void set_constants(struct bpf_object *object)
+{
+	const uint32_t words[] = { !spans->off, spans->shift };
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, object)
+		if (strstr(bpf_map__name(map), ".rodata.config"))
+			bpf_map__set_initial_value(map, words, sizeof(words));
+}
+
 /* Tells the programs how connections are kept, and makes no room for those of the other way. */
 static void choose(struct bpf_object *object)
 {
@@ -110,6 +128,7 @@ static struct bpf_object *open_object(char *log)
 
 	if (!object)
 		return NULL;
+	set_constants(object);
 	if (program) {
 		bpf_program__set_expected_attach_type(program, UPROBE_MULTI);
 		bpf_program__set_autoload(program, false);
@@ -243,7 +262,7 @@ static void report(void)
 		snprintf(c.feature, sizeof(c.feature), "%s", units[i].feature);
 		if (error)
 			snprintf(c.reason, sizeof(c.reason), "%.70s; %.78s", units[i].without, units[i].reason);
-		if (!error && units[i].with == CALLS) {
+		if (!error && strcmp(units[i].program, "call_done") == 0) {
 			c.state = STATE_DEGRADED;
 			snprintf(c.reason, sizeof(c.reason), "seen at the end of system calls, which all pay for: %.95s", why);
 		}
@@ -252,9 +271,18 @@ static void report(void)
 	report_tls();
 }
 
+/* Where the hooks find the program, if they call it; else -1. */
+static int place_of(const struct unit *unit)
+{
+	if (strcmp(unit->program, "sock_walk") == 0 || strcmp(unit->program, "call_walk") == 0)
+		return 0;
+	return strcmp(unit->program, "call_datagrams") == 0 ? 1 : -1;
+}
+
 static int attach(struct kernel *kernel, struct bpf_object *object)
 {
 	struct bpf_program *program;
+	int place;
 
 	bpf_object__for_each_program(program, object) {
 		struct unit *unit = unit_of(program);
@@ -263,6 +291,15 @@ static int attach(struct kernel *kernel, struct bpf_object *object)
 		if (!unit || unit->error || is_spare(unit))
 			continue;
 		said[0] = 0;
+		place = place_of(unit);
+		if (place >= 0) {
+			const int fd = bpf_program__fd(program);
+
+			/* it is never attached, but called by the hooks */
+			if (bpf_map_update_elem(bpf_object__find_map_fd_by_name(object, "walkers"), &place, &fd, BPF_ANY))
+				fail(unit, errno, "tail call", "");
+			continue;
+		}
 		if (strcmp(unit->program, "each_connection") == 0) {
 			union bpf_iter_link_info info = { .map.map_fd = (unsigned)kernel->conns };
 			LIBBPF_OPTS(bpf_iter_attach_opts, opts, .link_info = &info, .link_info_len = sizeof(info));
@@ -331,17 +368,17 @@ static struct bpf_object *open_rest(void)
 /* Goes over to system calls where the kernel refuses the sockets' tracepoints, but not those. */
 static void turn_to_calls(void)
 {
-	const struct unit *send = unit_named("sock_send"), *receive = unit_named("sock_receive");
+	const struct unit *send = unit_named("sock_send"), *receive = unit_named("sock_receive"), *walk = unit_named("sock_walk");
 	struct unit *call = unit_named("call_done");
 
-	if (calls || !(send->error || receive->error))
+	if (calls || !(send->error || receive->error || walk->error))
 		return;
 	calls = 1;
-	if (load_alone(call, NULL)) {
+	if (load_alone(call, NULL) || load_alone(unit_named("call_walk"), NULL)) {
 		calls = 0;
 		return;
 	}
-	snprintf(why, sizeof(why), "%.99s", send->error ? send->reason : receive->reason);
+	snprintf(why, sizeof(why), "%.99s", send->error ? send->reason : receive->error ? receive->reason : walk->reason);
 	for (size_t i = 0; i < UNITS; i++)
 		if (units[i].with == ANY)
 			units[i].error = 0;
@@ -356,7 +393,7 @@ static unsigned cpu_us(void)
 	return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 + usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
 }
 
-int load(struct kernel *kernel, enum hooks hooks)
+int load(struct kernel *kernel, enum hooks hooks, const struct span_options *options)
 {
 	const unsigned before = cpu_us();
 	struct bpf_object *object;
@@ -364,6 +401,7 @@ int load(struct kernel *kernel, enum hooks hooks)
 
 	memset(kernel, 0, sizeof(*kernel));
 	kernel->tls = -1;
+	spans = options;
 	libbpf_set_print(listen_to);
 	if (access(BTF, R_OK))
 		return refuse(errno, "BTF", BTF " cannot be read");
@@ -409,6 +447,9 @@ int load(struct kernel *kernel, enum hooks hooks)
 	FD(zero_row);
 	FD(lookups);
 	FD(names);
+	FD(spans);
+	FD(slow_limits);
+	FD(span_threads);
 	FD(timings);
 	FD(syncs);
 	FD(tls_processes);
@@ -461,7 +502,7 @@ int load_explain(enum hooks hooks)
 		sum += us;
 		printf("%-18s %12u %8u%s%s\n", units[i].program, seen, us, error ? "  " : "", error ? strerror(-error) : "");
 	}
-	load(&kernel, hooks);
+	load(&kernel, hooks, &usual);
 	printf("all, one by one    %12s %8u\nloading, CPU time  %12s %8u\n", "", sum, "", kernel.load_us);
 	return 0;
 }

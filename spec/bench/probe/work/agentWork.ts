@@ -49,7 +49,7 @@ const program = Effect.gen(function* () {
           .once("close", resolve);
       }),
   );
-}).pipe(Effect.scoped, Logger.withMinimumLogLevel(LogLevel.Warning));
+}).pipe(Effect.scoped, Logger.withMinimumLogLevel(LogLevel.None));
 
 await Effect.runPromise(program);
 process.exit();
