@@ -106,6 +106,7 @@ static __always_inline void look(struct conn *c, struct sock *sk)
 	}
 	edge->active++;
 	fold(c, edge, sk);
+	c->kept.slow_ns = slow_of(c->id);
 	if (c->mode == MODE_TLS) {
 		struct tls_session *session = tls_session_of((u64)sk);
 
@@ -114,6 +115,7 @@ static __always_inline void look(struct conn *c, struct sock *sk)
 		session->looked = ctl->tick;
 		/* edges are numbered anew where they were idle */
 		session->c.id = c->id;
+		session->c.kept.slow_ns = c->kept.slow_ns;
 		c = &session->c;
 		if (c->proto == PROTO_HTTP2)
 			h = tls_h2_of((u64)sk);
@@ -236,6 +238,7 @@ int each_file(struct bpf_iter__task_file *ctx)
 		c->retransmits = tp->total_retrans;
 	}
 	edge = intern(c);
+	c->kept.slow_ns = slow_of(c->id);
 	c->opened = 1;
 	if (edge)
 		note_pair(c, edge, sk);

@@ -130,13 +130,37 @@ static __always_inline u64 sent_at(const struct tcp_sock *tp)
  * When a chunk was sent or received. The clock was read when the last packet came in, so it stands between the arrival of
  * bytes and now.
  */
-static __always_inline u64 stamp_of(struct sock *sk, u32 sending)
+static __always_inline u64 stamp_at(struct tcp_sock *tp, u32 sending)
 {
-	struct tcp_sock *tp = by_address ? (struct tcp_sock *)sk : bpf_skc_to_tcp_sock(sk);
-
 	if (!tp)
 		return bpf_ktime_get_ns();
 	return sending ? sent_at(tp) : field(tp, tcp_clock_cache);
+}
+
+static __always_inline struct tcp_sock *tcp_of(struct sock *sk)
+{
+	return by_address ? (struct tcp_sock *)sk : bpf_skc_to_tcp_sock(sk);
+}
+
+/* What became of requests in this chunk may be told. */
+static __always_inline void span_after(struct sock *sk, struct scratch *s, struct conn *c)
+{
+	u32 ours, theirs;
+	struct tcp_sock *tp;
+
+	if (!span_due(c) || !span_step(s, c))
+		return;
+	tp = tcp_of(sk);
+	if (!tp)
+		return;
+	/* what was sent and acknowledged from the first byte on, and what was received */
+	ours = field(tp, snd_una) - (u32)field(tp, bytes_acked) + (c->role == ROLE_CLIENT);
+	theirs = field(tp, rcv_nxt) - (u32)field(tp, bytes_received);
+	s->initial[0] = c->role == ROLE_CLIENT ? ours : theirs;
+	s->initial[1] = c->role == ROLE_CLIENT ? theirs : ours;
+	/* an address is another connection's soon */
+	s->cookie = (u64)s->initial[0] << 32 | s->initial[1];
+	span_told(s, c);
 }
 
 /* A thread that is known to use a TLS library sends or receives cipher text: tells its session's socket. */
@@ -153,7 +177,7 @@ static __always_inline int tls_socket(struct sock *sk, struct conn *c, struct ta
 	io->id = c->id;
 	io->role = c->role;
 	io->inside = t->depth != 0;
-	io->stamp = stamp_of(sk, sending);
+	io->stamp = stamp_at(tcp_of(sk), sending);
 	if (sending && t->wrote) {
 		struct tls_key key = { .ssl = t->wrote, .tgid = task->tgid };
 		struct tls_session *session;
@@ -334,6 +358,7 @@ static __always_inline int on_datagram(struct sock *sk, int size, int flags, u32
 static __always_inline int on_bytes(void *ctx, struct sock *sk, struct conn *c, struct task_struct *task, struct pt_regs *regs,
 				    int size, int flags, int sending)
 {
+	struct tcp_sock *tp;
 	struct scratch *s;
 	u32 key = sending, tgid;
 
@@ -354,11 +379,17 @@ static __always_inline int on_bytes(void *ctx, struct sock *sk, struct conn *c, 
 	s = bpf_map_lookup_elem(&scratches, &key);
 	if (!s)
 		return 0;
-	s->stamp = stamp_of(sk, sending);
+	tp = tcp_of(sk);
+	s->stamp = stamp_at(tp, sending);
+	if (spans_on) {
+		s->seq = (!tp ? 0 : sending ? field(tp, write_seq) : field(tp, copied_seq)) - size;
+		s->thread = task->pid;
+	}
 	s->direction = (c->role == ROLE_CLIENT) == sending ? REQUEST : RESPONSE;
 	s->turned = c->turn != s->direction + 1;
 	c->turn = s->direction + 1;
 	find_payload(s, by_address ? regs : regs_of(task), size, sending);
+	span_mark(s);
 	if (flags & MSG_TRUNC)
 		s->blind = 1;
 	if (s->blind)
@@ -366,8 +397,10 @@ static __always_inline int on_bytes(void *ctx, struct sock *sk, struct conn *c, 
 	s->good = 0;
 	s->count = 0;
 	s->tried = chunk_known(s, c);
-	if (s->tried && chunk_usual(s, c))
+	if (s->tried && chunk_usual(s, c)) {
+		span_after(sk, s, c);
 		return 0;
+	}
 	s->context = (u64)ctx;
 	s->socket = (u64)sk;
 	bpf_tail_call(ctx, &walkers, 0);
@@ -394,6 +427,7 @@ static __always_inline int go_on(struct sock *sk, struct scratch *s, struct conn
 		chunk(s, c, false);
 	if (c->proto == PROTO_HTTP2 && c->mode != MODE_OFF)
 		h2_chunk(sk, s, c);
+	span_after(sk, s, c);
 	return 0;
 }
 

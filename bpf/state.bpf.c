@@ -13,6 +13,7 @@ static __always_inline struct conn *new_conn(struct sock *sk, u32 role, u32 tgid
 		return NULL;
 	}
 	__builtin_memset(c, 0, offsetof(struct conn, runs));
+	__builtin_memset(&c->kept, 0, offsetof(struct head, data));
 	c->role = role;
 	c->tgid = tgid;
 	make_key(&c->key, sk, role, tgid);
@@ -38,6 +39,7 @@ static __always_inline void opened(struct conn *c, struct sock *sk, u64 took)
 {
 	struct edge *edge = intern(c);
 
+	c->kept.slow_ns = slow_of(c->id);
 	c->opened = 1;
 	c->fresh = 1;
 	if (!edge)
@@ -141,6 +143,7 @@ static __always_inline void ended(struct conn *c, struct sock *sk)
 				abandon_h2(&session->c, bpf_map_lookup_elem(&tls_h2s, &key));
 			else
 				abandon(&session->c);
+			span_abandon(&session->c, key.ssl);
 			tls_forget(&key);
 		}
 		bpf_map_delete_elem(&tls_sockets, &at);
@@ -150,6 +153,7 @@ static __always_inline void ended(struct conn *c, struct sock *sk)
 		abandon_h2(c, h2_of(sk, false));
 	else
 		abandon(c);
+	span_abandon(c, 0);
 }
 
 SEC("tp_btf/inet_sock_set_state")

@@ -93,6 +93,7 @@ static __always_inline int tls_plain(struct tls_thread *t, struct tls_frame *cal
 	s->iovs = 0;
 	s->blind = call->base == 0;
 	s->base = call->base;
+	span_mark(s);
 	if (c->proto != PROTO_HTTP2)
 		chunk(s, c, true);
 	if (c->proto == PROTO_HTTP2 && c->mode != MODE_OFF) {
@@ -112,6 +113,13 @@ static __always_inline int tls_plain(struct tls_thread *t, struct tls_frame *cal
 		} else if (h2_take(s, c, h)) {
 			bpf_map_delete_elem(&tls_h2s, &key);
 		}
+	}
+	if (span_due(c)) {
+		s->seq = s->initial[0] = s->initial[1] = 0;
+		s->cookie = key.ssl;
+		s->thread = bpf_get_current_pid_tgid();
+		if (span_step(s, c))
+			span_told(s, c);
 	}
 	return 0;
 }

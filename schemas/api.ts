@@ -14,6 +14,7 @@ import type {
   LogPatterns,
   Page,
   SpanEdge,
+  Endpoints,
   SpanRow,
   Trace,
 } from "./telemetry.ts";
@@ -362,6 +363,11 @@ export class TelemetryGroup extends HttpApiGroup.make("telemetry")
   .add(
     question("traceErrors", "/traces/errors", answer<ErrorCauses>()).setUrlParams(
       Schema.Struct({ ...spanFilter, limit: text }),
+    ),
+  )
+  .add(
+    question("traceEndpoints", "/traces/endpoints", answer<Endpoints>()).setUrlParams(
+      Schema.Struct({ from: text, to: text, service: text, limit: text }),
     ),
   )
   .add(

@@ -234,6 +234,16 @@ const Agent = Schema.Struct({
   tls: field(flag, true),
   /** what such hooks may cost a program, of its CPU time; 0: no limit */
   tlsBudgetPercent: field(whole(0, 1000), 5),
+  /** make spans of requests that are sampled, slow or failed */
+  spans: field(flag, true),
+  /** one of so many requests is sampled, rounded up to a power of two */
+  spansSampleOneOf: field(whole(1, 32_768), 64),
+  /** spans in a second at most, on each machine, of each kind; what is above is counted */
+  spansSampledPerSecond: field(whole(0, 10_000), 50),
+  spansSlowPerSecond: field(whole(0, 10_000), 50),
+  spansFailedPerSecond: field(whole(0, 10_000), 50),
+  /** a request that takes longer is slow, where its service has no threshold of its own */
+  spansSlowMs: field(whole(0, 3_600_000), 500),
 });
 
 const Recording = Schema.Struct({

@@ -179,6 +179,34 @@ export interface ErrorCauses {
   readonly causes: readonly ErrorCause[];
 }
 
+/**
+ * What a service's requests were to, estimated from those that the node agents sampled. Each sampled request stands for
+ * `weight` others; `error` is half of the 95 % interval of what sampling alone makes uncertain.
+ */
+export interface EndpointEstimate {
+  readonly endpoint: string;
+  readonly kind: SpanKind;
+  /** the database, queue ... as its spans name it; "http", or "" */
+  readonly system: string;
+  /** sampled spans behind the figures */
+  readonly samples: number;
+  readonly perSecond: number;
+  readonly perSecondError: number;
+  /** share of 1 */
+  readonly failed: number;
+  readonly failedError: number;
+  readonly p50: number;
+  readonly p95: number;
+  readonly p99: number;
+}
+
+export interface Endpoints {
+  /** most requests first */
+  readonly endpoints: readonly EndpointEstimate[];
+  /** an endpoint that is not among them had fewer requests a second than this, with 95 % */
+  readonly unseenPerSecond: number;
+}
+
 /** How often a value occurs in the selected spans and in the rest, as shares of 1. */
 export interface StandOut {
   readonly key: string;

@@ -10,6 +10,8 @@ import { send, type ActorEffect, type Behavior, type Message, type Reply } from 
 import { serviceId } from "../../schemas/service.ts";
 import { addressText, ADDRESS_BYTES } from "../../schemas/wire/address.ts";
 import type { DecodedObserve } from "../../schemas/wire/codec.ts";
+import type { PolicyBody } from "../../schemas/wire/link.ts";
+import { ROLE } from "../../schemas/wire/observe.ts";
 import { servicePath } from "../service/messages.ts";
 import { grouped } from "../topology/grouping.ts";
 import {
@@ -21,7 +23,15 @@ import {
   type Resolved,
 } from "../topology/messages.ts";
 import { dispatch, join, leave } from "./dispatch.ts";
-import type { ComeAgain, Connected, RewindNow, SessionArgument, SessionMessage, Window } from "./messages.ts";
+import type {
+  ComeAgain,
+  Connected,
+  RewindNow,
+  SessionArgument,
+  SessionMessage,
+  TellPolicy,
+  Window,
+} from "./messages.ts";
 import type { SessionState } from "./state.ts";
 
 const LOST_AFTER_MS = 30_000;
@@ -34,6 +44,9 @@ const REWIND_AFTER_MS = 1_500;
 /** The link had no connection of the agent to end, or is not done with it: it is asked again. */
 const ASK_AGAIN_MS = 500;
 const AGAIN = "again";
+const POLICY_EVERY_MS = 5_000;
+const MOST_POLICY_EDGES = 20_000;
+const NO_POLICY = '{"slowMs":{},"edges":{}}';
 const rewindNow: RewindNow = { type: "rewind-now" };
 
 export const agentSession: Behavior<SessionState, SessionMessage, SessionArgument> = {
@@ -47,6 +60,7 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
     rewind: "refuse",
     "rewind-now": "refuse",
     relearn: "refuse",
+    threshold: "refuse",
     undelivered: "refuse",
     reply: "refuse",
     tick: "refuse",
@@ -82,6 +96,9 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
       lost: true,
       deferred: 0,
       unknownRows: 0,
+      thresholds: new Map(),
+      policyTold: NO_POLICY,
+      policyAt: 0,
     },
     [],
   ],
@@ -109,7 +126,10 @@ export const agentSession: Behavior<SessionState, SessionMessage, SessionArgumen
       case "reply":
         return [state, askedAgain(state, message)];
       case "tick":
-        return [state, lostIfSilent(state, now)];
+        return [state, [...lostIfSilent(state, now), ...policy(state, now)]];
+      case "threshold":
+        state.thresholds.set(message.service, message.slowMs);
+        return [state, []];
     }
   },
   inspect: (state) => ({
@@ -144,10 +164,34 @@ const connected = (state: SessionState, message: Connected): ActorEffect[] => {
   state.edges.clear();
   state.groups.clear();
   state.toldWindow = -1;
+  state.policyTold = NO_POLICY;
   state.waiting.length = 0;
   state.unresolved = 0;
   const forget: Forget = { type: "forget", agent: state.agent, lost: false };
   return [{ kind: "reply", value: have }, send(TOPOLOGY, forget)];
+};
+
+/** Which requests are slow, told when it has changed: on the agent's services, and on its edges to those of others. */
+const policy = (state: SessionState, now: number): ActorEffect[] => {
+  if (!state.connected || state.thresholds.size === 0 || now - state.policyAt < POLICY_EVERY_MS) return [];
+  state.policyAt = now;
+  const slowMs: Record<string, number> = {};
+  for (const { service } of state.instances.values()) {
+    const limit = state.thresholds.get(service);
+    if (limit !== undefined) slowMs[service] = limit;
+  }
+  const edges: Record<string, number> = {};
+  let known = 0;
+  for (const [id, { definition, peer }] of state.edges) {
+    const limit = definition.role === ROLE.client && peer ? state.thresholds.get(peer) : undefined;
+    if (limit !== undefined && known++ < MOST_POLICY_EDGES) edges[id] = limit;
+  }
+  const body: PolicyBody = { slowMs, edges };
+  const text = JSON.stringify(body);
+  if (text === state.policyTold) return [];
+  state.policyTold = text;
+  const request: TellPolicy = { agent: state.agent, policy: body };
+  return [{ kind: "perform", port: "agent-policy", request, tag: "policy" }];
 };
 
 const comeAgain = (state: SessionState): ActorEffect => {

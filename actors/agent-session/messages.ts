@@ -1,6 +1,8 @@
 /** What an agent session is told and asked, and what it asks of the agent link. */
 import type { Message, Reply, Tick, Undelivered } from "../../runtime/actor/Behavior.ts";
+import type { ServiceId } from "../../schemas/service.ts";
 import type { DecodedObserve } from "../../schemas/wire/codec.ts";
+import type { PolicyBody } from "../../schemas/wire/link.ts";
 import type { Grouping } from "../topology/grouping.ts";
 import type { Resolved } from "../topology/messages.ts";
 
@@ -43,8 +45,15 @@ export interface RewindNow extends Message {
 export interface Relearn extends Message {
   readonly type: "relearn";
 }
+/** A service's actor says which of its requests are slow. */
+export interface Threshold extends Message {
+  readonly type: "threshold";
+  readonly service: ServiceId;
+  readonly slowMs: number;
+}
 export type SessionMessage =
   | Connected
+  | Threshold
   | Disconnected
   | Window
   | Resolved
@@ -54,6 +63,12 @@ export type SessionMessage =
   | Undelivered
   | Reply
   | Tick;
+
+/** Request of the port "agent-policy": tell the agent which requests are slow. */
+export interface TellPolicy {
+  readonly agent: string;
+  readonly policy: PolicyBody;
+}
 
 /** Request of the port "agent-link": end the agent's connection, so that it comes again. */
 export interface ComeAgain {

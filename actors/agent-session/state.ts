@@ -66,4 +66,9 @@ export interface SessionState {
   /** windows that were left to be sent again */
   deferred: number;
   unknownRows: number;
+  /** by service: latency above which its requests are slow, as its actor said */
+  readonly thresholds: Map<ServiceId, number>;
+  /** what the agent was told of them, and when it was looked at last */
+  policyTold: string;
+  policyAt: number;
 }

@@ -7,6 +7,7 @@
  * when nobody has seen the service for long.
  */
 import { send, type ActorEffect, type Behavior } from "../../runtime/actor/Behavior.ts";
+import { sessionPath, type Threshold } from "../agent-session/messages.ts";
 import { rows } from "../rows.ts";
 import { TOPOLOGY, type Retired } from "../topology/messages.ts";
 import { anomalyReport } from "./anomaly.ts";
@@ -35,6 +36,7 @@ import {
   INSTANCE_EXPIRES_MS,
   isFresh,
   isShown,
+  latencyThreshold,
   newState,
   type ServiceState,
 } from "./state.ts";
@@ -49,6 +51,8 @@ const POINT_S = 10;
 /** As far as a series by second reaches. */
 const POINTS_BEHIND = 4;
 const SCRAPE_DELAY_S = 3;
+/** windows of an agent */
+const THRESHOLD_EVERY = 10;
 /** So often the desk is told again what it was told. */
 const REPEAT_EVERY_S = 5;
 const SNAPSHOT_EVERY_S = 60;
@@ -133,12 +137,19 @@ const observed = (state: ServiceState, message: Observe, now: number): ActorEffe
   }
   takeWindow(state, message, now);
   const effects = deciding(state, now);
+  // our agents make spans of slow requests; said again now and then, to whoever has the session by then
+  if (message.span === undefined && message.window % THRESHOLD_EVERY === 0) effects.push(told(state, message.agent));
   for (const event of message.events) {
     const row = { ts: event.at, service: state.id, kind: event.kind, text: event.text, json: JSON.stringify(event) };
     effects.push(rows("events", [row]));
     if (event.kind !== "start" || state.phase !== "ok") effects.push(send(INCIDENT_DESK, noticed(state, event)));
   }
   return effects;
+};
+
+const told = (state: ServiceState, agent: string): ActorEffect => {
+  const threshold: Threshold = { type: "threshold", service: state.id, slowMs: latencyThreshold(state) };
+  return send(sessionPath(agent), threshold);
 };
 
 const retired = (state: ServiceState): Retired => ({ type: "retired", service: state.id });

@@ -35,7 +35,7 @@ export interface StockArgument extends SessionArgument {
 type StockMessage =
   | Samples
   | Owners
-  | Exclude<SessionMessage, { readonly type: "connected" | "disconnected" | "window" }>;
+  | Exclude<SessionMessage, { readonly type: "connected" | "disconnected" | "window" | "threshold" }>;
 
 interface StockState {
   readonly path: string;

@@ -7,8 +7,9 @@ import { readFileSync } from "node:fs";
 import { hostname, release } from "node:os";
 import { join } from "node:path";
 import { Clock, Deferred, Duration, Effect, type Scope } from "effect";
-import { PROTOCOL } from "../../schemas/wire/frame.ts";
-import type { Capability, HelloBody } from "../../schemas/wire/link.ts";
+import { encodeFrame } from "../../schemas/wire/codec.ts";
+import { FRAME, PROTOCOL } from "../../schemas/wire/frame.ts";
+import type { Capability, HelloBody, StoreBody } from "../../schemas/wire/link.ts";
 import { openHome, readKey, AgentFileError } from "./AgentHome.ts";
 import { hostCapabilities, mayLookInside, tlsCapability } from "./capabilities.ts";
 import { parseCgroupMounts } from "./host/cgroups.ts";
@@ -24,6 +25,8 @@ import type { Instance } from "./observe/Instances.ts";
 import { Observer } from "./observe/Observer.ts";
 import { makeProbe } from "./probe/Probe.ts";
 import type { ProbeTick } from "./probe/ProbeTick.ts";
+import { Spans } from "./spans/Spans.ts";
+import { Thresholds } from "./spans/Thresholds.ts";
 import { Spool } from "./spool/Spool.ts";
 
 export interface NodeAgentOptions {
@@ -61,6 +64,7 @@ export interface NodeAgent {
 }
 
 const SAMPLES_EVERY_MS = 15_000;
+const SPANS_EVERY_MS = 5_000;
 /** windows */
 const REPORT_EVERY = 5;
 const SPOOL_BYTES = 256 * 1024 * 1024;
@@ -155,12 +159,21 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       }),
     ];
 
+    const spans = new Spans({
+      ownerOf: (edge) => observer.fold.ownerOf(edge),
+      instance: (id) => observer.instances.all.get(id),
+      host: node,
+      cluster: options.cluster,
+      agentId: home.agentId,
+    });
+    const thresholds = new Thresholds(options.cluster);
     const self = new SelfFigures();
     const report = new SelfReport();
     const samples = new SampleSet();
     let link: Link | null = null;
     let lastWindow = -1;
     let lastSampleMs = monoMs();
+    let lastSpansMs = monoMs();
     let sequence = 0;
     let windowEnded: Deferred.Deferred<void> | null = null;
 
@@ -176,9 +189,36 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       observer.disks.putNode(machine);
       machine("node_info", { hostname: node, kernel_version: release() }, 1);
       machine("node_agent_info", { version }, 1);
-      putSelf(machine, { self, observer, spool, link: link?.state() ?? null, series: samples.size });
+      putSelf(machine, {
+        self,
+        observer,
+        spans: spans.figures,
+        spool,
+        link: link?.state() ?? null,
+        series: samples.size,
+      });
       const head = { epoch: home.epoch, sequence: sequence++, monoMs: now, dropped: spool.stats.dropped };
       if (spool.append(head.epoch, head.sequence, (first) => samples.encode(head, wallMs(), first))) spool.sync();
+      link?.storeReady();
+    };
+
+    /** Spans go through the spool as samples do: the same bytes again are the same batch, and stored once. */
+    const sendSpans = (all: boolean): void => {
+      const now = monoMs();
+      lastSpansMs = now;
+      if (link !== null) {
+        const { fold, instances } = observer;
+        const commands = thresholds.commands(link.policy(), fold.allSources(), (id) => instances.all.get(id));
+        if (commands !== "") probe?.say(commands);
+      }
+      const bytes = spans.take(now, all);
+      if (bytes === null) return;
+      const head = { epoch: home.epoch, sequence: sequence++, monoMs: now, dropped: spool.stats.dropped };
+      const make = (first: boolean): Uint8Array => {
+        if (first) samples.renew();
+        return encodeFrame(FRAME.store, { ...head, spans: bytes } satisfies StoreBody);
+      };
+      if (spool.append(head.epoch, head.sequence, make)) spool.sync();
       link?.storeReady();
     };
 
@@ -217,6 +257,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       const window = observer.observe(number, { monoMs: now, wallMs: wallMs() });
       link.offer(number % REPORT_EVERY === 0 ? { ...window, self: report.tell(look(now, link)) } : window);
       if (now - lastSampleMs >= SAMPLES_EVERY_MS - 500) sample();
+      if (now - lastSpansMs >= SPANS_EVERY_MS - 500) sendSpans(false);
       if (windowEnded !== null) Deferred.unsafeDone(windowEnded, Effect.void);
     };
 
@@ -231,7 +272,10 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
             onTick: (tick: ProbeTick) =>
               Effect.sync(() => {
                 tickedMs = monoMs();
-                observer.absorb(tick, { monoMs: tickedMs, wallMs: wallMs() });
+                const clocks = { monoMs: tickedMs, wallMs: wallMs() };
+                observer.absorb(tick, clocks);
+                spans.absorb(tick, clocks);
+                if (tick.reset) thresholds.forget();
                 endWindow();
               }),
             onCapabilities: (list) =>
@@ -296,6 +340,7 @@ export const makeNodeAgent = (options: NodeAgentOptions): Effect.Effect<NodeAgen
       const ended = yield* Deferred.make<void>();
       windowEnded = ended;
       yield* Deferred.await(ended).pipe(Effect.timeoutOption(FLUSH_WAIT));
+      sendSpans(true);
       sample();
     });
     return { flush, metricsPort, agentId: home.agentId, epoch: home.epoch, observer, link: made, spool, capabilities };

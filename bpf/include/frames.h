@@ -37,6 +37,7 @@ enum frame_kind {
 	FRAME_NAT = 22,
 	/* all ports that are listened on, when they were looked at */
 	FRAME_LISTEN = 23,
+	FRAME_SPAN = 24,
 };
 
 enum capability_state { STATE_OFF = 0, STATE_ON = 1, STATE_DEGRADED = 2 };
@@ -175,6 +176,29 @@ struct frame_name {
 	uint8_t rcode;
 	uint16_t pad;
 	uint8_t data[488]; /* head of a DNS message */
+};
+
+/* A request that was sampled, slow or failed, or that prepared a statement; see span_event in shared.h. */
+struct frame_span {
+	uint64_t t0;
+	uint64_t ns;
+	uint64_t socket;
+	uint64_t parent;
+	uint32_t edge;
+	uint32_t tgid;
+	uint32_t thread;
+	uint32_t seq;
+	uint32_t initial[2];
+	uint32_t weight;
+	uint32_t count;
+	uint16_t length;
+	uint16_t reply_length;
+	uint8_t proto;
+	uint8_t status;
+	uint8_t classes; /* 1 sampled, 2 slow, 4 failed, 8 statement */
+	uint8_t role;
+	uint8_t head[512];
+	uint8_t reply[128];
 };
 
 struct frame_io {

@@ -20,6 +20,11 @@
 #define NAMES_PER_TICK 1000
 #define NAME_HEAD 488
 #define QUESTION 128
+#define SPAN_RING (1024 * 1024)
+/* bytes of a request and of its answer that a span is made of, and one; powers of two */
+#define HEAD 512
+#define REPLY 128
+#define SPAN_THREADS 16384
 #define BUCKETS 108
 #define MAX_TLS_PROCESSES 1024
 #define MAX_TLS_SESSIONS 8192
@@ -82,6 +87,8 @@ enum {
 	TROUBLE_LOST = 5, /* the other end did not answer any more */
 	TROUBLES = 6,
 };
+/* Classes of told requests, each with a budget per second; STATEMENT is what later requests name a statement by. */
+enum { SPAN_SAMPLED = 0, SPAN_SLOW = 1, SPAN_FAILED = 2, SPAN_STATEMENT = 3, SPAN_CLASSES = 4 };
 enum { EVENT_EXEC = 1, EVENT_EXIT = 2, EVENT_OOM = 3 };
 
 /* Client: owner process, dialled address and port. Server: dialled address, listening port, caller; tgid is 0. */
@@ -187,8 +194,48 @@ struct control {
 	unsigned long long names_over;
 	unsigned long long timing_full;
 	unsigned long long timing_lost;
+	unsigned long long span_slow_ns; /* above which a request is slow, where its edge has no threshold of its own */
+	unsigned int span_budget[SPAN_CLASSES]; /* in a second */
+	unsigned int span_told[SPAN_CLASSES]; /* in this tick; the loader sets it back */
+	unsigned long long span_over[SPAN_CLASSES]; /* above the budget */
+	unsigned long long span_headless; /* slow or failed behind others on their connection: told together, without their heads */
+	unsigned long long span_full; /* the ring had no room */
 	unsigned long long unknown_bytes; /* moved by connections whose protocol is not known */
 	unsigned long long tls_blind_bytes; /* moved by TLS connections whose plain text is not read */
+};
+
+/*
+ * The head of a request and of its answer. Both ends of a connection see the same `seq` and initial numbers. `weight`:
+ * requests that this one stands for among all; 0: it was told for being slow or failed only.
+ */
+struct span_event {
+	unsigned long long t0;
+	unsigned long long ns;
+	unsigned long long socket; /* cookie; of a TLS session its object */
+	unsigned long long parent; /* start of the server's request that alone was open on the thread, or 0 */
+	unsigned int edge;
+	unsigned int tgid;
+	unsigned int thread; /* that sent it (client) or read it (server) */
+	unsigned int seq; /* sequence number of the first byte of what it was sent in; 0: not known */
+	unsigned int initial[2]; /* of the client and of the server; 0: not known */
+	unsigned int weight;
+	unsigned int count; /* requests that are told together, without a head */
+	unsigned short length;
+	unsigned short reply_length;
+	unsigned char proto;
+	unsigned char status;
+	unsigned char classes; /* a bit for each */
+	unsigned char role;
+	unsigned char head[HEAD];
+	unsigned char reply[REPLY];
+};
+
+/* What a thread is at: requests that it read as a server and that are not answered, and since when, if it is one. */
+struct span_thread {
+	unsigned long long t0;
+	unsigned int id;
+	unsigned short open;
+	unsigned short sampled;
 };
 
 /* A TLS session of a process: its SSL object. */

@@ -96,6 +96,9 @@ struct tcp_sock {
 	u64 bytes_received;
 	u64 bytes_sent;
 	u64 bytes_retrans;
+	u64 bytes_acked;
+	u32 rcv_nxt;
+	u32 copied_seq;
 	u32 snd_una;
 	u32 snd_nxt;
 	u32 write_seq;

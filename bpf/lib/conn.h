@@ -62,6 +62,32 @@ struct lane {
 	u32 far; /* confirmed farther behind */
 };
 
+/*
+ * What is kept of the oldest waiting request until its answer tells whether it becomes a span (span.h). The side that
+ * sends requests moves NONE to WANTED to HEAD, the one that answers HEAD to ANSWERED to NONE.
+ */
+enum { KEEP_NONE = 0, KEEP_WANTED = 1, KEEP_HEAD = 2, KEEP_ANSWERED = 3 };
+struct head {
+	u64 t0;
+	u64 ns;
+	u64 parent;
+	u64 slow_ns; /* threshold of the connection's edge */
+	u32 number; /* of the request, by order or by id */
+	u32 first; /* requests before it */
+	u32 seq;
+	u32 thread;
+	u16 length;
+	u8 state;
+	u8 status;
+	u8 sampled;
+	u8 prepares; /* the chunk at hand names a statement */
+	u8 lone_status;
+	u8 entered; /* its thread counts it as open */
+	u32 lone; /* slow or failed ones in this chunk that no head was kept of */
+	u64 lone_ns;
+	u8 data[HEAD];
+};
+
 struct conn {
 	struct edge_key key;
 	u32 id;
@@ -95,6 +121,7 @@ struct conn {
 		struct lane lanes[LANES];
 	};
 	struct run runs[RUNS];
+	struct head kept;
 };
 
 /* How far a socket is in a vector of messages, by direction. */
@@ -138,6 +165,16 @@ struct h2 {
 struct scratch {
 	u64 base; /* user address of the next byte of the segment */
 	u64 iov; /* user address of the next iovec */
+	/* where the chunk begins: base, segment and iovecs before the walk */
+	u64 first;
+	u64 first_iov;
+	u32 first_length;
+	u32 first_iovs;
+	u32 first_size;
+	u32 thread;
+	u32 seq; /* see span_event */
+	u32 initial[2];
+	u64 cookie;
 	u64 stamp; /* when this chunk was sent or received */
 	u32 iovs;
 	u32 segment; /* bytes left in the segment */

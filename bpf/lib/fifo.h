@@ -8,6 +8,8 @@ static __always_inline void push_n(struct conn *c, u64 t0, u32 kind, u32 n)
 	u32 tail = c->tail;
 	struct run *last = &c->runs[(tail - 1) & (RUNS - 1)];
 
+	if (kind != KIND_WAIT)
+		want(c, c->pushed, t0, c->pushed == c->popped);
 	if (kind == KIND_WAIT) {
 		c->waits_in += n;
 		count_n(waits, n);
@@ -57,6 +59,7 @@ static __always_inline void forget(struct conn *c)
 	c->popped = c->pushed;
 	c->head = c->tail;
 	c->waits_out = c->waits_in;
+	c->kept.state = KEEP_NONE;
 }
 
 /* Messages that fit a guess, after which it is taken for true where the first bytes alone may lie. */
@@ -131,10 +134,14 @@ static long settle_run(u32 i, struct settling *x)
 		return 0;
 	}
 	n = open < x->left ? open : x->left;
-	if (run->kind == KIND_WAIT)
+	if (run->kind == KIND_WAIT) {
 		c->waits_out += n;
-	else
-		record(c->id, c->proto, x->status, x->end > run->t0 ? x->end - run->t0 : 0, n);
+	} else {
+		u64 ns = x->end > run->t0 ? x->end - run->t0 : 0;
+
+		record(c->id, c->proto, x->status, ns, n);
+		answered(c, c->popped, n, x->status, ns);
+	}
 	c->popped += n;
 	x->left -= n;
 	return x->left == 0;
@@ -153,6 +160,7 @@ static __always_inline void settle(struct conn *c, u32 status, u32 n, u64 end)
 {
 	u32 head = c->head;
 	struct run *run = &c->runs[head & (RUNS - 1)];
+	u64 ns;
 
 	if (run->end == c->popped && head != c->tail) {
 		c->head = ++head;
@@ -162,7 +170,9 @@ static __always_inline void settle(struct conn *c, u32 status, u32 n, u64 end)
 		settle_runs(c, status, n, end);
 		return;
 	}
-	record(c->id, c->proto, status, end > run->t0 ? end - run->t0 : 0, n);
+	ns = end > run->t0 ? end - run->t0 : 0;
+	record(c->id, c->proto, status, ns, n);
+	answered(c, c->popped, n, status, ns);
 	c->popped += n;
 }
 

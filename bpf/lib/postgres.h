@@ -84,6 +84,9 @@ static __always_inline int pg_message(struct scratch *s, struct conn *c)
 				w->flags = PG_COPIED;
 		} else if (type != 'd') {
 			w->flags = 0;
+			/* a statement with a name */
+			if (type == 'P' && have > 5 && p[5])
+				c->kept.prepares = 1;
 		}
 		return STEP_ON;
 	}

@@ -48,6 +48,8 @@ __noinline int open_slot(struct conn *c, u32 id, u64 t0, u32 kind)
 	if ((kind & 255) == KIND_WAIT) {
 		c->waits_in++;
 		count(waits);
+	} else {
+		want(c, id, t0, c->pushed == c->popped);
 	}
 	c->pushed++;
 	for (i = 0; i < PROBES; i++) {
@@ -115,6 +117,8 @@ __noinline long settle_slot(struct conn *c, u32 id, u32 status, u64 end)
 		c->waits_out++;
 	else
 		record(c->id, row_of(c, kind, status >> 8), unsure(c) ? STATUS_NONE : status & 255, end > t0 ? end - t0 : 0, 1);
+	if ((kind & 255) != KIND_WAIT)
+		answered(c, id, 1, status & 255, end > t0 ? end - t0 : 0);
 	return end > t0 ? end - t0 : 0;
 }
 
@@ -156,6 +160,7 @@ __noinline int age_slot(struct conn *c, u32 at, u64 now, u64 patience)
 	    __sync_val_compare_and_swap(&run->t0, t0, 0) != t0)
 		return 0;
 	record(c->id, row_of(c, run->kind, 0), STATUS_UNANSWERED, now - t0, 1);
+	answered(c, run->end, 1, STATUS_UNANSWERED, now - t0);
 	__sync_fetch_and_add(&c->popped, 1);
 	c->aged = 1;
 	count(given_up);
@@ -183,8 +188,10 @@ static __noinline int abandon_slots(struct conn *c, u64 end)
 	for (i = 0; i < RUNS; i++) {
 		struct run *run = &c->runs[i];
 
-		if (run->t0 && (run->kind & 255) != KIND_WAIT)
+		if (run->t0 && (run->kind & 255) != KIND_WAIT) {
 			record(c->id, row_of(c, run->kind, 0), STATUS_UNANSWERED, end > run->t0 ? end - run->t0 : 0, 1);
+			answered(c, run->end, 1, STATUS_UNANSWERED, end > run->t0 ? end - run->t0 : 0);
+		}
 	}
 	if (c->tail != c->head)
 		record(c->id, c->proto, STATUS_UNANSWERED, end > c->started ? end - c->started : 0, c->tail - c->head);

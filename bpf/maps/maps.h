@@ -127,6 +127,28 @@ struct {
 	__type(value, struct timing);
 } zero_timing SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, SPAN_RING);
+} spans SEC(".maps");
+
+/* Threshold of an edge in ns, where it is not the general one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_EDGES);
+	__type(key, u32);
+	__type(value, u64);
+} slow_limits SEC(".maps");
+
+/* Threads that serve requests, by the low bits of their id: looked up without a call. Two may want one place. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SPAN_THREADS);
+	__type(key, u32);
+	__type(value, struct span_thread);
+} span_threads SEC(".maps");
+
 /* Threads in fsync, and since when. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "load.h"
 #include "out.h"
+#include "spans.h"
 #include "../include/frames.h"
 
 #include <bpf/bpf.h>
@@ -91,6 +92,19 @@ static void fail(struct unit *unit, int error, const char *stage, const char *de
 			unit->reason[n] = ' ';
 }
 
+static const struct span_options usual = { .shift = 6 };
+static const struct span_options *spans = &usual;
+
+static void set_constants(struct bpf_object *object)
+{
+	const uint32_t words[] = { !spans->off, spans->shift };
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, object)
+		if (strstr(bpf_map__name(map), ".rodata.config"))
+			bpf_map__set_initial_value(map, words, sizeof(words));
+}
+
 /* Tells the programs how connections are kept, and makes no room for those of the other way. */
 static void choose(struct bpf_object *object)
 {
@@ -114,6 +128,7 @@ static struct bpf_object *open_object(char *log)
 
 	if (!object)
 		return NULL;
+	set_constants(object);
 	if (program) {
 		bpf_program__set_expected_attach_type(program, UPROBE_MULTI);
 		bpf_program__set_autoload(program, false);
@@ -378,7 +393,7 @@ static unsigned cpu_us(void)
 	return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 + usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
 }
 
-int load(struct kernel *kernel, enum hooks hooks)
+int load(struct kernel *kernel, enum hooks hooks, const struct span_options *options)
 {
 	const unsigned before = cpu_us();
 	struct bpf_object *object;
@@ -386,6 +401,7 @@ int load(struct kernel *kernel, enum hooks hooks)
 
 	memset(kernel, 0, sizeof(*kernel));
 	kernel->tls = -1;
+	spans = options;
 	libbpf_set_print(listen_to);
 	if (access(BTF, R_OK))
 		return refuse(errno, "BTF", BTF " cannot be read");
@@ -431,6 +447,9 @@ int load(struct kernel *kernel, enum hooks hooks)
 	FD(zero_row);
 	FD(lookups);
 	FD(names);
+	FD(spans);
+	FD(slow_limits);
+	FD(span_threads);
 	FD(timings);
 	FD(syncs);
 	FD(tls_processes);
@@ -483,7 +502,7 @@ int load_explain(enum hooks hooks)
 		sum += us;
 		printf("%-18s %12u %8u%s%s\n", units[i].program, seen, us, error ? "  " : "", error ? strerror(-error) : "");
 	}
-	load(&kernel, hooks);
+	load(&kernel, hooks, &usual);
 	printf("all, one by one    %12s %8u\nloading, CPU time  %12s %8u\n", "", sum, "", kernel.load_us);
 	return 0;
 }

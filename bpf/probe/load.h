@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 struct kernel {
-	int controls, edges, folded, rows, listeners, events, conns, h2s, scratches, zero_row, lookups, names, timings, syncs;
+	int controls, edges, folded, rows, listeners, events, conns, h2s, scratches, zero_row, lookups, names, timings, syncs, spans, slow_limits, span_threads;
 	int tls_processes, tls_sessions, tls_sockets, tls_threads, tls_goroutines, tls_h2s;
 	int tls; /* the program for TLS libraries, -1 until load_tls */
 	struct bpf_object *object;
@@ -28,7 +28,8 @@ struct kernel {
 enum hooks { HOOKS_BEST = 0, HOOKS_CALLS = 1 };
 
 /* Writes one capability frame per feature. Returns how many programs run; 0 means that nothing can be observed. */
-int load(struct kernel *kernel, enum hooks hooks);
+struct span_options;
+int load(struct kernel *kernel, enum hooks hooks, const struct span_options *spans);
 /* Loads the program for TLS libraries, which only some machines need. 0, or -errno with the reason. */
 int load_tls(struct kernel *kernel, char *reason, size_t size);
 /* Runs of programs that the kernel left out, since one of the same program was interrupted: each is an event not counted. */

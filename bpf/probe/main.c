@@ -10,6 +10,7 @@
 #include "names.h"
 #include "nat.h"
 #include "out.h"
+#include "spans.h"
 #include "tick.h"
 #include "tls.h"
 #include "../include/frames.h"
@@ -38,6 +39,12 @@ static const char help[] =
 	"                           closes\n"
 	"    --idle SECONDS         forget an edge that had no traffic and no connection for so long (180)\n"
 	"    --patience SECONDS     take a request that has an id for given up after so long (120)\n"
+	"    --no-spans             tell no requests\n"
+	"    --sample N             tell one of N requests, N rounded up to a power of two (64); both ends choose the same\n"
+	"    --sampled NUMBER       tell at most so many of these in a second (50)\n"
+	"    --slow NUMBER          tell at most so many slow requests in a second (50)\n"
+	"    --failed NUMBER        tell at most so many failed requests in a second (50)\n"
+	"    --slow-ms MS           a request that takes longer is slow (500), where the agent says nothing else\n"
 	"    --look SECONDS         look at all open files so often, for sockets that were missed and what listens (30)\n"
 	"    --hooks=syscalls       see sends and receives at the end of system calls, as on kernels before 6.3\n"
 	"    --no-tls               hook no program to read TLS\n"
@@ -129,22 +136,30 @@ static int run(int signals, uint64_t look_every)
 			{ .fd = STDOUT_FILENO, .events = out_left() ? POLLOUT : 0 },
 			{ .fd = events_fd(), .events = POLLIN },
 			{ .fd = names_fd(), .events = POLLIN },
+			{ .fd = spans_fd(), .events = POLLIN },
 		};
+		ssize_t n;
 		uint64_t expired;
-		char ignored[256];
+		char said[4096];
 
-		if (poll(on, 6, -1) < 0 && errno != EINTR) {
+		if (poll(on, 7, -1) < 0 && errno != EINTR) {
 			fprintf(stderr, "probe: poll: %s\n", strerror(errno));
 			return 1;
 		}
 		if (on[1].revents || (on[3].revents & (POLLERR | POLLHUP | POLLNVAL)))
 			return 0;
-		if (on[2].revents && read(STDIN_FILENO, ignored, sizeof(ignored)) <= 0)
-			return 0;
+		if (on[2].revents) {
+			n = read(STDIN_FILENO, said, sizeof(said));
+			if (n <= 0)
+				return 0;
+			spans_command(said, n);
+		}
 		if (on[4].revents)
 			events_take();
 		if (on[5].revents)
 			names_take();
+		if (on[6].revents)
+			spans_take();
 		if (on[0].revents && read(timer, &expired, sizeof(expired)) == sizeof(expired)) {
 			uint64_t now = mono(), tick = now / SECOND;
 
@@ -166,6 +181,7 @@ int main(int argc, char **argv)
 	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 	struct kernel kernel;
 	struct tls_options tls = { .delay = 5, .budget = 50 };
+	struct span_options spans = { .shift = 6, .budget = { 50, 50, 50, 100 }, .slow_ms = 500 };
 	enum hooks hooks = HOOKS_BEST;
 	int signals, error, idle = 180, patience = 120, look = 30;
 
@@ -192,6 +208,10 @@ int main(int argc, char **argv)
 			tls.off = 1;
 			continue;
 		}
+		if (strcmp(argv[i], "--no-spans") == 0) {
+			spans.off = 1;
+			continue;
+		}
 		if (strcmp(argv[i], "--hooks=syscalls") == 0) {
 			hooks = HOOKS_CALLS;
 			continue;
@@ -210,6 +230,17 @@ int main(int argc, char **argv)
 			tls.delay = number;
 		} else if (strcmp(argv[i], "--tls-budget") == 0) {
 			tls.budget = number * 10;
+		} else if (strcmp(argv[i], "--sample") == 0) {
+			for (spans.shift = 0; spans.shift < 15 && 1u << spans.shift < number;)
+				spans.shift++;
+		} else if (strcmp(argv[i], "--sampled") == 0) {
+			spans.budget[SPAN_SAMPLED] = number;
+		} else if (strcmp(argv[i], "--slow") == 0) {
+			spans.budget[SPAN_SLOW] = number;
+		} else if (strcmp(argv[i], "--failed") == 0) {
+			spans.budget[SPAN_FAILED] = number;
+		} else if (strcmp(argv[i], "--slow-ms") == 0) {
+			spans.slow_ms = number;
 		} else {
 			fputs(help, stderr);
 			return 2;
@@ -226,11 +257,11 @@ int main(int argc, char **argv)
 	setrlimit(RLIMIT_MEMLOCK, &unlimited);
 	fcntl(STDOUT_FILENO, F_SETFL, fcntl(STDOUT_FILENO, F_GETFL) | O_NONBLOCK);
 	hello();
-	if (load(&kernel, hooks) == 0)
+	if (load(&kernel, hooks, &spans) == 0)
 		return finish();
 	nat_start();
 	tls_start(&kernel, &tls);
-	error = tick_start(&kernel, idle, patience);
+	error = tick_start(&kernel, idle, patience, &spans);
 	if (error) {
 		fprintf(stderr, "probe: maps: %s\n", strerror(-error));
 		return 1;

@@ -5,6 +5,7 @@
 #include "nat.h"
 #include "out.h"
 #include "runs.h"
+#include "spans.h"
 #include "tls.h"
 #include "../include/frames.h"
 
@@ -62,7 +63,7 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 		kernel_bytes = memory_of(k->edges) + memory_of(k->folded) + memory_of(k->rows) + memory_of(k->listeners) +
 			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->sockets) + memory_of(k->h2s) + memory_of(k->controls) +
 			       memory_of(k->scratches) + memory_of(k->zero_row) + memory_of(k->lookups) + memory_of(k->timings) + memory_of(k->syncs) +
-			       memory_of(k->names) + memory_of(k->tls_processes) + memory_of(k->tls_sessions) +
+			       memory_of(k->names) + memory_of(k->spans) + memory_of(k->slow_limits) + memory_of(k->span_threads) + memory_of(k->tls_processes) + memory_of(k->tls_sessions) +
 			       memory_of(k->tls_sockets) + memory_of(k->tls_threads) + memory_of(k->tls_goroutines) + memory_of(k->tls_h2s);
 	getrusage(RUSAGE_SELF, &usage);
 	out_begin(FRAME_SELF);
@@ -88,6 +89,12 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("lookupsRefused", ctl->lookup_full);
 	self("lookupsUnmatched", ctl->lookup_unmatched);
 	self("namesLost", ctl->names_over + names_lost());
+	self("spansSampledOver", ctl->span_over[SPAN_SAMPLED]);
+	self("spansSlowOver", ctl->span_over[SPAN_SLOW]);
+	self("spansFailedOver", ctl->span_over[SPAN_FAILED]);
+	self("statementsOver", ctl->span_over[SPAN_STATEMENT]);
+	self("spansHeadless", ctl->span_headless);
+	self("spansLost", ctl->span_full + spans_lost());
 	self("lookups", f->lookups);
 	self("lookupsMax", MAX_LOOKUPS);
 	self("timings", f->timings);

@@ -6,6 +6,7 @@
 #include "out.h"
 #include "runs.h"
 #include "self.h"
+#include "spans.h"
 #include "table.h"
 #include "timing.h"
 #include "tls.h"
@@ -471,6 +472,7 @@ static void evict(void)
 		free(edge->rows);
 		*(uint32_t *)add(&gone_list) = edge->sent.id;
 		table_remove(&by_id, edge->sent.id);
+		spans_forget(edge->sent.id);
 		if (edge->previous)
 			edge->previous->next = edge->next;
 		else
@@ -482,7 +484,7 @@ static void evict(void)
 	}
 }
 
-int tick_start(struct kernel *kernel, uint32_t idle, uint32_t patience)
+int tick_start(struct kernel *kernel, uint32_t idle, uint32_t patience, const struct span_options *spans)
 {
 	void *memory;
 	int error;
@@ -497,7 +499,9 @@ int tick_start(struct kernel *kernel, uint32_t idle, uint32_t patience)
 	ctl->patience_ns = patience * 1000000000ULL;
 	idle_ticks = idle;
 	runs_start(k->object);
-	error = names_start(k->names);
+	error = spans_start(k, ctl, spans);
+	if (!error)
+		error = names_start(k->names);
 	return error ? error : events_start(k->events);
 }
 
@@ -606,8 +610,10 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	events_send();
 	tls_send();
 	names_send();
+	spans_send();
 	timing_count = timing_send(k->timings, &read_errors);
 	ctl->names = 0;
+	memset(ctl->span_told, 0, sizeof(ctl->span_told));
 	send_list(&gone_list, FRAME_GONE);
 	self_send(k, ctl,
 		  &(struct figures){

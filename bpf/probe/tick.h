@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 /* `idle`: ticks without traffic or connections after which an edge is evicted. 0, or -errno when maps cannot be read. */
-int tick_start(struct kernel *kernel, uint32_t idle, uint32_t patience);
+int tick_start(struct kernel *kernel, uint32_t idle, uint32_t patience, const struct span_options *spans);
 /* Looks for connections that are older than the probe or were missed. */
 void tick_files(void);
 /* Builds the frames of one tick. */

@@ -4,7 +4,7 @@
  */
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
-import { Clock, Deferred, Effect, Queue, Stream, type Scope } from "effect";
+import { Clock, Deferred, Effect, Queue, Schedule, Stream, type Scope } from "effect";
 import type { HttpAnswer, HttpPost } from "../../actors/alert-sink/WebhookSink.ts";
 import type { Grouping } from "../../actors/topology/grouping.ts";
 import { sessionPath, type SessionArgument, type SessionMessage } from "../../actors/agent-session/messages.ts";
@@ -15,6 +15,7 @@ import type { ActorSystemShape } from "../../runtime/actor/ActorSystem.ts";
 import { AgentHandler, type AgentPeer } from "../../runtime/ingest/AgentHandler.ts";
 import { Words } from "../../runtime/Generations.ts";
 import { Dictionary } from "../../runtime/store/Dictionary.ts";
+import { RETRY_AFTER_S, type IntakeShape } from "../../runtime/otlp/Intake.ts";
 import type { EdgeMinutes, HistoryShape, SliMinutes } from "../../runtime/store/History.ts";
 import type { DecodedObserve } from "../../schemas/wire/codec.ts";
 import type { ServerHelloBody } from "../../schemas/wire/link.ts";
@@ -126,10 +127,33 @@ const momentOf = (peer: AgentPeer, { monoMs, serverMs }: DecodedObserve, now: nu
   return mapped;
 };
 
+/**
+ * Completes when the spans are on disk, or were told to be none. A batch is named by its bytes, so that what an agent sends
+ * again, here or to another server, is stored once.
+ */
+const storeSpans = (peer: AgentPeer, intake: IntakeShape, bytes: Uint8Array): Effect.Effect<void> =>
+  bytes.byteLength === 0
+    ? Effect.void
+    : intake.take("traces", Buffer.from(bytes), "protobuf").pipe(
+        Effect.tap(({ rejected }) =>
+          Effect.sync(() => rejected > 0 && peer.count("spans that were rejected", rejected)),
+        ),
+        Effect.retry({
+          while: ({ reason }) => reason === "behind" || reason === "late",
+          schedule: Schedule.spaced(`${RETRY_AFTER_S} seconds`),
+        }),
+        Effect.catchAll(({ message }) => {
+          peer.count("batches of spans that were refused", 1);
+          return Effect.logWarning(`spans of agent ${peer.agentId} on ${peer.node} are refused: ${message}`);
+        }),
+        Effect.asVoid,
+      );
+
 /** Agent connections to their actors, and their store lane to the writer. */
 export const agentHandler = (
   system: ActorSystemShape,
   writer: WriterShape,
+  intake: IntakeShape,
   grouping: Grouping,
   /** the session of an agent lives here from now on */
   sessionHere: (path: string) => void,
@@ -178,7 +202,9 @@ export const agentHandler = (
       const before = dictionary.unknown;
       const batch = dictionary.batch(header, body.samples);
       if (dictionary.unknown > before) peer.count("samples without a series", dictionary.unknown - before);
-      return writer.samples(batch);
+      // spans alone come without a sample
+      const samples = body.samples.rows === 0 && body.spans.byteLength > 0 ? Effect.void : writer.samples(batch);
+      return Effect.zipRight(storeSpans(peer, intake, body.spans), samples);
     },
     disconnected: (peer) => Effect.sync(() => void tell(peer, { type: "disconnected" })),
     storeReady: Effect.sync(() => writer.ready),

@@ -5,7 +5,7 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { Clock, Effect, Layer, Logger, LogLevel, SubscriptionRef } from "effect";
-import type { ComeAgain } from "../../actors/agent-session/messages.ts";
+import type { ComeAgain, TellPolicy } from "../../actors/agent-session/messages.ts";
 import { registerActors, type ActorSettings } from "../../actors/guardian.ts";
 import type { Acknowledge, AddSilence, Recovered, RemoveSilence } from "../../actors/incident/IncidentDesk.ts";
 import { INCIDENT_DESK } from "../../actors/service/messages.ts";
@@ -223,19 +223,28 @@ const recovery = Layer.scopedDiscard(
   }),
 );
 
-const handler = ({ services }: Settings) =>
+const handler = (settings: Settings) =>
   Layer.effect(
     AgentHandler,
     Effect.gen(function* () {
-      return agentHandler(yield* ActorSystem, yield* Writer, services, (yield* Cluster).sessionHere);
+      return agentHandler(
+        yield* ActorSystem,
+        yield* Writer,
+        yield* Intake,
+        settings.services,
+        (yield* Cluster).sessionHere,
+      );
     }),
-  );
+  ).pipe(Layer.provide(intakeLayer(retention(settings))));
 
 const agentPort = Layer.effectDiscard(
   Effect.gen(function* () {
     const system = yield* ActorSystem;
-    const { again } = yield* AgentLink;
+    const { again, policy } = yield* AgentLink;
     system.port("agent-link", (request) => Effect.sync(() => again((request as ComeAgain).agent)));
+    system.port("agent-policy", (request) =>
+      Effect.sync(() => policy((request as TellPolicy).agent, (request as TellPolicy).policy)),
+    );
   }),
 );
 

@@ -6,7 +6,15 @@ import { HttpApiBuilder } from "@effect/platform";
 import { Effect } from "effect";
 import { Api, BadRequest, MAX_FLAME_MS, Unavailable } from "../../schemas/api.ts";
 import { logFacets, logHistogram, logPatterns, searchLogs } from "./logsApi.ts";
-import { listTraces, oneTrace, spanEdges, traceAttributes, traceErrors, traceHeatMap } from "./tracesApi.ts";
+import {
+  listTraces,
+  oneTrace,
+  spanEdges,
+  traceAttributes,
+  traceEndpoints,
+  traceErrors,
+  traceHeatMap,
+} from "./tracesApi.ts";
 import { Profiles, type FlameRequest, type ProfilesError, type TimeRange } from "../telemetry/Profiles.ts";
 
 const answered = <A>(question: Effect.Effect<A, ProfilesError>): Effect.Effect<A, BadRequest | Unavailable> =>
@@ -54,6 +62,7 @@ export const TelemetryGroupLive = HttpApiBuilder.group(Api, "telemetry", (handle
     .handle("trace", ({ path }) => oneTrace(path.id))
     .handle("traceHeatmap", ({ urlParams }) => traceHeatMap(urlParams))
     .handle("traceErrors", ({ urlParams }) => traceErrors(urlParams))
+    .handle("traceEndpoints", ({ urlParams }) => traceEndpoints(urlParams))
     .handle("traceAttributes", ({ urlParams }) => traceAttributes(urlParams))
     .handle("spanEdges", ({ urlParams }) => spanEdges(urlParams))
     .handle("profileTypes", ({ urlParams }) =>

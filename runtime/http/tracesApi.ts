@@ -83,6 +83,22 @@ export const traceErrors = (params: SpanParams & { readonly limit?: Text }) =>
     return yield* answered(traces.errors(yield* spanFilter(params), limit));
   });
 
+interface EndpointParams {
+  readonly from?: Text;
+  readonly to?: Text;
+  readonly service?: Text;
+  readonly limit?: Text;
+}
+
+export const traceEndpoints = (params: EndpointParams) =>
+  Effect.gen(function* () {
+    const traces = yield* Traces;
+    const limit = yield* count("limit", params.limit, GROUPS, MAX_CAUSES);
+    const service = yield* short("service", params.service);
+    if (service === null) return yield* wrong("service", "the name of a service");
+    return yield* answered(traces.endpoints(yield* rangeOf(params), service, limit));
+  });
+
 interface SelectionParams {
   readonly selectedFrom?: Text;
   readonly selectedTo?: Text;

@@ -8,7 +8,7 @@ import type { Duplex } from "node:stream";
 import { Context, Effect, FiberSet, Layer, Metric, Schedule } from "effect";
 import { WebSocketServer } from "ws";
 import { MAX_FRAME_BYTES } from "../../schemas/wire/frame.ts";
-import type { GoawayBody } from "../../schemas/wire/link.ts";
+import type { GoawayBody, PolicyBody } from "../../schemas/wire/link.ts";
 import type { AgentView } from "../../schemas/wire/page.ts";
 import { AgentHandler } from "./AgentHandler.ts";
 import { makeAgentRegistry } from "./AgentRegistry.ts";
@@ -33,6 +33,8 @@ export interface AgentLink {
   readonly agents: Effect.Effect<readonly AgentView[]>;
   /** has the agent come again, and send again what its session then says that it lacks; false: it is not connected */
   readonly again: (agentId: string) => boolean;
+  /** tells the agent which requests are slow; false: it is not connected here */
+  readonly policy: (agentId: string, policy: PolicyBody) => boolean;
   /** connections that the server refused or ended since its start, by reason */
   readonly refusals: Effect.Effect<Readonly<Partial<Record<GoawayBody["code"], number>>>>;
 }
@@ -119,6 +121,11 @@ const make = (options: AgentLinkOptions) =>
       again: (agentId) => {
         const connected = [...sessions.keys()].filter((session) => session.agentId === agentId);
         for (const session of connected) session.end(refusal("again", "windows are needed again"));
+        return connected.length > 0;
+      },
+      policy: (agentId, policy) => {
+        const connected = [...sessions.keys()].filter((session) => session.agentId === agentId);
+        for (const session of connected) session.tellPolicy(policy);
         return connected.length > 0;
       },
       agents: Effect.sync(() => registry.views()),

@@ -10,7 +10,15 @@ import type { RawData, WebSocket } from "ws";
 import { checkHello, checkObserve, checkStore, decodeFrame, encodeFrame } from "../../schemas/wire/codec.ts";
 import { FRAME, FrameError, MAX_FRAME_BYTES, MAX_HELLO_BYTES, PROTOCOL, readHeader } from "../../schemas/wire/frame.ts";
 import type { FrameKind } from "../../schemas/wire/frame.ts";
-import type { AckBody, CreditBody, GoawayBody, HelloBody, Lane, ServerHelloBody } from "../../schemas/wire/link.ts";
+import type {
+  AckBody,
+  CreditBody,
+  GoawayBody,
+  HelloBody,
+  Lane,
+  PolicyBody,
+  ServerHelloBody,
+} from "../../schemas/wire/link.ts";
 import { BULK } from "../actor/TurnScheduler.ts";
 import { sameKey } from "../config/sameKey.ts";
 import type { AgentHandler, AgentPeer } from "./AgentHandler.ts";
@@ -89,6 +97,7 @@ export interface SessionControl {
   readonly setStoreReady: (ready: boolean) => void;
   /** tells an agent whose windows wait here that nothing is lost: it would come again with all that it has */
   readonly reassure: () => void;
+  readonly tellPolicy: (policy: PolicyBody) => void;
 }
 
 type Inbound =
@@ -332,6 +341,7 @@ export const runSession = (
                   end: stop,
                   setStoreReady,
                   reassure,
+                  tellPolicy: (policy) => send(FRAME.policy, policy),
                 });
                 reason = yield* frames(record, peer, clock).pipe(
                   Effect.withSchedulingPriority(BULK),

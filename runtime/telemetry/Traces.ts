@@ -8,6 +8,7 @@ import {
   MAX_COMPARED,
   MAX_PAGE_ROWS,
   type AttributeComparison,
+  type Endpoints,
   type Attributes,
   type ErrorCauses,
   type HeatMap,
@@ -78,6 +79,8 @@ export interface TracesShape {
   readonly heatMap: (filter: SpanFilter, steps: number) => Effect.Effect<HeatMap, TelemetryError>;
   readonly errors: (filter: SpanFilter, limit: number) => Effect.Effect<ErrorCauses, TelemetryError>;
   readonly compare: (filter: SpanFilter, selection: Selection) => Effect.Effect<AttributeComparison, TelemetryError>;
+  /** From the spans of node agents alone, by their weights. */
+  readonly endpoints: (range: TimeRange, service: string, limit: number) => Effect.Effect<Endpoints, TelemetryError>;
   /** Most calls first. The range is taken in whole minutes. */
   readonly edges: (range: TimeRange, services: readonly string[]) => Effect.Effect<readonly SpanEdge[], TelemetryError>;
 }
@@ -87,6 +90,10 @@ export class Traces extends Context.Tag("runtime/telemetry/Traces")<Traces, Trac
 export const MAX_TRACE_SPANS = 5_000;
 export const MAX_CAUSES = 100;
 const MAX_EDGES = 10_000;
+/** connections whose other end is read with a trace */
+const MAX_JOINED = 50;
+/** of spans that node agents made, see agent/node/spans */
+const KERNEL_SCOPE = "coroot.ebpf";
 const MAX_CELLS = 60_000;
 const COMPARED_KEYS = 40;
 const COMPARED_VALUES = 10;
@@ -257,11 +264,11 @@ export const make = Effect.gen(function* () {
     );
   };
 
-  const trace: TracesShape["trace"] = (traceId) =>
+  const spansOf = (traceId: string): Effect.Effect<readonly TraceRow[], TelemetryError> =>
     ask<TraceRow>(
       `WITH (SELECT if(count() = 0, (toDateTime64('1970-01-01 00:00:00', 9, 'UTC'), toDateTime64('2262-01-01 00:00:00', 9, 'UTC')),
            (min(start), max(end))) FROM ${table("trace_index")} WHERE trace_id = unhex({id:String})) AS bounds
-       SELECT {id:String} AS traceId, lower(hex(span_id)) AS spanId, if(parent_id = ${NO_PARENT}, '', lower(hex(parent_id))) AS parentId,
+       SELECT lower(hex(trace_id)) AS traceId, lower(hex(span_id)) AS spanId, if(parent_id = ${NO_PARENT}, '', lower(hex(parent_id))) AS parentId,
          intDiv(toUnixTimestamp64Nano(ts), 1000) / 1000 AS at, toUnixTimestamp64Nano(ts) - earliest AS offset, duration, duration / 1e6 AS durationMs, service, name, kind,
          status, status_message AS statusMessage, namespace, pod, host, scope, peer, attributes, resource,
          arrayMap(t -> intDiv(toUnixTimestamp64Nano(t), 1000) / 1000, event_ts) AS eventTimes, event_name AS eventNames,
@@ -278,7 +285,35 @@ export const make = Effect.gen(function* () {
        WHERE before < {bytes:UInt64}
        ORDER BY ts, span_id`,
       { id: traceId, rows: MAX_TRACE_SPANS + 1, bytes: ANSWER_BYTES },
-    ).pipe(
+    );
+
+  /**
+   * With what other agents told of the same requests: they knew no more than the connection, whose trace the client's span
+   * links to.
+   */
+  const joined = (traceId: string): Effect.Effect<readonly TraceRow[], TelemetryError> =>
+    Effect.gen(function* () {
+      const read = new Set([traceId]);
+      const rows = [...(yield* spansOf(traceId))];
+      for (let at = 0; at < rows.length && read.size <= MAX_JOINED && rows.length < MAX_TRACE_SPANS; at++) {
+        const row = rows[at];
+        if (row?.scope !== KERNEL_SCOPE) continue;
+        for (const other of row.linkTraces) {
+          if (read.has(other) || read.size > MAX_JOINED) continue;
+          read.add(other);
+          rows.push(...(yield* spansOf(other)));
+        }
+      }
+      if (read.size === 1) return rows;
+      // offsets are from the earliest span of each trace
+      const earliest = rows.reduce((least, { at }) => Math.min(least, at), Number.POSITIVE_INFINITY);
+      return rows
+        .map((row) => ({ ...row, traceId, offset: (row.at - earliest) * 1e6, found: rows.length }))
+        .sort((a, b) => a.offset - b.offset);
+    });
+
+  const trace: TracesShape["trace"] = (traceId) =>
+    joined(traceId).pipe(
       Effect.map((rows) => {
         const [first] = rows;
         if (first === undefined) return null;
@@ -431,6 +466,68 @@ export const make = Effect.gen(function* () {
     );
   };
 
+  interface EndpointRow {
+    readonly endpoint: string;
+    readonly kind: SpanKind;
+    readonly system: string;
+    readonly samples: number;
+    readonly n: number;
+    readonly n2: number;
+    readonly f: number;
+    readonly f2: number;
+    readonly most: number;
+    readonly q: readonly [number, number, number];
+  }
+
+  /**
+   * Each request was sampled with the chance 1/weight, so a sum of weights estimates without bias, with the variance
+   * of sum(w²) - sum(w). That of the share of failed ones is by the ratio's residuals.
+   */
+  const endpoints: TracesShape["endpoints"] = (range, service, limit) => {
+    const { sql, params } = whereOf([
+      timeCondition(range),
+      { given: true, sql: "service = {service:String}", params: { service } },
+      { given: true, sql: "scope = {scope:String}", params: { scope: KERNEL_SCOPE } },
+    ]);
+    const seconds = Math.max(1, (range.toMs - range.fromMs) / 1000);
+    return ask<EndpointRow>(
+      `SELECT endpoint, kind, any(system) AS system, count() AS samples, sum(w) AS n, greatest(sum(w * w) - n, 0) AS n2,
+         sumIf(w, failed) AS f, sumIf(w * (w - 1), failed) AS f2, max(max(w)) OVER () AS most,
+         arrayMap(x -> if(isNaN(x), 0, x / 1e6), quantilesExactWeighted(0.5, 0.95, 0.99)(duration, toUInt64(greatest(1, round(w))))) AS q
+       FROM (
+         SELECT attributes['coroot.endpoint'] AS endpoint, kind, status = 'error' AS failed, duration,
+           toFloat64OrZero(attributes['coroot.weight']) AS w,
+           multiIf(attributes['db.system.name'] != '', attributes['db.system.name'], attributes['messaging.system'] != '',
+             attributes['messaging.system'], attributes['rpc.system'] != '', attributes['rpc.system'],
+             attributes['network.protocol.name']) AS system
+         FROM ${spans} WHERE ${sql})
+       WHERE w > 0 AND endpoint != ''
+       GROUP BY endpoint, kind ORDER BY n DESC, endpoint, kind LIMIT {limit:UInt32}`,
+      { ...params, limit: Math.min(MAX_CAUSES, Math.max(1, limit)) },
+    ).pipe(
+      Effect.map((rows) => ({
+        endpoints: rows.map(({ endpoint, kind, system, samples, n, n2, f, f2, q: [p50, p95, p99] }) => {
+          const share = f / n;
+          return {
+            endpoint,
+            kind,
+            system,
+            samples,
+            perSecond: n / seconds,
+            perSecondError: (1.96 * Math.sqrt(n2)) / seconds,
+            failed: share,
+            failedError: (1.96 * Math.sqrt((1 - share) ** 2 * f2 + share ** 2 * Math.max(0, n2 - f2))) / n,
+            p50,
+            p95,
+            p99,
+          };
+        }),
+        // none of n requests is sampled with the chance (1 - 1/w)^n, which is 5 % for n = 3 w
+        unseenPerSecond: (3 * (rows[0]?.most ?? 0)) / seconds,
+      })),
+    );
+  };
+
   const edges: TracesShape["edges"] = (range, services) => {
     const { sql, params } = whereOf([
       minuteCondition(wholeMinutes(range)),
@@ -461,7 +558,7 @@ export const make = Effect.gen(function* () {
     );
   };
 
-  return Traces.of({ list, trace, heatMap, errors, compare, edges });
+  return Traces.of({ list, trace, heatMap, errors, compare, endpoints, edges });
 });
 
 export const layer: Layer.Layer<Traces, never, Store> = Layer.effect(Traces, make);

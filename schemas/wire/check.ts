@@ -5,7 +5,20 @@
 import { decodeTable } from "./columns.ts";
 import type { Table, TableShape } from "./columns.ts";
 import { ColumnError, ELEMENT } from "./columns.ts";
-import { amount, isMap, list, map, nonEmpty, oneOf, refuse, text, unknownFields, whole, U32_MAX } from "./fields.ts";
+import {
+  amount,
+  bytesOrEmpty,
+  isMap,
+  list,
+  map,
+  nonEmpty,
+  oneOf,
+  refuse,
+  text,
+  unknownFields,
+  whole,
+  U32_MAX,
+} from "./fields.ts";
 import type { Fields } from "./fields.ts";
 import { FrameError } from "./frame.ts";
 import { SAMPLES_SHAPE } from "./link.ts";
@@ -33,6 +46,8 @@ export interface DecodedStore {
   readonly monoMs: number;
   readonly series: readonly SeriesDefinition[];
   readonly samples: Table<typeof SAMPLES_SHAPE>;
+  /** an OTLP ExportTraceServiceRequest, unread; empty: none */
+  readonly spans: Uint8Array;
   readonly dropped: number;
   /** what a newer agent sent and this side does not know, by kind */
   readonly skipped: Readonly<Record<string, number>>;
@@ -138,14 +153,21 @@ export const checkGoaway = (body: unknown): GoawayBody => {
   };
 };
 
+const amounts = (path: string, value: unknown): Readonly<Record<string, number>> => {
+  const given = map(path, value);
+  const names = Object.keys(given);
+  if (names.length > MAX_POLICIES) refuse(path, `${names.length} entries, expected at most ${MAX_POLICIES}`);
+  const read: Record<string, number> = {};
+  for (const name of names) read[name] = amount(`${path}.${name.slice(0, 200)}`, given[name]);
+  return read;
+};
+
 export const checkPolicy = (body: unknown): PolicyBody => {
-  const slow = map("policy.slowMs", map("policy", body)["slowMs"]);
-  const services = Object.keys(slow);
-  if (services.length > MAX_POLICIES)
-    refuse("policy.slowMs", `${services.length} entries, expected at most ${MAX_POLICIES}`);
-  const slowMs: Record<string, number> = {};
-  for (const service of services) slowMs[service] = amount(`policy.slowMs.${service.slice(0, 200)}`, slow[service]);
-  return { slowMs };
+  const { slowMs, edges } = map("policy", body);
+  return {
+    slowMs: amounts("policy.slowMs", slowMs),
+    ...(edges === undefined ? {} : { edges: amounts("policy.edges", edges) }),
+  };
 };
 
 const labels = (path: string, value: unknown): Readonly<Record<string, string>> => {
@@ -157,7 +179,7 @@ const labels = (path: string, value: unknown): Readonly<Record<string, string>> 
   return read;
 };
 
-const STORE_FIELDS = new Set(["epoch", "sequence", "monoMs", "series", "samples", "dropped"]);
+const STORE_FIELDS = new Set(["epoch", "sequence", "monoMs", "series", "samples", "spans", "dropped"]);
 
 export const checkStore = (body: unknown): DecodedStore => {
   const b = map("store", body);
@@ -179,6 +201,7 @@ export const checkStore = (body: unknown): DecodedStore => {
       };
     }),
     samples,
+    spans: bytesOrEmpty("store.spans", b["spans"]),
     dropped: amount("store.dropped", b["dropped"]),
     skipped: { columns: unknownColumns, fields: unknownFields(b, STORE_FIELDS) },
   };

@@ -63,9 +63,13 @@ export interface GoawayBody {
   readonly retryAfterMs: number;
 }
 
-/** Latency above which a request on a service is slow, ms, pushed down by its actor. */
+/**
+ * Latency above which a request is slow, ms, as the services' actors say: on the agent's own services, and on its edges to
+ * others, by the edge's id. Complete each time: what is not named has no threshold of its own.
+ */
 export interface PolicyBody {
   readonly slowMs: Readonly<Record<string, number>>;
+  readonly edges?: Readonly<Record<string, number>>;
 }
 
 /** Samples of the store lane: `series` points into `define` of this segment or an earlier frame of the same dictionary. */
@@ -84,6 +88,8 @@ export interface StoreBody {
   readonly monoMs: number;
   readonly series?: readonly SeriesDefinition[];
   readonly samples?: WireTable;
+  /** requests of which the probe told, as an OTLP ExportTraceServiceRequest */
+  readonly spans?: Uint8Array;
   /** agent-side drops of this lane since its start (spool limit) */
   readonly dropped: number;
 }

@@ -12,6 +12,7 @@ import {
   type ProbeTick,
   type ProbeTls,
   type ProbeAnswer,
+  type ProbeSpan,
 } from "../../agent/node/probe/frames.ts";
 import { TIMED } from "../../agent/node/probe/ProbeTick.ts";
 import type { Capability } from "../../schemas/wire/link.ts";
@@ -88,6 +89,7 @@ export class ProbeBed {
   readonly sums = new Map<number, EdgeSum>();
   readonly events: ProbeEvent[] = [];
   readonly answers: ProbeAnswer[] = [];
+  readonly spans: ProbeSpan[] = [];
   /** requests of disks and fsync by "device what owner" */
   readonly timed = new Map<string, TimedSum>();
   /** edges that the probe forgot; their sums stay */
@@ -249,6 +251,7 @@ export class ProbeBed {
       for (const one of tick.tls) this.tls.set(one.tgid, one);
     }
     this.answers.push(...tick.answers);
+    this.spans.push(...tick.spans);
     this.gone.push(...tick.gone);
     for (const edge of tick.edges) {
       const known = this.sums.get(edge.id);

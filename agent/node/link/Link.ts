@@ -16,7 +16,7 @@ import {
   encodeFrame,
 } from "../../../schemas/wire/codec.ts";
 import { FRAME, FrameError, MAX_FRAME_BYTES } from "../../../schemas/wire/frame.ts";
-import type { HelloBody, SeriesDefinition, StoreBody } from "../../../schemas/wire/link.ts";
+import type { HelloBody, PolicyBody, SeriesDefinition, StoreBody } from "../../../schemas/wire/link.ts";
 import { Dictionary, type Catalog, type Window } from "../observe/Window.ts";
 import type { Spool, SpoolEntry } from "../spool/Spool.ts";
 import { initialLink, stepLink, type LinkInput, type LinkOutput, type LinkState } from "./step.ts";
@@ -40,8 +40,8 @@ export interface Link {
   /** capabilities changed */
   readonly refresh: () => void;
   readonly state: () => LinkState<Window>;
-  /** thresholds that the server pushed, by service: latency above which a request is slow */
-  readonly policy: () => Readonly<Record<string, number>>;
+  /** thresholds that the server pushed last */
+  readonly policy: () => PolicyBody;
 }
 
 const HANDSHAKE_MS = 5_000;
@@ -70,7 +70,7 @@ export const makeLink = (options: LinkOptions): Effect.Effect<Link, never, Scope
     let state = initialLink<Window>(options.epoch, options.urls.length);
     let socket: WebSocket | null = null;
     let dictionary = new Dictionary(options.catalog);
-    let policy: Readonly<Record<string, number>> = {};
+    let policy: PolicyBody = { slowMs: {} };
     const pending: LinkInput<Window>[] = [];
     let stepping = false;
 
@@ -170,7 +170,7 @@ export const makeLink = (options: LinkOptions): Effect.Effect<Link, never, Scope
           case FRAME.goaway:
             return feed({ type: "goaway", goaway: checkGoaway(body) });
           case FRAME.policy:
-            policy = checkPolicy(body).slowMs;
+            policy = checkPolicy(body);
             return;
           default:
             // Commands among them: this agent takes none, whatever the server asks.

@@ -42,6 +42,11 @@ export class SampleSet {
     for (const [key, series] of this.series) if (this.round - series.round > KEEP_ROUNDS) this.series.delete(key);
   }
 
+  /** What was defined is in another segment. */
+  renew(): void {
+    this.defined = new Set();
+  }
+
   /** The same series put twice in a round adds up: several edges may share a destination. */
   readonly put = (name: string, labels: Labels, value: number): void => {
     let key = name;
@@ -78,7 +83,7 @@ export class SampleSet {
     timeMs: number,
     fresh: boolean,
   ): StoreBody {
-    if (fresh) this.defined = new Set();
+    if (fresh) this.renew();
     const now: Series[] = [];
     const series: SeriesDefinition[] = [];
     for (const one of this.series.values()) {

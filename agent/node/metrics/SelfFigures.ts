@@ -7,6 +7,7 @@ import type { Emit } from "../host/nodeFigures.ts";
 import type { LinkState } from "../link/step.ts";
 import type { Observer } from "../observe/Observer.ts";
 import type { Window } from "../observe/Window.ts";
+import type { SpanFigures } from "../spans/Spans.ts";
 import type { Spool } from "../spool/Spool.ts";
 
 export class SelfFigures {
@@ -35,12 +36,13 @@ export class SelfFigures {
 export interface SelfParts {
   readonly self: SelfFigures;
   readonly observer: Observer;
+  readonly spans: SpanFigures;
   readonly spool: Spool;
   readonly link: LinkState<Window> | null;
   readonly series: number;
 }
 
-export const putSelf = (put: Emit, { self, observer, spool, link, series }: SelfParts): void => {
+export const putSelf = (put: Emit, { self, observer, spans, spool, link, series }: SelfParts): void => {
   const cpu = process.cpuUsage();
   put("coroot_agent_cpu_seconds_total", { mode: "user" }, cpu.user / 1e6);
   put("coroot_agent_cpu_seconds_total", { mode: "system" }, cpu.system / 1e6);
@@ -56,6 +58,7 @@ export const putSelf = (put: Emit, { self, observer, spool, link, series }: Self
   put("coroot_agent_pairs_dropped_total", {}, observer.fold.losses.pairs);
   for (const [what, n] of Object.entries(observer.lookups.losses))
     put("coroot_agent_lookups_dropped_total", { what }, n);
+  for (const [what, n] of Object.entries(spans)) put("coroot_agent_spans_total", { what }, n);
   put("coroot_agent_listeners_unowned", {}, observer.listeners.unowned);
   put("coroot_agent_processes_refused_total", {}, observer.table.refused);
   put("coroot_agent_spool_bytes", {}, spool.stats.bytes);

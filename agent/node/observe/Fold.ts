@@ -119,6 +119,21 @@ export class Fold {
     return wire === null ? null : { instance: wire.definition.instance, tgid: edge.tgid };
   }
 
+  /** Whose an edge of the probe is; null where that cannot be told. */
+  ownerOf(id: number): { readonly edge: ProbeEdge; readonly instance: number } | null {
+    const edge = this.sources.get(id)?.edge;
+    const wire = this.wireOf(id);
+    return edge === undefined || wire === null ? null : { edge, instance: wire.definition.instance };
+  }
+
+  /** All edges of the probe, with what each is part of. */
+  *allSources(): Iterable<{
+    readonly edge: ProbeEdge;
+    readonly wire: { readonly id: number; readonly instance: number } | null;
+  }> {
+    for (const { edge, wire } of this.sources.values()) yield { edge, wire: wire === null ? null : wire.definition };
+  }
+
   /** Ends the window: rows of instances that `shown` accepts, the others wait; those of the gone are counted as lost. */
   flush(nowMs: number, state: (instance: number) => "shown" | "waiting" | "gone"): FoldedTables {
     const ready: WireEdge[] = [];

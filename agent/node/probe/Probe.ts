@@ -31,6 +31,8 @@ export interface ProbeStatus {
 
 export interface Probe {
   readonly status: Effect.Effect<ProbeStatus>;
+  /** Writes commands to the running probe (see bpf/probe/spans.h); without one they are dropped. */
+  readonly say: (commands: string) => void;
 }
 
 export class ProbeFailed extends Data.TaggedError("ProbeFailed")<{
@@ -161,10 +163,14 @@ export const makeProbe = (options: ProbeOptions): Effect.Effect<Probe, never, Sc
       }).pipe(Effect.tapError(() => Metric.increment(badFramesTotal)));
 
     /** One life of the probe. Succeeds when it said that there is nothing to observe, fails when it ended otherwise. */
+    /** of the running child */
+    let input: NodeJS.WritableStream | null = null;
     const life = Effect.gen(function* () {
       yield* set({ state: "starting", pid: null });
       known = [];
       const child = yield* Effect.acquireRelease(start(path, options.args ?? []), stop);
+      input = child.process.stdin;
+      yield* Effect.addFinalizer(() => Effect.sync(() => (input = null)));
       yield* set({ state: "running", pid: child.pid });
       const decoder = makeProbeDecoder();
       let told = false;
@@ -248,5 +254,10 @@ export const makeProbe = (options: ProbeOptions): Effect.Effect<Probe, never, Sc
       }
     });
     yield* Effect.forkScoped(lives);
-    return { status: Ref.get(status) };
+    return {
+      status: Ref.get(status),
+      say: (commands) => {
+        if (input?.writable === true) input.write(commands);
+      },
+    };
   });

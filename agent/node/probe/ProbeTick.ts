@@ -93,6 +93,42 @@ export interface ProbeAnswer {
   readonly message: Uint8Array;
 }
 
+/** Why a request was told, a bit each; `statement` is told for what later requests of its connection name. */
+export const TOLD = { sampled: 1, slow: 2, failed: 4, statement: 8 } as const;
+
+/**
+ * A request with the beginning of what it was sent in and of its answer. `seq` and `initial` are TCP sequence numbers, the
+ * same at both ends of a connection (of the first byte; of client and server at their start); all 0 within TLS.
+ */
+export interface ProbeSpan {
+  readonly edge: number;
+  readonly role: Role;
+  readonly protocol: number;
+  readonly status: number;
+  /** bits of TOLD */
+  readonly told: number;
+  /** monotonic clock, ns */
+  readonly startNs: number;
+  readonly durationNs: number;
+  /** names the connection in one life of the probe */
+  readonly socket: number;
+  readonly tgid: number;
+  /** id of the thread that sent it (client) or read it (server) */
+  readonly thread: number;
+  /** client: `startNs` of the one request that its thread served then; 0: none, or several */
+  readonly parentNs: number;
+  readonly seq: number;
+  readonly initial: readonly [client: number, server: number];
+  /** requests among all that this one stands for; 0: it was not sampled */
+  readonly weight: number;
+  /** above 1: so many requests without a head */
+  readonly count: number;
+  /** at most 511 bytes; empty where it was not kept */
+  readonly head: Uint8Array;
+  /** at most 127 bytes */
+  readonly reply: Uint8Array;
+}
+
 export const TLS_STATES = ["waiting", "read", "unreadable", "opted-out", "over-budget"] as const;
 export type TlsState = (typeof TLS_STATES)[number];
 
@@ -148,6 +184,7 @@ export interface ProbeTick {
   /** all processes that speak TLS, only in ticks in which something about them has changed */
   readonly tls: readonly ProbeTls[] | null;
   readonly answers: readonly ProbeAnswer[];
+  readonly spans: readonly ProbeSpan[];
   readonly io: Table<typeof PROBE_IO_SHAPE>;
   readonly ioHist: Table<typeof HIST_SHAPE>;
   readonly self: Readonly<Record<string, number>>;

@@ -29,6 +29,7 @@ import {
   type ProbeEvent,
   type ProbeListen,
   type ProbeNat,
+  type ProbeSpan,
   type ProbeTick,
   type ProbeTls,
   TLS_STATES,
@@ -348,6 +349,37 @@ const decodeAnswers = (frame: Frame | undefined): readonly ProbeAnswer[] => {
   return answers;
 };
 
+const decodeSpans = (frame: Frame | undefined): readonly ProbeSpan[] => {
+  if (frame === undefined) return [];
+  const l = LAYOUT.span;
+  const { view, bytes } = frame;
+  const spans: ProbeSpan[] = [];
+  for (let i = rowsOf(frame, l.size), at = 0; i > 0; i--, at += l.size) {
+    const length = below("span.length", view.getUint16(at + l.length, true), l.reply - l.head + 1);
+    const replyLength = below("span.reply_length", view.getUint16(at + l.reply_length, true), l.size - l.reply + 1);
+    spans.push({
+      edge: view.getUint32(at + l.edge, true),
+      role: below("span.role", view.getUint8(at + l.role), 2) === ROLE.client ? ROLE.client : ROLE.server,
+      protocol: below("span.proto", view.getUint8(at + l.proto), PROTOCOLS.length),
+      status: below("span.status", view.getUint8(at + l.status), STATUS.unknown + 1),
+      told: view.getUint8(at + l.classes),
+      startNs: u64(view, at + l.t0),
+      durationNs: u64(view, at + l.ns),
+      socket: u64(view, at + l.socket),
+      tgid: view.getUint32(at + l.tgid, true),
+      thread: view.getUint32(at + l.thread, true),
+      parentNs: u64(view, at + l.parent),
+      seq: view.getUint32(at + l.seq, true),
+      initial: [view.getUint32(at + l.initial, true), view.getUint32(at + l.initial + 4, true)],
+      weight: view.getUint32(at + l.weight, true),
+      count: view.getUint32(at + l.count, true),
+      head: bytes.slice(at + l.head, at + l.head + length),
+      reply: bytes.slice(at + l.reply, at + l.reply + replyLength),
+    });
+  }
+  return spans;
+};
+
 const decodeSelf = (frame: Frame | undefined): Record<string, number> => {
   const self: Record<string, number> = {};
   if (frame === undefined) return self;
@@ -408,6 +440,7 @@ const decodeTick = (end: Frame, parts: Parts, reset: boolean): ProbeTick => {
     events: decodeEvents(part(FRAME.event)),
     tls: decodeTls(part(FRAME.tls)),
     answers: decodeAnswers(part(FRAME.name)),
+    spans: decodeSpans(part(FRAME.span)),
     io,
     ioHist: decodeHist(part(FRAME.ioHist), io.rows),
     self: decodeSelf(part(FRAME.self)),

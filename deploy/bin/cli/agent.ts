@@ -10,6 +10,7 @@ import { stopWithParent } from "./child.ts";
 import { CommandError, EXIT, type Values } from "./command.ts";
 import { forTerminal } from "./log.ts";
 import { readSettings } from "./settings.ts";
+import type { Settings } from "../../../runtime/config/Config.ts";
 
 /** The link's address, whichever form the server's was given in. */
 const linkAddress = (server: string): string => {
@@ -17,6 +18,15 @@ const linkAddress = (server: string): string => {
   if (url.pathname === "/") url.pathname = "/agent";
   return url.href;
 };
+
+const spanArguments = (agent: Settings["agent"]): readonly string[] =>
+  Object.entries({
+    "--sample": agent.spansSampleOneOf,
+    "--sampled": agent.spansSampledPerSecond,
+    "--slow": agent.spansSlowPerSecond,
+    "--failed": agent.spansFailedPerSecond,
+    "--slow-ms": agent.spansSlowMs,
+  }).flatMap(([name, value]) => [name, String(value)]);
 
 /** `servers`: from the command line, above those of the configuration. */
 export const nodeAgent = async (values: Values, servers: readonly string[] | undefined): Promise<number> => {
@@ -37,6 +47,7 @@ export const nodeAgent = async (values: Values, servers: readonly string[] | und
     traffic: agent.traffic,
     probeArguments: [
       ...(agent.tls ? ["--tls-budget", String(agent.tlsBudgetPercent)] : ["--no-tls"]),
+      ...(agent.spans ? spanArguments(agent) : ["--no-spans"]),
       ...(agent.hooks === "syscalls" ? ["--hooks=syscalls"] : []),
     ],
     ...(node === undefined ? {} : { node }),

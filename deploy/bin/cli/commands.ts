@@ -267,6 +267,20 @@ const traceCommand: Command = {
   run: async (values) => (await import("./trace.ts")).trace(values),
 };
 
+const endpointsCommand: Command = {
+  name: "endpoints",
+  summary: "show what a service's requests are to: rate, failures and latency, estimated from sampled requests",
+  operands: "<service>",
+  flags: {
+    ...askFlags,
+    since: text("TIME", "from when on: a duration such as 30m, or a time (default 1h)"),
+    until: text("TIME", "up to when (default: now)"),
+    limit: whole("N", "at most so many endpoints (default 50)"),
+  },
+  examples: ["coroot endpoints cart", "coroot endpoints cart --since 10m --json"],
+  run: async (values) => (await import("./endpoints.ts")).endpoints(values),
+};
+
 const versionCommand: Command = {
   name: "version",
   summary: "print the version",
@@ -295,5 +309,6 @@ export const commands: readonly Command[] = [
   queryCommand,
   logsCommand,
   traceCommand,
+  endpointsCommand,
   versionCommand,
 ];

@@ -46,6 +46,12 @@ describe("configuration", () => {
         hooks: "best",
         tls: true,
         tlsBudgetPercent: 5,
+        spans: true,
+        spansSampleOneOf: 64,
+        spansSampledPerSecond: 50,
+        spansSlowPerSecond: 50,
+        spansFailedPerSecond: 50,
+        spansSlowMs: 500,
       },
       log: "info",
     });

@@ -160,6 +160,7 @@ const noTraces: TracesShape = {
   heatMap: () => noStore,
   errors: () => noStore,
   compare: () => noStore,
+  endpoints: () => noStore,
   edges: () => noStore,
 };
 

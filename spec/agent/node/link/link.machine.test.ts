@@ -99,7 +99,7 @@ describe("link against a real server", () => {
     link.offer(window(0));
     link.storeReady();
     server.send(FRAME.policy, { slowMs: { "c/n/Process/a": 250 } });
-    await until("the policy came, and nothing was sent before", () => Object.keys(link.policy()).length === 1);
+    await until("the policy came, and nothing was sent before", () => Object.keys(link.policy().slowMs).length === 1);
     expect([numbers(0), server.stores.length]).toEqual([[], 0]);
     server.credit("observe", 1);
     server.credit("store", 1);

@@ -137,6 +137,7 @@ const tick = (
     pairIps: new Uint8Array(),
     events: [],
     answers,
+    spans: [],
     io: emptyTable(PROBE_IO_SHAPE, 0),
     ioHist: emptyTable(HIST_SHAPE, 0),
     tls: null,

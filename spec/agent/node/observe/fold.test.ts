@@ -90,6 +90,7 @@ const tick = (rows: Rows): ProbeTick => {
     nat: [],
     listens: null,
     answers: [],
+    spans: [],
     io: emptyTable(PROBE_IO_SHAPE, 0),
     ioHist: emptyTable(HIST_SHAPE, 0),
     self: {},
