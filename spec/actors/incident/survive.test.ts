@@ -169,7 +169,12 @@ describe("the incident desk", () => {
             ({ at, lasts }) => !deaths.some((death) => death > at + lasts - 1 && death < at + lasts + 1),
           );
           const told = events(it.received);
-          expect(told.size).toBe(faults.length);
+          // What began and ended while the claim was in doubt is over before anybody may be told.
+          const hidden = faults.filter(({ at, lasts }) =>
+            doubts.some((doubt) => at + 15 >= doubt && at + lasts <= doubt + 12),
+          );
+          expect(told.size).toBeGreaterThanOrEqual(faults.length - hidden.length);
+          expect(told.size).toBeLessThanOrEqual(faults.length);
           for (const list of told.values()) {
             expect(list.filter((event) => event === "incident.opened")).toHaveLength(1);
             expect(list[0]).toBe("incident.opened");
