@@ -138,3 +138,18 @@ int BPF_PROG(call_walk, struct pt_regs *regs, long result)
 	c = bpf_map_lookup_elem(&sockets, &at);
 	return c ? go_on((struct sock *)at, s, c) : 0;
 }
+
+/* What is kept by a socket's address goes with it, as storage does by itself. */
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(tcp_gone, struct sock *sk)
+{
+	struct conn *c = conn_of(sk);
+	u64 at = (u64)sk;
+
+	if (!c)
+		return 0;
+	if (c->proto == PROTO_HTTP2)
+		h2_drop(sk);
+	bpf_map_delete_elem(&sockets, &at);
+	return 0;
+}

@@ -183,7 +183,6 @@ int BPF_PROG(tcp_state, struct sock *sk, int old, int new)
 			opened(c, sk, bpf_ktime_get_ns() - c->started);
 		} else if (new == TCP_CLOSE) {
 			failed(c, sk);
-			conn_drop(sk, c);
 		}
 		return 0;
 	}
@@ -191,8 +190,6 @@ int BPF_PROG(tcp_state, struct sock *sk, int old, int new)
 		c = conn_of(sk);
 		if (c && c->opened && !c->closed)
 			ended(c, sk);
-		if (c)
-			conn_drop(sk, c);
 	}
 	return 0;
 }

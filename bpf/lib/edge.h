@@ -63,18 +63,6 @@ static __always_inline void h2_drop(struct sock *sk)
 		bpf_sk_storage_delete(&h2s, sk);
 }
 
-/* The socket is closed. Storage goes with it; what is kept by its address does not. */
-static __always_inline void conn_drop(struct sock *sk, struct conn *c)
-{
-	u64 at = (u64)sk;
-
-	if (!by_address)
-		return;
-	if (c->proto == PROTO_HTTP2)
-		h2_drop(sk);
-	bpf_map_delete_elem(&sockets, &at);
-}
-
 static __always_inline void put_mapped(u8 *to, u32 v4)
 {
 	u32 *words = (u32 *)to;

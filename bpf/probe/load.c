@@ -44,6 +44,7 @@ static struct unit units[] = {
 	{ "sock_walk", "requests.read", "requests are not counted", NULL, SOCKETS, 0, "" },
 	{ "call_walk", "requests.read", "requests are not counted", NULL, CALLS, 0, "" },
 	{ "call_datagrams", "requests.datagrams", "DNS over UDP is not counted", NULL, CALLS, 0, "" },
+	{ "tcp_gone", "connections.gone", "what is known of closed connections takes its room", NULL, CALLS, 0, "" },
 	{ "call_done", "requests.calls", "requests are not counted (needs kernel 5.17 with BTF)", NULL, CALLS, 0, "" },
 	{ "tcp_state", "connections", "connections are not seen", NULL, ANY, 0, "" },
 	{ "tcp_reset", "connections.resets", "resets that are sent are not counted", NULL, ANY, 0, "" },

@@ -215,8 +215,8 @@ const findIterators = (pid: number): void => {
   }
 };
 
-const OPERATIONS = 250_000;
-const WINDOWS = 4;
+const OPERATIONS = 62_500;
+const WINDOWS = 16;
 const FILE_OPERATIONS = `import os
 f=os.open("/tmp/coroot-bench-file-%d"%os.getpid(),os.O_RDWR|os.O_CREAT);os.unlink("/tmp/coroot-bench-file-%d"%os.getpid())
 r,w=os.pipe();b=b"x"*64

@@ -14,7 +14,7 @@ const nginx = shared(async (context) => {
         const requests = wrk(server.port, 16, 1);
         return (serverCpu(server) - before) / requests;
       },
-      context.long ? 31 : 9,
+      context.long ? 31 : 7,
       context,
     );
   } finally {
@@ -34,7 +34,7 @@ const redis = shared(async (context) => {
         redisBenchmark(server.port, COMMANDS, 1, 3, "set", 50);
         return (serverCpu(server) - before) / COMMANDS;
       },
-      context.long ? 31 : 9,
+      context.long ? 31 : 7,
       context,
     );
   } finally {
