@@ -398,6 +398,7 @@ static __always_inline int on_bytes(void *ctx, struct sock *sk, struct conn *c, 
 	s->count = 0;
 	s->tried = chunk_known(s, c);
 	if (s->tried && chunk_usual(s, c)) {
+		s->whole = s->direction == REQUEST;
 		span_after(sk, s, c);
 		return 0;
 	}
@@ -427,6 +428,7 @@ static __always_inline int go_on(struct sock *sk, struct scratch *s, struct conn
 		chunk(s, c, false);
 	if (c->proto == PROTO_HTTP2 && c->mode != MODE_OFF)
 		h2_chunk(sk, s, c);
+	s->whole = 0;
 	span_after(sk, s, c);
 	return 0;
 }

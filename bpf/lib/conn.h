@@ -171,6 +171,7 @@ struct scratch {
 	u32 first_length;
 	u32 first_iovs;
 	u32 first_size;
+	u32 whole; /* the chunk is in the window from its beginning */
 	u32 thread;
 	u32 seq; /* see span_event */
 	u32 initial[2];

@@ -88,6 +88,22 @@ __noinline int gather_first(struct scratch *s, u32 size)
 		got_n;                                                                           \
 	})
 
+/* Copies from the window, by words: a helper costs ten times as much. Its length. */
+__noinline int copy_window(struct scratch *s, struct conn *c)
+{
+	u32 n, i;
+
+	if (!s || !c)
+		return 0;
+	n = s->first_size < HEAD - 1 ? s->first_size : HEAD - 1;
+	for (i = 0; i < HEAD; i += 8) {
+		if (i >= n)
+			break;
+		*(u64 *)(c->kept.data + i) = *(u64 *)(s->buf + i);
+	}
+	return n;
+}
+
 static __always_inline struct span_thread *thread_of(u32 id)
 {
 	u32 place = id & (SPAN_THREADS - 1);
@@ -134,7 +150,7 @@ static __always_inline void span_keep(struct scratch *s, struct conn *c)
 	h->seq = s->seq;
 	h->thread = s->thread;
 	h->sampled = (chance_of(h) & ((1u << (sample_shift & 15)) - 1)) == 0;
-	h->length = copy_first(s, h->data, 0x1ff);
+	h->length = s->whole ? copy_window(s, c) : copy_first(s, h->data, 0x1ff);
 	if (c->role == ROLE_SERVER) {
 		if (c->proto == PROTO_HTTP)
 			thread_takes(h);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
  * All maps. Hashes are plain (not per CPU) and not preallocated, so that an idle node pays for what it has: at most
- * about 8 MB of rows and 3 MB of edges, plus 1 KB per open TCP connection and 4 KB per one of HTTP/2.
+ * about 8 MB of rows and 3 MB of edges, plus 2 KB per open TCP connection and 4 KB per one of HTTP/2.
  */
 #ifndef COROOT_MAPS_H
 #define COROOT_MAPS_H
