@@ -502,7 +502,7 @@ describeWith(["bpf"], "framed requests at both ends", () => {
     };
     beforeAll(async () => {
       server = await startZookeeper();
-    }, 30_000);
+    }, 90_000);
     afterAll(() => server.stop());
 
     it.each([1, 20])(`counts ${N} in batches of %i; what a node's state makes of them is an answer`, async (depth) => {

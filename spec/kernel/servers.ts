@@ -299,9 +299,9 @@ export const startZookeeper = async (): Promise<Running> => {
     ],
     { stdio: "ignore" },
   );
-  await listening(port, child, "zookeeper");
+  await listening(port, child, "zookeeper", 40_000);
   // it listens before it serves
-  const until = performance.now() + 15_000;
+  const until = performance.now() + 40_000;
   while (!(await says(port, "srvr")).includes("Zookeeper version")) {
     if (performance.now() > until) throw new Error("zookeeper does not serve");
     await pause(50);
