@@ -414,11 +414,16 @@ const noted = (
     case "noticed":
       note(found, message.at, "event", message.service, message.text);
       return [...changed(state, found), ...investigate(state, found)];
-    case "recovering":
+    case "recovering": {
       if (member.state === "recovering") return [];
+      // Only an incident recovers: a desk that died while its claim was in doubt may have been told so and not kept it.
+      const { onset, text } = member;
+      const missed: DeskReport = { type: "confirm", service: message.service, onset, severity: "warning", text };
+      const opened = found.incident.status === "open" ? [] : confirmed(state, missed, now);
       found.members.set(message.service, { ...member, state: "recovering" });
       note(found, now, "recovering", message.service, `${name}: ${message.text}`);
-      return changed(state, found);
+      return [...opened, ...changed(state, found)];
+    }
     case "cleared": {
       found.members.set(message.service, { ...member, state: "cleared" });
       if ([...found.members.values()].some((other) => other.state !== "cleared")) return changed(state, found);
