@@ -401,6 +401,12 @@ const noted = (
   now: number,
 ): ActorEffect[] => {
   const found = caseOf(state, message.service);
+  if (found === undefined && message.type === "recovering" && message.onset !== undefined) {
+    // Only an incident recovers: a desk that died while its claim was in doubt may have forgotten all of it.
+    const { service, onset, text } = message;
+    const opened = confirmed(state, { type: "confirm", service, onset, severity: "warning", text }, now);
+    return [...opened, ...noted(state, message, now)];
+  }
   if (found === undefined) return [];
   const member = found.members.get(message.service);
   if (member === undefined) return [];

@@ -175,6 +175,8 @@ export interface Confirm extends Message {
 export interface Recovering extends Message {
   readonly type: "recovering";
   readonly service: ServiceId;
+  /** of the incident that ends; absent from replicas of before */
+  readonly onset?: number;
   readonly text: string;
 }
 export interface Cleared extends Message {

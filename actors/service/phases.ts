@@ -119,7 +119,7 @@ export const decide = (state: ServiceState, now: number): ActorEffect[] => {
       if (silentFor > NO_TRAFFIC_INCIDENT_MS) return clear(state, now, "no requests for five minutes");
       if (!back) return [];
       enter(state, "recovering", now);
-      return [tell({ type: "recovering", service: id, text: RECOVERING })];
+      return [tell({ type: "recovering", service: id, onset: state.onset, text: RECOVERING })];
     case "recovering":
       if (!back && Math.min(state.availability.recovery, state.latency.recovery) < RECOVERED / 2) {
         enter(state, "incident", now);
@@ -145,7 +145,7 @@ export const restate = (state: ServiceState, now: number): ActorEffect[] => {
         impact(state),
       ];
     case "recovering":
-      return [tell({ type: "recovering", service, text: RECOVERING })];
+      return [tell({ type: "recovering", service, onset, text: RECOVERING })];
   }
 };
 

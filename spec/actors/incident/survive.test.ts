@@ -165,7 +165,7 @@ describe("the incident desk", () => {
               if (age >= 15 && age < lasts && age % 5 === 0)
                 it.tellDesk({ type: "confirm", service, onset, severity: "critical", text: "fails" });
               if (age >= lasts && age < lasts + RECOVERY && (age - lasts) % 5 === 0)
-                it.tellDesk({ type: "recovering", service, text: "better" });
+                it.tellDesk({ type: "recovering", service, onset, text: "better" });
               if (age === lasts + RECOVERY) it.tellDesk({ type: "cleared", service, text: "well" });
             }
           }
