@@ -848,7 +848,7 @@ __noinline int h2_frame(struct scratch *s, struct conn *c, struct h2 *h)
 /* Several frames and fields at a call, while they are in the window. */
 __noinline int h2_step(struct scratch *s, struct conn *c, struct h2 *h)
 {
-	u32 i, have;
+	u32 i;
 	int verdict;
 
 	if (!s || !c || !h)
@@ -862,15 +862,7 @@ __noinline int h2_step(struct scratch *s, struct conn *c, struct h2 *h)
 			verdict = s->direction == REQUEST ? h2_asked(s, h) : h2_answer(s, c, h);
 		if (verdict != STEP_ON)
 			return verdict;
-		have = s->len - s->pos;
-		if (s->w.skip) {
-			if (s->w.skip > have)
-				return STEP_ON;
-			s->pos += s->w.skip;
-			have -= s->w.skip;
-			s->w.skip = 0;
-		}
-		if (!have || (have < LOOKAHEAD && s->left))
+		if (used_up(s))
 			return STEP_ON;
 	}
 	return STEP_ON;

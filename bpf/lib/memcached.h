@@ -274,7 +274,7 @@ __noinline int mc_part(struct scratch *s, struct conn *c)
 /* Several parts at a call, while they are in the window. */
 __noinline int mc_step(struct scratch *s, struct conn *c)
 {
-	u32 i, have;
+	u32 i;
 	int verdict;
 
 	if (!s || !c)
@@ -283,15 +283,7 @@ __noinline int mc_step(struct scratch *s, struct conn *c)
 		verdict = mc_part(s, c);
 		if (verdict != STEP_ON)
 			return verdict;
-		have = s->len - s->pos;
-		if (s->w.skip) {
-			if (s->w.skip > have)
-				return STEP_ON;
-			s->pos += s->w.skip;
-			have -= s->w.skip;
-			s->w.skip = 0;
-		}
-		if (s->w.done || !have || (have < LOOKAHEAD && s->left))
+		if (used_up(s) || s->w.done)
 			return STEP_ON;
 	}
 	return STEP_ON;

@@ -233,4 +233,19 @@ static __always_inline void flush(struct scratch *s, struct conn *c)
 		settle_group(s, c);
 }
 
+/* Passes by what is to be skipped in the window. Whether what is left of it is too little for another part. */
+static __always_inline bool used_up(struct scratch *s)
+{
+	u32 have = s->len - s->pos;
+
+	if (s->w.skip) {
+		if (s->w.skip > have)
+			return true;
+		s->pos += s->w.skip;
+		have -= s->w.skip;
+		s->w.skip = 0;
+	}
+	return !have || (have < LOOKAHEAD && s->left);
+}
+
 #endif

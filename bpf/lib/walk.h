@@ -12,7 +12,7 @@
 /* Several parts at a call, while they are in the window. */
 __noinline int part_step(struct scratch *s, struct conn *c)
 {
-	u32 i, have;
+	u32 i;
 	int verdict;
 
 	if (!s || !c)
@@ -38,15 +38,7 @@ __noinline int part_step(struct scratch *s, struct conn *c)
 			verdict = cassandra_part(s, c);
 		if (verdict != STEP_ON)
 			return verdict;
-		have = s->len - s->pos;
-		if (s->w.skip) {
-			if (s->w.skip > have)
-				return STEP_ON;
-			s->pos += s->w.skip;
-			have -= s->w.skip;
-			s->w.skip = 0;
-		}
-		if (!have || (have < LOOKAHEAD && s->left))
+		if (used_up(s))
 			return STEP_ON;
 	}
 	return STEP_ON;
