@@ -2,7 +2,8 @@
 /*
  * Iterators, run by the loader: over all connections each second (what they moved, how many are open, what waits and
  * for how long; each_socket where the kernel refuses each_connection), and over all open files at start and now and
- * then, for sockets that are older than the probe or were missed. Both see every network namespace.
+ * then, for sockets that are older than the probe or were missed, and for mounts that are written to. Both see every
+ * network namespace.
  */
 /* Waits: a stream whose request is whole and whose reply has not begun. */
 static long h2_look_one(u32 i, struct h2 **of)
@@ -192,6 +193,26 @@ static __always_inline void look_listener(struct sock *sk, struct listener_key *
 	socket->drops = drops;
 }
 
+#define FMODE_WRITE 2
+#define S_IFMT 0170000
+#define S_IFREG 0100000
+
+/* A file that is open for writing: its mount is in use. Sockets, pipes and devices fill up no disk. */
+static __always_inline void look_mount(struct task_struct *task, struct file *file, u32 look)
+{
+	struct mount_key key = { .tgid = task->tgid };
+	struct vfsmount *mnt;
+
+	if (!(file->f_mode & FMODE_WRITE) || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFREG)
+		return;
+	mnt = BPF_CORE_READ(file, f_path.mnt);
+	if (!mnt)
+		return;
+	key.mount = BPF_CORE_READ(container_of(mnt, struct mount, mnt), mnt_id);
+	if (bpf_map_update_elem(&mounts, &key, &look, BPF_ANY))
+		count(mount_full);
+}
+
 SEC("iter/task_file")
 int each_file(struct bpf_iter__task_file *ctx)
 {
@@ -208,10 +229,15 @@ int each_file(struct bpf_iter__task_file *ctx)
 
 	if (!task || !file)
 		return 0;
-	socket = bpf_sock_from_file(file);
 	ctl = control();
-	if (!socket || !ctl)
+	if (!ctl)
 		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket) {
+		if (ctl->pass == 0)
+			look_mount(task, file, ctl->looks);
+		return 0;
+	}
 	ctl->socket_ops = (u64)file->f_op;
 	sk = socket->sk;
 	if (!sk || !is_tcp(sk))

@@ -29,7 +29,8 @@ export interface Inspection {
     | "cpu_throttling"
     | "memory_near_limit"
     | "oom"
-    | "io_latency";
+    | "io_latency"
+    | "disk_space";
   readonly category: "SLO" | "Network" | "DNS" | "Instances" | "CPU" | "Memory" | "Storage";
   readonly title: string;
   readonly status: HealthStatus;

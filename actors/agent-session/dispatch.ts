@@ -9,6 +9,7 @@ import type {
   AbsentName,
   EdgeWindow,
   InstanceWindow,
+  MountWindow,
   Observe,
   RequestWindow,
   ServiceEvent,
@@ -19,7 +20,10 @@ import type { Window } from "./messages.ts";
 import type { Group, Mutable, SessionEdge, SessionState } from "./state.ts";
 
 type Filling = Mutable<EdgeWindow>;
-type Part = Mutable<Pick<Observe, "instances" | "edges" | "events">> & { absent: readonly AbsentName[] };
+type Part = Mutable<Pick<Observe, "instances" | "edges" | "events">> & {
+  absent: readonly AbsentName[];
+  mounts: readonly MountWindow[];
+};
 
 /** Now that the peer is known: it counts with the service that sees it, and at a client also with the one that is called. */
 export const join = (state: SessionState, edge: SessionEdge, peer: ServiceId | null): void => {
@@ -64,7 +68,7 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
   const partOf = (service: ServiceId): Part => {
     let part = parts.get(service);
     if (part === undefined) {
-      part = { instances: NOTHING, edges: NOTHING, events: NOTHING, absent: NOTHING };
+      part = { instances: NOTHING, edges: NOTHING, events: NOTHING, absent: NOTHING, mounts: NOTHING };
       parts.set(service, part);
     }
     return part;
@@ -173,6 +177,20 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
     const part = partOf(instance.service);
     part.absent = and<AbsentName>(part.absent, { name, type, count, known });
   }
+  for (const { instance: id, path, device, usedBytes, availableBytes, inodesUsed } of body.mounts) {
+    const instance = state.instances.get(id);
+    if (instance === undefined) continue;
+    const part = partOf(instance.service);
+    const { instance: name } = instance.definition;
+    part.mounts = and<MountWindow>(part.mounts, {
+      instance: name,
+      path,
+      device,
+      usedBytes,
+      availableBytes,
+      inodesUsed,
+    });
+  }
   for (const id of body.gone) {
     const instance = state.instances.get(id);
     if (instance === undefined) continue;
@@ -206,6 +224,7 @@ export const dispatch = (state: SessionState, { at, body }: Window): ActorEffect
       edges: part.edges,
       events: part.events,
       ...(part.absent.length > 0 ? { absent: part.absent } : {}),
+      ...(part.mounts.length > 0 ? { mounts: part.mounts } : {}),
     };
     return send(servicePath(service), observe);
   });

@@ -106,7 +106,7 @@ export const serviceActor: Behavior<ServiceState, ServiceMessage, ServiceArgumen
         settlePercentiles(state);
         return [state, [{ kind: "reply", value: page(state, inspect(state, now), now) }]];
       case "agent-lost":
-        agentLost(state, message.agent);
+        agentLost(state, message.agent, now);
         return [state, []];
       case "resume":
         resume(state, now);
@@ -265,9 +265,11 @@ const expire = (state: ServiceState, now: number): void => {
     countMemory(state, instance, true);
     state.instances.delete(key);
   }
+  state.space?.forget(now);
 };
 
-const agentLost = (state: ServiceState, agent: string): void => {
+const agentLost = (state: ServiceState, agent: string, now: number): void => {
+  state.space?.forget(now, agent);
   for (const [key, instance] of state.instances) {
     if (instance.agent !== agent) continue;
     countMemory(state, instance, true);

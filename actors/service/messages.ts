@@ -84,6 +84,17 @@ export interface AbsentName {
   readonly known: boolean;
 }
 
+/** How full a file system is that an instance writes to. */
+export interface MountWindow {
+  readonly instance: string;
+  readonly path: string;
+  readonly device: string;
+  readonly usedBytes: number;
+  readonly availableBytes: number;
+  /** share of the inodes that are taken */
+  readonly inodesUsed: number;
+}
+
 /** One window of one agent. Windows not newer than that agent's high-water mark are dropped. */
 export interface Observe extends Message {
   readonly type: "observe";
@@ -99,6 +110,7 @@ export interface Observe extends Message {
   readonly edges: readonly EdgeWindow[];
   readonly events: readonly ServiceEvent[];
   readonly absent?: readonly AbsentName[];
+  readonly mounts?: readonly MountWindow[];
   /** windows that came when the mailbox was full, in order */
   readonly more?: readonly Observe[];
 }

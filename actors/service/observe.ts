@@ -9,6 +9,7 @@
 import { recall } from "./baselines.ts";
 import { countSlower, HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
 import { PROTOCOLS } from "../../schemas/wire/observe.ts";
+import { DiskSpace } from "./DiskSpace.ts";
 import { DnsWindow } from "./DnsWindow.ts";
 import { IoWindow } from "./IoWindow.ts";
 import type { EdgeWindow, InstanceWindow, Observe, RequestWindow } from "./messages.ts";
@@ -69,6 +70,7 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
     countMemory(state, instance);
   }
   for (const absent of message.absent ?? []) (state.dns ??= new DnsWindow()).addAbsent(absent, at);
+  for (const mount of message.mounts ?? []) (state.space ??= new DiskSpace()).add(message.agent, mount, at);
   for (const window of message.edges) takeEdge(state, window, second, now, taken);
   judge(state, taken, second, at, now);
 };

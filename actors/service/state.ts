@@ -2,6 +2,7 @@
 import { partitionOf } from "../../runtime/cluster/places.ts";
 import type { ServiceId } from "../../schemas/service.ts";
 import type { DnsWindow } from "./DnsWindow.ts";
+import type { DiskSpace } from "./DiskSpace.ts";
 import type { IoWindow } from "./IoWindow.ts";
 import { Ledger, type LedgerMinute } from "./ledger.ts";
 import { LiveRing } from "./LiveRing.ts";
@@ -141,6 +142,8 @@ export interface ServiceState {
   dns: DnsWindow | null;
   /** null: it has used no disk that is timed */
   io: IoWindow | null;
+  /** null: it writes to no disk that is known */
+  space: DiskSpace | null;
   readonly checks: Map<string, { since: number }>;
   /** seconds of the longest windows that come now (scrapes), 1 for those of our agents */
   span: number;
@@ -195,6 +198,7 @@ export const newState = (argument: ServiceArgument, now: number): ServiceState =
   settling: [],
   dns: null,
   io: null,
+  space: null,
   checks: new Map(),
   span: 1,
   spanAt: 0,

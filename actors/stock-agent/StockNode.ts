@@ -26,17 +26,28 @@ import {
   type InstanceDefinition,
   type InstanceEvent,
   type ListenDefinition,
+  type MountDefinition,
   type NameDefinition,
 } from "../../schemas/wire/observe.ts";
 import { Durations } from "./durations.ts";
 import { addressOf, identityOf, podOf, type ContainerIdentity, type Owner } from "./identity.ts";
-import { CONTAINER_FIGURES, isKeptOnly, requestMetric, statusOf, TCP_FIGURES, type Mode } from "./metrics.ts";
+import {
+  CONTAINER_FIGURES,
+  isKeptOnly,
+  MOUNT_FIGURES,
+  requestMetric,
+  statusOf,
+  TCP_FIGURES,
+  type Mode,
+} from "./metrics.ts";
 
 export const LIMITS = {
   series: 50_000,
   samples: 100_000,
   containers: 2_000,
   edges: 20_000,
+  /** of one container */
+  mounts: 64,
   names: 2_000,
   losses: 32,
 } as const;
@@ -123,6 +134,16 @@ interface Container {
   readonly listens: Map<string, { value: number; at: number }>;
   /** round-trip times by address, seconds */
   readonly rtt: Map<string, { value: number; at: number }>;
+  /** by mount point, bytes */
+  readonly mounts: Map<string, Mounted>;
+}
+
+interface Mounted {
+  readonly device: string;
+  size: number;
+  used: number;
+  reserved: number;
+  at: number;
 }
 
 const NOTHING: Known["put"] = () => undefined;
@@ -417,6 +438,25 @@ export class StockNode {
       const ip = labels["destination_ip"] ?? "";
       return of("gauge", (value, when) => void container.rtt.set(ip, { value, at: when }));
     }
+    const space = MOUNT_FIGURES.get(name);
+    if (space !== undefined) {
+      const path = labels["mount_point"] ?? "";
+      let mount = container.mounts.get(path);
+      if (mount === undefined) {
+        if (path === "" || path.length > 4_096) return of("gauge", NOTHING);
+        if (container.mounts.size >= LIMITS.mounts) {
+          this.lose(`mounts beyond ${LIMITS.mounts} of a container`);
+          return of("gauge", NOTHING);
+        }
+        mount = { device: labels["device"] ?? "", size: 0, used: 0, reserved: 0, at };
+        container.mounts.set(path, mount);
+      }
+      const told = mount;
+      return of("gauge", (value, when) => {
+        told[space] = value;
+        told.at = when;
+      });
+    }
     if (name === "container_application_type")
       return of("gauge", () => (container.type = (labels["application_type"] ?? "").slice(0, 64)));
     if (!isKeptOnly(name)) this.lose("series of containers that are not known");
@@ -456,6 +496,7 @@ export class StockNode {
       edges: new Map(),
       listens: new Map(),
       rtt: new Map(),
+      mounts: new Map(),
     };
     this.#containers.set(containerId, made);
     return made;
@@ -591,6 +632,7 @@ export class StockNode {
       nat: this.#translations(),
       vips: [],
       absent: [],
+      mounts: running.flatMap((container) => this.#mounts(container)),
       self: null,
       tcp: table(TCP_SHAPE, told, (edge) => this.#tcp(edge)),
       troubles: emptyTable(TROUBLE_SHAPE, 0),
@@ -609,6 +651,24 @@ export class StockNode {
     const { namespace, kind, name, instance } = identity;
     const startedAtMs = container.firstAt;
     return { id: container.id, namespace, kind, name, instance, exe: "", netns: 0, type: container.type, startedAtMs };
+  }
+
+  #mounts({ id: instance, mounts }: Container): readonly MountDefinition[] {
+    return [...mounts].flatMap(([path, { device, size, used, reserved, at }]) =>
+      this.#isMissing(at) || size === 0
+        ? []
+        : [
+            {
+              instance,
+              path,
+              device,
+              sizeBytes: size,
+              usedBytes: used,
+              availableBytes: Math.max(0, size - used - reserved),
+              inodesUsed: 0,
+            },
+          ],
+    );
   }
 
   #edgeDefinition(edge: Edge): EdgeDefinition {

@@ -46,6 +46,13 @@ export const CONTAINER_FIGURES: ReadonlyMap<string, Figure> = new Map<string, Fi
   ["container_restarts_total", { figure: "restarts", mode: "events", scale: 1 }],
 ]);
 
+/** Of a mount of a container that is written to, bytes. */
+export const MOUNT_FIGURES: ReadonlyMap<string, "size" | "used" | "reserved"> = new Map([
+  ["container_resources_disk_size_bytes", "size"],
+  ["container_resources_disk_used_bytes", "used"],
+  ["container_resources_disk_reserved_bytes", "reserved"],
+]);
+
 /** Figures of an edge's connections. */
 export type TcpFigure = "opens" | "failed" | "active" | "bytesOut" | "bytesIn" | "retransmits" | "connectUs";
 

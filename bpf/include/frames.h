@@ -38,6 +38,8 @@ enum frame_kind {
 	/* all ports that are listened on, when they were looked at */
 	FRAME_LISTEN = 23,
 	FRAME_SPAN = 24,
+	/* all mounts that are written to, when open files were looked at */
+	FRAME_MOUNT = 25,
 };
 
 enum capability_state { STATE_OFF = 0, STATE_ON = 1, STATE_DEGRADED = 2 };
@@ -149,6 +151,11 @@ struct frame_listen {
 	uint32_t drops; /* connections that were dropped since the look before */
 	uint16_t port;
 	uint16_t pad;
+};
+
+struct frame_mount {
+	uint32_t tgid; /* 0 in the one row of an empty list */
+	uint32_t mount; /* as in the first column of /proc/PID/mountinfo */
 };
 
 struct frame_event {

@@ -10,6 +10,7 @@
 #define MAX_FOLDED 1024
 #define MAX_ROWS 16384
 #define MAX_LISTENERS 4096
+#define MAX_MOUNTS 4096
 #define MAX_SOCKETS 65536
 #define EVENT_RING (256 * 1024)
 #define MAX_LOOKUPS 8192
@@ -163,6 +164,12 @@ struct listener {
 	unsigned int drops; /* connections that were dropped there, since the first socket began to listen */
 };
 
+/* A process and the mount (as in /proc/PID/mountinfo) of a file that it has open for writing. */
+struct mount_key {
+	unsigned int tgid;
+	unsigned int mount;
+};
+
 /* One shared cell of control values and counters. Everything from edge_full on is a counter that only grows. */
 struct control {
 	unsigned int next_edge;
@@ -202,6 +209,7 @@ struct control {
 	unsigned long long span_full; /* the ring had no room */
 	unsigned long long unknown_bytes; /* moved by connections whose protocol is not known */
 	unsigned long long tls_blind_bytes; /* moved by TLS connections whose plain text is not read */
+	unsigned long long mount_full;
 };
 
 /*

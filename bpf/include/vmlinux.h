@@ -109,9 +109,27 @@ struct tcp_sock {
 struct socket {
 	struct sock *sk;
 };
-struct inode;
+struct super_block {
+	u32 s_dev;
+};
+struct inode {
+	unsigned short i_mode;
+	struct super_block *i_sb;
+};
+struct vfsmount {
+	struct super_block *mnt_sb;
+};
+struct mount {
+	struct vfsmount mnt;
+	int mnt_id;
+};
+struct path {
+	struct vfsmount *mnt;
+};
 struct file_operations;
 struct file {
+	unsigned int f_mode;
+	struct path f_path;
 	struct inode *f_inode;
 	const struct file_operations *f_op;
 	void *private_data;
@@ -214,13 +232,6 @@ struct request {
 	struct bio *bio;
 	u64 start_time_ns;
 };
-struct super_block {
-	u32 s_dev;
-};
-struct inode {
-	struct super_block *i_sb;
-};
-
 struct bpf_map;
 struct bpf_iter_meta {
 	u64 session_id;

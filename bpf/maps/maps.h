@@ -78,6 +78,15 @@ struct {
 	__type(value, struct listener);
 } listeners SEC(".maps");
 
+/* In which look at all open files a process was last seen to write to a mount. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_MOUNTS);
+	__type(key, struct mount_key);
+	__type(value, u32);
+} mounts SEC(".maps");
+
 /* What was counted of one socket that listens, which several processes may have. */
 struct listening {
 	u32 tick;

@@ -87,6 +87,9 @@ void layout_print(void)
 	FIELD(nat, port);
 	FIELD(nat, ip);
 	END();
+	BEGIN(mount);
+	FIELD(mount, tgid);
+	FIELD(mount, mount);
 	BEGIN(listen);
 	FIELD(listen, netns);
 	FIELD(listen, queue);

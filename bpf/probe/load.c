@@ -439,6 +439,7 @@ int load(struct kernel *kernel, enum hooks hooks, const struct span_options *opt
 	FD(folded);
 	FD(rows);
 	FD(listeners);
+	FD(mounts);
 	FD(events);
 	FD(conns);
 	FD(sockets);

@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 struct kernel {
-	int controls, edges, folded, rows, listeners, events, conns, h2s, scratches, zero_row, lookups, names, timings, syncs, spans, slow_limits, span_threads;
+	int controls, edges, folded, rows, listeners, mounts, events, conns, h2s, scratches, zero_row, lookups, names, timings, syncs, spans, slow_limits, span_threads;
 	int tls_processes, tls_sessions, tls_sockets, tls_threads, tls_goroutines, tls_h2s;
 	int tls; /* the program for TLS libraries, -1 until load_tls */
 	struct bpf_object *object;

@@ -60,7 +60,7 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	struct rusage usage;
 
 	if (f->built % 10 == 1)
-		kernel_bytes = memory_of(k->edges) + memory_of(k->folded) + memory_of(k->rows) + memory_of(k->listeners) +
+		kernel_bytes = memory_of(k->edges) + memory_of(k->folded) + memory_of(k->rows) + memory_of(k->listeners) + memory_of(k->mounts) +
 			       memory_of(k->events) + memory_of(k->conns) + memory_of(k->sockets) + memory_of(k->h2s) + memory_of(k->controls) +
 			       memory_of(k->scratches) + memory_of(k->zero_row) + memory_of(k->lookups) + memory_of(k->timings) + memory_of(k->syncs) +
 			       memory_of(k->names) + memory_of(k->spans) + memory_of(k->slow_limits) + memory_of(k->span_threads) + memory_of(k->tls_processes) + memory_of(k->tls_sessions) +
@@ -113,6 +113,7 @@ void self_send(const struct kernel *k, const struct control *ctl, const struct f
 	self("tlsRefused", ctl->tls_full);
 	self("tlsUnbound", ctl->tls_unbound);
 	self("tlsRebound", ctl->tls_rebound);
+	self("mountsRefused", ctl->mount_full);
 	self("runsMissed", runs_missed(k));
 	self("natAsked", nat.asked);
 	self("natTranslated", nat.translated);

@@ -75,6 +75,7 @@ static struct list trouble_list = { .width = sizeof(struct frame_trouble) };
 static struct list pending_list = { .width = sizeof(struct frame_pending) };
 static struct list nat_list = { .width = sizeof(struct frame_nat) };
 static struct list listen_list = { .width = sizeof(struct frame_listen) };
+static struct list mount_list = { .width = sizeof(struct frame_mount) };
 static struct list pair_list = { .width = sizeof(struct frame_pair) };
 static struct list l7_list = { .width = sizeof(struct frame_l7) };
 static struct list hist_list = { .width = sizeof(struct frame_hist) };
@@ -520,7 +521,6 @@ static void read_listeners(void)
 	uint64_t in, out;
 	int first = 1;
 
-	looked = 0;
 	for (;;) {
 		uint32_t n = BATCH;
 		int error = bpf_map_lookup_batch(k->listeners, first ? NULL : &in, &out, keys, values, &n, NULL);
@@ -564,6 +564,47 @@ static void read_listeners(void)
 	send_list(&listen_list, FRAME_LISTEN);
 }
 
+/* Mounts that are written to; those that were not in the last look are forgotten. */
+static void read_mounts(void)
+{
+	static struct mount_key keys[BATCH], gone[BATCH];
+	static uint32_t looks[BATCH];
+	size_t ended = 0;
+	uint64_t in, out;
+	int first = 1;
+
+	for (;;) {
+		uint32_t n = BATCH;
+		int error = bpf_map_lookup_batch(k->mounts, first ? NULL : &in, &out, keys, looks, &n, NULL);
+
+		if (error && errno != ENOENT) {
+			read_errors++;
+			return;
+		}
+		for (uint32_t i = 0; i < n; i++) {
+			struct frame_mount *row;
+
+			if (looks[i] != ctl->looks) {
+				if (ended < BATCH)
+					gone[ended++] = keys[i];
+				continue;
+			}
+			row = add(&mount_list);
+			row->tgid = keys[i].tgid;
+			row->mount = keys[i].mount;
+		}
+		if (error)
+			break;
+		in = out;
+		first = 0;
+	}
+	for (size_t i = 0; i < ended; i++)
+		bpf_map_delete_elem(k->mounts, &gone[i]);
+	if (!mount_list.used)
+		add(&mount_list);
+	send_list(&mount_list, FRAME_MOUNT);
+}
+
 void tick_files(void)
 {
 	if (!k->files)
@@ -596,8 +637,11 @@ void tick_build(uint64_t tick, uint64_t mono_ns)
 	evict();
 	nat_tick(goes_to);
 	runs_tick(mono_ns);
-	if (looked)
+	if (looked) {
 		read_listeners();
+		read_mounts();
+	}
+	looked = 0;
 	tls_tick(ctl->tick);
 	send_list(&edge_list, FRAME_EDGE);
 	send_list(&tcp_list, FRAME_TCP);

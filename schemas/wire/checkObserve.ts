@@ -25,6 +25,7 @@ import type {
   InstanceDefinition,
   InstanceEvent,
   ListenDefinition,
+  MountDefinition,
   NameDefinition,
   NatDefinition,
   SelfFigures,
@@ -48,9 +49,11 @@ export const OBSERVE_LIMITS = {
   nat: 50_000,
   vips: 20_000,
   absent: 20_000,
+  mounts: 50_000,
 } as const;
 const MOST_BACKENDS = 1_000;
 const MAX_NAME = 255;
+const MAX_PATH = 4_096;
 
 const KINDS: readonly string[] = SERVICE_KINDS;
 const isKind = (kind: string): kind is ServiceKind => KINDS.includes(kind);
@@ -84,6 +87,7 @@ export interface DecodedObserve {
   readonly nat: readonly NatDefinition[];
   readonly vips: readonly VipDefinition[];
   readonly absent: readonly AbsentDefinition[];
+  readonly mounts: readonly MountDefinition[];
   /** null: it says nothing of itself in this window */
   readonly self: SelfFigures | null;
   readonly tcp: Table<typeof TCP_SHAPE>;
@@ -100,7 +104,7 @@ export interface DecodedObserve {
 }
 
 const KNOWN = new Set(
-  "window monoMs wallMs serverMs instances edges listens gone goneEdges events names nat vips absent self tcp troubles l7 hist pending pairs pairIps usage".split(
+  "window monoMs wallMs serverMs instances edges listens gone goneEdges events names nat vips absent mounts self tcp troubles l7 hist pending pairs pairIps usage".split(
     " ",
   ),
 );
@@ -174,6 +178,21 @@ const absentDefinition = (path: string, value: unknown): AbsentDefinition => {
     type: nonEmpty(`${path}.type`, a["type"], 64),
     count: whole(`${path}.count`, a["count"], U32_MAX),
     known: a["known"] === true,
+  };
+};
+
+const mountDefinition = (path: string, value: unknown): MountDefinition => {
+  const m = map(path, value);
+  const inodesUsed = amount(`${path}.inodesUsed`, m["inodesUsed"]);
+  if (inodesUsed > 1) refuse(`${path}.inodesUsed`, `${inodesUsed}, expected a share between 0 and 1`);
+  return {
+    instance: whole(`${path}.instance`, m["instance"], U32_MAX),
+    path: nonEmpty(`${path}.path`, m["path"], MAX_PATH),
+    device: text(`${path}.device`, m["device"], MAX_PATH),
+    sizeBytes: amount(`${path}.sizeBytes`, m["sizeBytes"]),
+    usedBytes: amount(`${path}.usedBytes`, m["usedBytes"]),
+    availableBytes: amount(`${path}.availableBytes`, m["availableBytes"]),
+    inodesUsed,
   };
 };
 
@@ -277,7 +296,7 @@ export const checkObserve = (body: unknown): DecodedObserve => {
     return decoded.table;
   };
   const entries = (
-    name: "instances" | "edges" | "listens" | "events" | "names" | "nat" | "vips" | "absent",
+    name: "instances" | "edges" | "listens" | "events" | "names" | "nat" | "vips" | "absent" | "mounts",
   ): readonly unknown[] => list(`observe.${name}`, b[name], OBSERVE_LIMITS[name]);
 
   const instances = entries("instances").map((value, i): InstanceDefinition => {
@@ -291,7 +310,7 @@ export const checkObserve = (body: unknown): DecodedObserve => {
       kind: isKind(kind) ? kind : "Process",
       name: nonEmpty(`${path}.name`, d["name"]),
       instance: text(`${path}.instance`, d["instance"]),
-      exe: text(`${path}.exe`, d["exe"], 4096),
+      exe: text(`${path}.exe`, d["exe"], MAX_PATH),
       netns: whole(`${path}.netns`, d["netns"]),
       type: text(`${path}.type`, d["type"], 64),
       startedAtMs: amount(`${path}.startedAtMs`, d["startedAtMs"]),
@@ -337,6 +356,7 @@ export const checkObserve = (body: unknown): DecodedObserve => {
     names: entries("names").map((one, n) => nameDefinition(`observe.names[${n}]`, one)),
     nat: entries("nat").map((one, n) => natDefinition(`observe.nat[${n}]`, one)),
     absent: entries("absent").map((one, n) => absentDefinition(`observe.absent[${n}]`, one)),
+    mounts: entries("mounts").map((one, n) => mountDefinition(`observe.mounts[${n}]`, one)),
     vips: entries("vips").map((one, n) => vipDefinition(`observe.vips[${n}]`, one)),
     self: b["self"] === undefined ? null : selfFigures("observe.self", b["self"]),
     tcp: read("tcp", TCP_SHAPE),

@@ -237,6 +237,19 @@ export interface AbsentDefinition {
   /** the instance has got an answer for that name before */
   readonly known: boolean;
 }
+/** How full the file system is that an instance writes to at `path`, as it sees it; told every 15 seconds. */
+export interface MountDefinition {
+  readonly instance: number;
+  readonly path: string;
+  /** "vda1", or what is mounted where it is no block device */
+  readonly device: string;
+  readonly sizeBytes: number;
+  readonly usedBytes: number;
+  /** for those who are not root */
+  readonly availableBytes: number;
+  /** share of the inodes that are taken, 0 where there is no limit */
+  readonly inodesUsed: number;
+}
 /** Where connections to an address really went, as the node's translation has it. */
 export interface NatDefinition {
   readonly address: string;
@@ -289,6 +302,7 @@ export interface ObserveBody {
   readonly nat?: readonly NatDefinition[];
   readonly vips?: readonly VipDefinition[];
   readonly absent?: readonly AbsentDefinition[];
+  readonly mounts?: readonly MountDefinition[];
   readonly self?: SelfFigures;
   readonly tcp?: WireTable;
   readonly troubles?: WireTable;

@@ -178,6 +178,7 @@ export const windowAt = (second: number, scenario: Scenario, noise: () => number
     nat: [],
     vips: [],
     absent: [],
+    mounts: [],
     self: null,
     events: what.events.map(({ kind, service }): InstanceEvent => {
       const instance = SERVICES.indexOf(service) + 1;

@@ -12,8 +12,9 @@ import { Observer } from "../../agent/node/observe/Observer.ts";
 import { Dictionary } from "../../agent/node/observe/Window.ts";
 import type { DecodedObserve } from "../../schemas/wire/checkObserve.ts";
 import { checkObserve, decodeFrame } from "../../schemas/wire/codec.ts";
+import type { MountDefinition } from "../../schemas/wire/observe.ts";
 import { describeWith } from "../capabilities.ts";
-import { buildProbe, ProbeBed, type TimedSum } from "./ProbeBed.ts";
+import { buildProbe, ProbeBed, probePath, type TimedSum } from "./ProbeBed.ts";
 
 const run = promisify(execFile);
 const N = 10_000;
@@ -36,7 +37,7 @@ describeWith(["bpf", "loop", "cgroup", "python"], "disks", () => {
     const { rdev } = statSync(loop);
     // a device's number as the kernel has it: 20 bits for the minor
     device = ((rdev >> 8) & 0xfff) * 2 ** 20 + (rdev & 0xff);
-    bed = await ProbeBed.start();
+    bed = await ProbeBed.start(probePath, "--look", "1");
   }, 30_000);
   afterAll(async () => {
     await bed.stop();
@@ -105,16 +106,17 @@ print(os.getpid(), time.monotonic() - began)'`,
     expect(sum.sumUs).toBeLessThan((seconds ?? 0) * 1e6);
   }, 20_000);
 
-  it("count for the unit that a request was done for, in its metrics and in what the server is told", async () => {
+  /** A systemd unit by its cgroup, and what an agent's observer tells the server of it as long as it is open. */
+  const openUnit = (name: string) => {
     const mounts = parseCgroupMounts(readFileSync("/proc/self/mountinfo", "utf8"));
     const observer = new Observer({ node: "spec", bootMs: Date.now() - performance.now(), mounts });
-    const unit = `coroot-spec-${process.pid}`;
+    const unit = `coroot-spec-${name}-${process.pid}`;
     const make = (path: string): string => {
       mkdirSync(path);
       cgroups.push(path);
       return path;
     };
-    const controllers = ["cpu", "blkio"].flatMap((name) => mounts.controllers.get(name)?.path ?? []);
+    const controllers = ["cpu", "blkio"].flatMap((one) => mounts.controllers.get(one)?.path ?? []);
     const roots = controllers.length > 0 ? controllers : [mounts.unified?.path ?? ""];
     const joins = roots.map(
       (root) => `echo $$ > ${make(`${make(`${root}/${unit}.slice`)}/${unit}.service`)}/cgroup.procs`,
@@ -127,38 +129,85 @@ print(os.getpid(), time.monotonic() - began)'`,
       observer.absorb(tick, clocks);
       bodies.push(checkObserve(decodeFrame(dictionary.encode(observer.observe(bodies.length, clocks))).body));
     };
-    const own = (): { id: number; ios: number; ioUs: number } => {
-      const id = bodies.flatMap(({ instances }) => instances).find(({ name }) => name === unit)?.id ?? -1;
-      const sum = { id, ios: 0, ioUs: 0 };
-      for (const { usage } of bodies)
+    return {
+      bodies,
+      id: () => bodies.flatMap(({ instances }) => instances).find((one) => one.name === unit)?.id ?? -1,
+      /** as a shell's script; what it waits for comes on its standard input */
+      start: (script: string) => run("unshare", ["--mount", "sh", "-c", `${joins.join("; ")}; ${script}`]),
+      /** by name and labels, of one device */
+      metrics: (of: string): ReadonlyMap<string, number> => {
+        const told = new Map<string, number>();
+        const put: Emit = (metric, labels, value) => {
+          const { app_id, device: at, le, operation, mount_point } = labels;
+          if (app_id?.includes(unit) === true && at === of)
+            told.set(`${metric} ${le ?? operation ?? mount_point ?? ""}`.trim(), value);
+        };
+        putObserved(put, observer, { cluster: "default", machineId: "m" });
+        return told;
+      },
+      close: () => {
+        bed.tap = null;
+        observer.close();
+      },
+    };
+  };
+  const nameOfLoop = (): string => loop.slice("/dev/".length);
+
+  it("count for the unit that a request was done for, in its metrics and in what the server is told", async () => {
+    const unit = openUnit("io");
+    const own = (): { ios: number; ioUs: number } => {
+      const sum = { ios: 0, ioUs: 0 };
+      for (const { usage } of unit.bodies)
         for (let i = 0; i < usage.rows; i++)
-          if (usage.instance[i] === id) {
+          if (usage.instance[i] === unit.id()) {
             sum.ios += usage.ios[i] ?? 0;
             sum.ioUs += usage.ioUs[i] ?? 0;
           }
       return sum;
     };
-    const inside = run("sh", ["-c", `${joins.join("; ")}; read line; ${dd(1_000, "in").join(" ")}; read line || true`]);
+    const inside = unit.start(`read line; ${dd(1_000, "in").join(" ")}; read line || true`);
     try {
-      await bed.until("the unit", () => own().id >= 0);
+      await bed.until("the unit", () => unit.id() >= 0);
       inside.child.stdin?.write("go\n");
       await bed.until("its requests", () => own().ios >= 1_000);
       expect(own().ios).toBe(1_000);
       expect(own().ioUs).toBeGreaterThan(0);
-      const told = new Map<string, number>();
-      const put: Emit = (name, labels, value) => {
-        if (labels["app_id"]?.includes(unit) === true && labels["device"] === loop.slice("/dev/".length))
-          told.set(`${name} ${labels["le"] ?? labels["operation"] ?? ""}`.trim(), value);
-      };
-      putObserved(put, observer, { cluster: "default", machineId: "m" });
+      const told = unit.metrics(nameOfLoop());
       expect(told.get("container_resources_disk_reads_total")).toBe(1_000);
       expect(told.get("container_resources_disk_read_bytes_total")).toBe(1_000 * BYTES);
       expect(told.get("container_resources_disk_request_duration_seconds_total_bucket +Inf")).toBe(1_000);
     } finally {
       inside.child.stdin?.end();
       await inside;
-      bed.tap = null;
-      observer.close();
+      unit.close();
     }
   }, 20_000);
+
+  it("tell how full they are where a unit has a file open for writing, also in a mount namespace of its own", async () => {
+    const unit = openUnit("space");
+    const at = `${folder}/space`;
+    mkdirSync(at);
+    const full = (): MountDefinition | undefined =>
+      unit.bodies.flatMap(({ mounts }) => mounts).findLast(({ instance }) => instance === unit.id());
+    const inside = unit.start(
+      `mkfs.ext4 -q -F ${loop} && mount ${loop} ${at} && exec 3>${at}/data && exec 4<${at}/lost+found; ` +
+        `read line; head -c 40M /dev/zero >&3; read line || true`,
+    );
+    try {
+      await bed.until("its disk", () => full() !== undefined, 20_000);
+      expect(full()).toMatchObject({ path: at, device: nameOfLoop() });
+      const { sizeBytes = 0, usedBytes: before = 0 } = full() ?? {};
+      expect(sizeBytes).toBeGreaterThan(40 * 2 ** 20);
+      inside.child.stdin?.write("go\n");
+      await bed.until("that it fills", () => (full()?.usedBytes ?? 0) >= before + 40 * 2 ** 20, 30_000);
+      const { usedBytes = 0, availableBytes = 0 } = full() ?? {};
+      expect(usedBytes / (usedBytes + availableBytes)).toBeGreaterThan(0.7);
+      expect(unit.metrics(nameOfLoop()).get(`container_resources_disk_used_bytes ${at}`)).toBe(usedBytes);
+      expect(unit.metrics(nameOfLoop()).get(`container_resources_disk_size_bytes ${at}`)).toBe(sizeBytes);
+    } finally {
+      inside.child.stdin?.end();
+      await inside;
+      unit.close();
+    }
+  }, 60_000);
 });

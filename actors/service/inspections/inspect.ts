@@ -4,6 +4,8 @@
  */
 import type { Evidence, Inspection } from "../../../schemas/incident.ts";
 import type { HealthStatus } from "../../../schemas/service.ts";
+import { formatBytes, formatDuration } from "../../../schemas/units.ts";
+import type { Fullness } from "../DiskSpace.ts";
 import type { DnsWindow } from "../DnsWindow.ts";
 import type { IoFigures } from "../IoWindow.ts";
 import { describePhase } from "../phases.ts";
@@ -89,6 +91,13 @@ const slowest = ({ ios, ioMs, syncs, syncMs }: IoFigures): number | null => {
   if (ios < LEAST_IOS && syncs < LEAST_IOS) return null;
   return Math.max(ios < LEAST_IOS ? 0 : (ioMs ?? 0), syncs < LEAST_IOS ? 0 : (syncMs ?? 0));
 };
+
+const DAY_MS = 86_400_000;
+const sayFullness = ({ mount, used, byInodes, fullInMs }: Fullness): string =>
+  byInodes
+    ? `${percent(used)} of the inodes of ${mount.path} (${mount.device}) are taken`
+    : `${mount.path} (${mount.device}) is ${percent(used)} full, ${formatBytes(mount.availableBytes)} left` +
+      (fullInMs === null || fullInMs > DAY_MS ? "" : `; at this pace it is full in ${formatDuration(fullInMs)}`);
 
 const sloFinding = (state: ServiceState, bad: number, total: number, allowed: number, what: string): Finding => {
   if (!hasSlo(state)) return noData("no callers, no objective");
@@ -428,6 +437,28 @@ const CHECKS: readonly Check[] = [
         value,
         message: text,
         evidence: { series: "disk latency, mean", normal: threshold, value, unit: "ms", text },
+      };
+    },
+  },
+  {
+    id: "disk_space",
+    category: "Storage",
+    title: "Disk space",
+    unit: "ratio",
+    threshold: () => 0.8,
+    holdMs: 0,
+    spanSeconds: 60,
+    exceeds: ({ space }, threshold) => space !== null && space.most() > threshold,
+    find: ({ space }, threshold) => {
+      const all = space?.all() ?? [];
+      const [fullest] = all;
+      if (fullest === undefined) return noData("no disk is known that it writes to");
+      const over = all.filter(({ used }) => used > threshold);
+      const text = [...new Set((over.length > 0 ? over : [fullest]).map(sayFullness))].slice(0, 3).join("; ");
+      return {
+        value: fullest.used,
+        message: text,
+        evidence: { series: "disk space", normal: threshold, value: fullest.used, unit: "ratio", text },
       };
     },
   },

@@ -266,6 +266,7 @@ export const putObserved = (put: Emit, observer: Observer, common: { cluster: st
   for (const [instance, base] of bases) {
     observer.lookups.put(put, base, instance);
     observer.disks.put(put, base, instance);
+    observer.mounts.put(put, base, instance);
   }
   const named = new Set<string>();
   for (const edge of observer.fold.edges.values()) {

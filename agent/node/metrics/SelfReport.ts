@@ -34,6 +34,7 @@ const PROBE_LOSSES = [
   ["dnsNames", ["namesLost"]],
   ["lookups", ["lookupsRefused"]],
   ["diskTimings", ["timingsRefused", "timingsLost"]],
+  ["mounts", ["mountsRefused"]],
   ["tlsSessions", ["tlsRefused"]],
   ["readsOfTables", ["readErrors"]],
   ["stepsOfConnections", ["desyncs", "stepLimits", "faults"]],

@@ -43,7 +43,8 @@ export interface DiskOwners {
   readonly nameOf?: (device: string) => string;
 }
 
-const nameByLink = (device: string): string => {
+/** Of a block device, by its numbers. */
+export const nameByLink = (device: string): string => {
   try {
     return basename(readlinkSync(`/sys/dev/block/${device}`));
   } catch {

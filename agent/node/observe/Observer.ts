@@ -9,10 +9,11 @@ import { Listeners, type Listener } from "../host/Listeners.ts";
 import { ProcessTable, type Process } from "../host/ProcessTable.ts";
 import { Reader } from "../host/Reader.ts";
 import { Briefs } from "./Briefs.ts";
-import { Disks } from "./Disks.ts";
+import { Disks, nameByLink } from "./Disks.ts";
 import { Fold } from "./Fold.ts";
 import { definitionOf, Instances, type Instance } from "./Instances.ts";
 import { Lookups } from "./Lookups.ts";
+import { Mounts } from "./Mounts.ts";
 import type { ProbeEvent, ProbeListen, ProbeTick, ProbeTls } from "../probe/ProbeTick.ts";
 import { Usage } from "./Usage.ts";
 import { Catalog, type Listens, type Window } from "./Window.ts";
@@ -55,6 +56,7 @@ export class Observer {
   readonly fold: Fold;
   readonly lookups: Lookups;
   readonly disks: Disks;
+  readonly mounts: Mounts;
   readonly catalog = new Catalog();
   /** what the probe said about itself last */
   probeSelf: Readonly<Record<string, number>> = {};
@@ -70,6 +72,8 @@ export class Observer {
   private readonly byListening = new Map<string, Listener>();
   private lastTickMs = Number.NEGATIVE_INFINITY;
   private lastScanMs = Number.NEGATIVE_INFINITY;
+  private nowMs = 0;
+  private wallMs = 0;
 
   constructor(options: ObserverOptions) {
     const proc = options.proc ?? "/proc";
@@ -106,10 +110,14 @@ export class Observer {
         if (instance !== undefined) this.usage.timed(instance, sync, count, us);
       },
     });
+    this.mounts = new Mounts({
+      reader: this.reader,
+      proc,
+      ownerOf: (tgid) => this.instances.ofPid(tgid),
+      processOf: (id) => this.instances.all.get(id)?.members.keys().next().value ?? null,
+      nameOf: nameByLink,
+    });
   }
-
-  private nowMs = 0;
-  private wallMs = 0;
 
   get probeAlive(): boolean {
     return this.nowMs - this.lastTickMs < PROBE_SILENT_MS;
@@ -136,6 +144,7 @@ export class Observer {
     this.lookups.absorb(tick, clocks.monoMs);
     this.disks.absorb(tick);
     if (tick.listens !== null) this.takeQueues(tick.listens);
+    if (tick.mounts !== null) this.mounts.absorb(tick.mounts);
     for (const event of tick.events) {
       if (event.kind === "exec") continue;
       if (event.kind === "oom") {
@@ -205,8 +214,9 @@ export class Observer {
       if (edge !== undefined) this.catalog.addEdge(edge.definition);
     }
     const looked = this.lookups.flush(monoMs, (id) => this.instances.all.get(id)?.reported === true);
-    this.lookups.forget((id) => this.instances.all.has(id));
-    this.disks.forget((id) => this.instances.all.has(id));
+    this.mounts.measure(monoMs);
+    const mounts = this.mounts.flush((id) => this.instances.all.get(id)?.reported === true);
+    for (const part of [this.lookups, this.disks, this.mounts]) part.forget((id) => this.instances.all.has(id));
     const usage = this.usage.table(this.instances.all.values());
     this.briefs.forget(monoMs, (id) => this.instances.all.has(id));
     this.usage.forget(
@@ -227,6 +237,7 @@ export class Observer {
       listens: this.listens,
       ...folded,
       ...looked,
+      mounts,
       usage,
     };
   }

@@ -12,6 +12,7 @@ import type {
   InstanceDefinition,
   InstanceEvent,
   ListenDefinition,
+  MountDefinition,
   NameDefinition,
   NatDefinition,
   ObserveBody,
@@ -44,6 +45,7 @@ export interface Window {
   /** of addresses, new in this window */
   readonly names?: readonly NameDefinition[];
   readonly absent?: readonly AbsentDefinition[];
+  readonly mounts?: readonly MountDefinition[];
   /** of translated addresses, what has changed in this window */
   readonly nat?: readonly NatDefinition[];
   /** what the agent says of itself, not with each window */
@@ -138,6 +140,7 @@ export class Dictionary {
     const nat = this.namesTold ? (window.nat ?? []) : [...this.catalog.translations()];
     this.namesTold = true;
     const absent = (window.absent ?? []).filter(({ instance }) => this.instances.has(instance));
+    const mounts = (window.mounts ?? []).filter(({ instance }) => this.instances.has(instance));
     const goneEdges = this.goneEdges();
     const gone = window.gone.filter((id) => this.instances.has(id));
     const listens = window.listens.version !== this.listensVersion;
@@ -155,6 +158,7 @@ export class Dictionary {
       ...(window.events.length > 0 ? { events: window.events } : {}),
       ...(names.length > 0 ? { names } : {}),
       ...(absent.length > 0 ? { absent } : {}),
+      ...(mounts.length > 0 ? { mounts } : {}),
       ...(nat.length > 0 ? { nat } : {}),
       ...(window.tcp === null ? {} : { tcp: window.tcp }),
       ...(window.self === undefined ? {} : { self: window.self }),

@@ -161,6 +161,12 @@ export interface ProbeListen {
   readonly drops: number;
 }
 
+/** A process has a file open for writing on a mount, whose number is that of /proc/PID/mountinfo. */
+export interface ProbeMount {
+  readonly tgid: number;
+  readonly mount: number;
+}
+
 /** Everything but the gauges (`tcp.active`, `pending`) is an increase since the tick before. */
 export interface ProbeTick {
   /** second of the machine's monotonic clock; gaps mean that a tick was left out and its counts are in this one */
@@ -180,6 +186,8 @@ export interface ProbeTick {
   readonly nat: readonly ProbeNat[];
   /** all ports that are listened on, in the ticks in which they were looked at; null in others */
   readonly listens: readonly ProbeListen[] | null;
+  /** all mounts that are written to, in the same ticks */
+  readonly mounts: readonly ProbeMount[] | null;
   readonly events: readonly ProbeEvent[];
   /** all processes that speak TLS, only in ticks in which something about them has changed */
   readonly tls: readonly ProbeTls[] | null;

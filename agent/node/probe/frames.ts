@@ -28,6 +28,7 @@ import {
   type ProbeEdge,
   type ProbeEvent,
   type ProbeListen,
+  type ProbeMount,
   type ProbeNat,
   type ProbeSpan,
   type ProbeTick,
@@ -237,6 +238,18 @@ const decodeListens = (frame: Frame | undefined): readonly ProbeListen[] | null 
   return listens;
 };
 
+const decodeMounts = (frame: Frame | undefined): readonly ProbeMount[] | null => {
+  if (frame === undefined) return null;
+  const l = LAYOUT.mount;
+  const mounts: ProbeMount[] = [];
+  for (let i = rowsOf(frame, l.size), at = 0; i > 0; i--, at += l.size) {
+    const tgid = frame.view.getUint32(at + l.tgid, true);
+    // the one row of an empty list
+    if (tgid !== 0) mounts.push({ tgid, mount: frame.view.getUint32(at + l.mount, true) });
+  }
+  return mounts;
+};
+
 /** All zeros stand for an address that varies. */
 const addressOrVaries = (bytes: Uint8Array, at: number): string => {
   const text = addressText(bytes, at);
@@ -437,6 +450,7 @@ const decodeTick = (end: Frame, parts: Parts, reset: boolean): ProbeTick => {
     ...decodePairs(part(FRAME.pair)),
     nat: decodeNat(part(FRAME.nat)),
     listens: decodeListens(part(FRAME.listen)),
+    mounts: decodeMounts(part(FRAME.mount)),
     events: decodeEvents(part(FRAME.event)),
     tls: decodeTls(part(FRAME.tls)),
     answers: decodeAnswers(part(FRAME.name)),

@@ -30,6 +30,7 @@ export const FRAME = {
   nat: 22,
   listen: 23,
   span: 24,
+  mount: 25,
 } as const;
 
 /** Size and member offsets of each struct, in bytes. */
@@ -57,6 +58,7 @@ export const LAYOUT = {
   hist: { size: 12, row: 0, count: 4, bucket: 8 },
   pending: { size: 24, oldest_ns: 0, edge: 8, count: 12, protocol: 16 },
   pair: { size: 24, edge: 0, port: 4, ip: 8 },
+  mount: { size: 8, tgid: 0, mount: 4 },
   listen: { size: 20, netns: 0, queue: 4, limit: 8, drops: 12, port: 16 },
   nat: { size: 24, edge: 0, port: 4, ip: 8 },
   event: {

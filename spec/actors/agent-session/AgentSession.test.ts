@@ -145,6 +145,29 @@ it("a session and the topology forget the edges that the agent has forgotten, af
   expect(forgotten).toEqual([first, 999]);
 });
 
+it("a session tells a service how full the disks are that its instances write to", () => {
+  const { connect, window, step, observed } = bed();
+  connect();
+  window(0, true);
+  const nothing = windowAt(
+    1,
+    () => steady,
+    () => 0.5,
+    false,
+  );
+  const [first] = windowAt(
+    0,
+    () => steady,
+    () => 0.5,
+    true,
+  ).instances;
+  const known = first?.id ?? -1;
+  const figures = { path: "/data", device: "sdb", usedBytes: 90, availableBytes: 5, inodesUsed: 0.2 };
+  const mounts = [known, 999].map((instance) => ({ instance, sizeBytes: 100, ...figures }));
+  step({ type: "window", at: START + 1_800, body: { ...nothing, mounts } });
+  expect(observed.flatMap((one) => one.mounts ?? [])).toEqual([{ instance: first?.instance, ...figures }]);
+});
+
 describe("a session asks its agent to come again", () => {
   it("until the link has a connection to end", () => {
     const { connect, step, window, pass, asked } = bed(false);

@@ -4,6 +4,7 @@ import type {
   Confirm,
   EdgeWindow,
   InstanceWindow,
+  MountWindow,
   Observe,
   RequestWindow,
   ServiceArgument,
@@ -284,6 +285,61 @@ describe("the inspection of disks", () => {
     expect(inspection("io_latency").message).toContain("calls of fsync took 300.0 ms each");
     run(70, serving(20));
     expect(inspection("io_latency").status).toBe("unknown");
+  });
+});
+
+describe("the inspection of disk space", () => {
+  const mount = (usedBytes: number, what: Partial<MountWindow> = {}): Partial<Observe> => ({
+    ...serving(20),
+    mounts: [
+      {
+        instance: "shop",
+        path: "/data",
+        device: "sdb",
+        usedBytes,
+        availableBytes: 100e9 - usedBytes,
+        inodesUsed: 0.1,
+        ...what,
+      },
+    ],
+  });
+
+  it("knows nothing until a disk is told, and warns of the fullest", () => {
+    const { run, inspection } = service();
+    run(5, serving(20));
+    expect(inspection("disk_space").status).toBe("unknown");
+    run(1, mount(79e9));
+    expect(inspection("disk_space")).toMatchObject({ status: "ok", category: "Storage", value: 0.79 });
+    run(1, mount(85e9));
+    expect(inspection("disk_space")).toMatchObject({ status: "warning", value: 0.85 });
+    expect(inspection("disk_space").message).toBe("/data (sdb) is 85 % full, 14.0 GiB left");
+    run(1, mount(10e9, { inodesUsed: 0.97 }));
+    expect(inspection("disk_space").message).toBe("97 % of the inodes of /data (sdb) are taken");
+    run(1, mount(10e9));
+    expect(inspection("disk_space").status).toBe("ok");
+  });
+
+  it("says when it is full at the pace at which it fills", () => {
+    const { run, inspection } = service();
+    for (let minute = 0; minute <= 25; minute++) {
+      run(1, mount(85e9 + minute * 100e6));
+      run(59, serving(20));
+    }
+    expect(inspection("disk_space").message).toMatch(
+      /^\/data \(sdb\) is 88 % full, .* left; at this pace it is full in 2 h/,
+    );
+  });
+
+  it("forgets a disk that is not told any more, and at once that of an agent that is gone", () => {
+    const { run, step, inspection } = service();
+    run(1, mount(90e9));
+    run(119, serving(20));
+    expect(inspection("disk_space").status).toBe("warning");
+    run(5, serving(20));
+    expect(inspection("disk_space").status).toBe("unknown");
+    run(1, mount(90e9));
+    step({ type: "agent-lost", agent: "a" });
+    expect(inspection("disk_space").status).toBe("unknown");
   });
 });
 

@@ -67,6 +67,11 @@ export class StockNode {
       for (const [key, { labels }] of all) if (labels["container_id"] === containerId) all.delete(key);
   }
 
+  /** A mount is not in use any more. */
+  unmount(path: string): void {
+    for (const [key, { labels }] of this.#gauges) if (labels["mount_point"] === path) this.#gauges.delete(key);
+  }
+
   /** The agent started anew: its counters begin again, those of cgroups do not. */
   restart(): void {
     for (const [key, { name }] of this.#counters)

@@ -192,6 +192,28 @@ const slowOf = (windows: readonly DecodedObserve[]): number =>
   windows.reduce((n, { hist }) => n + hist.count.reduce((sum, count) => sum + count, 0), 0);
 
 describe("a node's scrapes", () => {
+  it("say how full the disks are that containers write to, while they say so", () => {
+    const { source, take, scrape, close } = bed();
+    source.container(AT, []);
+    const of = { container_id: AT, mount_point: "/data", device: "sdb", volume: "pvc-1" };
+    source.gauge("container_resources_disk_size_bytes", of, 100e9);
+    source.gauge("container_resources_disk_used_bytes", of, 70e9);
+    source.gauge("container_resources_disk_reserved_bytes", of, 5e9);
+    take(scrape(START));
+    const told = {
+      path: "/data",
+      device: "sdb",
+      sizeBytes: 100e9,
+      usedBytes: 70e9,
+      availableBytes: 25e9,
+      inodesUsed: 0,
+    };
+    expect(close().mounts).toEqual([{ instance: close().instances[0]?.id, ...told }]);
+    source.unmount("/data");
+    take(scrape(START + 15_000));
+    expect(close().mounts).toEqual([]);
+  });
+
   it("become windows of the seconds between them", () => {
     const { source, take, scrape, close } = bed();
     source.container(AT, ["10.0.0.1:80"]);

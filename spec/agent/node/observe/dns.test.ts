@@ -143,6 +143,7 @@ const tick = (
     tls: null,
     nat: [],
     listens: null,
+    mounts: null,
     self: {},
   };
   return made;

@@ -89,6 +89,7 @@ const tick = (rows: Rows): ProbeTick => {
     tls: null,
     nat: [],
     listens: null,
+    mounts: null,
     answers: [],
     spans: [],
     io: emptyTable(PROBE_IO_SHAPE, 0),
