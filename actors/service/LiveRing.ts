@@ -14,10 +14,15 @@ const COLUMNS = [
   "pending",
 ] as const;
 export type LiveColumn = (typeof COLUMNS)[number];
+const WIDTH = COLUMNS.length;
+const INDEX = Object.fromEntries(COLUMNS.map((column, i) => [column, i])) as Readonly<Record<LiveColumn, number>>;
 const PERCENTILES: ReadonlySet<string> = new Set(["p50Ms", "p95Ms", "p99Ms"]);
 
+const placeOf = (second: number, column: number): number => (second % SECONDS) * WIDTH + column;
+
 export class LiveRing {
-  #data: Readonly<Record<LiveColumn, Float32Array>> | null = null;
+  /** by second, then column */
+  #data: Float32Array | null = null;
   #latest = 0;
   #first = 0;
 
@@ -31,17 +36,17 @@ export class LiveRing {
     const data = this.#data;
     if (data !== null)
       for (let s = Math.max(this.#latest + 1, second - SECONDS + 1); s <= second; s++) {
-        const at = s % SECONDS;
-        for (const column of COLUMNS) data[column][at] = 0;
-        if (s > this.#first) data.memoryBytes[at] = data.memoryBytes[(s - 1) % SECONDS] ?? 0;
+        data.fill(0, placeOf(s, 0), placeOf(s, WIDTH));
+        if (s > this.#first) data[placeOf(s, INDEX.memoryBytes)] = data[placeOf(s - 1, INDEX.memoryBytes)] ?? 0;
       }
     this.#latest = second;
   }
 
   add(second: number, column: LiveColumn, value: number): void {
     if (value === 0 || !this.#holds(second)) return;
-    const data = this.#columns()[column];
-    data[second % SECONDS] = (data[second % SECONDS] ?? 0) + value;
+    const data = (this.#data ??= new Float32Array(SECONDS * WIDTH));
+    const place = placeOf(second, INDEX[column]);
+    data[place] = (data[place] ?? 0) + value;
   }
 
   /** As `add`, for a rate that held for so many seconds up to `second`. */
@@ -55,7 +60,9 @@ export class LiveRing {
   }
 
   set(second: number, column: LiveColumn, value: number): void {
-    if ((value !== 0 || this.#data !== null) && this.#holds(second)) this.#columns()[column][second % SECONDS] = value;
+    if ((value === 0 && this.#data === null) || !this.#holds(second)) return;
+    const data = (this.#data ??= new Float32Array(SECONDS * WIDTH));
+    data[placeOf(second, INDEX[column])] = value;
   }
 
   get latest(): number {
@@ -68,7 +75,7 @@ export class LiveRing {
     const time: number[] = [];
     for (let s = first; s <= Math.min(to, this.#latest) && s > 0; s++) time.push(s * 1000);
     const column = (name: LiveColumn): number[] =>
-      time.map((at) => Math.round((this.#data?.[name][(at / 1000) % SECONDS] ?? 0) * 1000) / 1000);
+      time.map((at) => Math.round((this.#data?.[placeOf(at / 1000, INDEX[name])] ?? 0) * 1000) / 1000);
     const percentile = (name: LiveColumn): (number | null)[] =>
       column(name).map((value) => (PERCENTILES.has(name) && value === 0 ? null : value));
     return {
@@ -83,14 +90,6 @@ export class LiveRing {
       memoryBytes: column("memoryBytes"),
       pending: column("pending"),
     };
-  }
-
-  #columns(): Readonly<Record<LiveColumn, Float32Array>> {
-    this.#data ??= Object.fromEntries(COLUMNS.map((column) => [column, new Float32Array(SECONDS)])) as Record<
-      LiveColumn,
-      Float32Array
-    >;
-    return this.#data;
   }
 
   #holds(second: number): boolean {

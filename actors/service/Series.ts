@@ -45,12 +45,38 @@ const MINUTE_SLOTS = MINUTE_SECONDS / COARSE_SECONDS;
 /** Totals over a span; gauges are the highest value seen. */
 export type Totals = Readonly<Record<Field, number>> & { readonly seconds: number };
 
+const SLOTS = FINE_SLOTS + COARSE_SLOTS;
+
+/** Which figures have a column, in the order of FIELDS: most edges have two or three of them. The same for all alike. */
+interface Layout {
+  readonly fields: number;
+  readonly width: number;
+  /** place in a slot by index of FIELDS, -1: none */
+  readonly places: readonly number[];
+}
+
+const layouts = new Map<number, Layout>();
+const layoutOf = (fields: number): Layout => {
+  let layout = layouts.get(fields);
+  if (layout === undefined) {
+    let width = 0;
+    const places = FIELDS.map((_, i) => ((fields >> i) & 1 ? width++ : -1));
+    layout = { fields, width, places };
+    layouts.set(fields, layout);
+  }
+  return layout;
+};
+const EMPTY = layoutOf(0);
+
 const NONE = new Float32Array(0);
 
+const fineSlot = (second: number): number => second % FINE_SLOTS;
+const coarseSlot = (number: number): number => FINE_SLOTS + (number % COARSE_SLOTS);
+
 export class Series {
-  // Made with the first figure: most edges of most services carry none.
-  #fine = NONE;
-  #coarse = NONE;
+  #layout = EMPTY;
+  /** seconds, then slots of ten of them */
+  #data = NONE;
   #latest = 0;
   #first = 0;
   // What an earlier life saw: from the first of its seconds up to the second before `pastTo`.
@@ -73,37 +99,37 @@ export class Series {
       this.#first = second;
       this.#latest = second - 1;
     }
-    if (this.#fine === NONE) {
-      this.#latest = second;
-      return;
-    }
-    const fineFrom = Math.max(this.#latest + 1, second - FINE_SLOTS + 1);
-    for (let s = fineFrom; s <= second; s++) {
-      const at = (s % FINE_SLOTS) * WIDTH;
-      this.#fine.fill(0, at, at + WIDTH);
-    }
-    const slot = Math.floor(second / COARSE_SECONDS);
-    const coarseFrom = Math.max(Math.floor(this.#latest / COARSE_SECONDS) + 1, slot - COARSE_SLOTS + 1);
-    for (let s = coarseFrom; s <= slot; s++) {
-      const at = (s % COARSE_SLOTS) * WIDTH;
-      this.#coarse.fill(0, at, at + WIDTH);
+    const { width } = this.#layout;
+    if (width > 0) {
+      const fineFrom = Math.max(this.#latest + 1, second - FINE_SLOTS + 1);
+      for (let s = fineFrom; s <= second; s++) this.#clear(fineSlot(s));
+      const slot = Math.floor(second / COARSE_SECONDS);
+      const coarseFrom = Math.max(Math.floor(this.#latest / COARSE_SECONDS) + 1, slot - COARSE_SLOTS + 1);
+      for (let s = coarseFrom; s <= slot; s++) this.#clear(coarseSlot(s));
     }
     this.#latest = second;
+  }
+
+  #clear(slot: number): void {
+    const { width } = this.#layout;
+    for (let at = slot * width, end = at + width; at < end; at++) this.#data[at] = 0;
   }
 
   /** Adds to a counter, or raises a gauge, at `second`. What is older than a minute is too late and left out. */
   add(second: number, field: Field, value: number): void {
     if (value === 0 || second <= this.#latest - FINE_SLOTS || second > this.#latest) return;
-    this.#room();
     const column = INDEX[field];
-    const fine = (second % FINE_SLOTS) * WIDTH + column;
-    const coarse = (Math.floor(second / COARSE_SECONDS) % COARSE_SLOTS) * WIDTH + column;
+    const place = this.#place(column);
+    const data = this.#data;
+    const { width } = this.#layout;
+    const fine = fineSlot(second) * width + place;
+    const coarse = coarseSlot(Math.floor(second / COARSE_SECONDS)) * width + place;
     if (IS_GAUGE[column]) {
-      this.#fine[fine] = Math.max(this.#fine[fine] ?? 0, value);
-      this.#coarse[coarse] = Math.max(this.#coarse[coarse] ?? 0, value);
+      data[fine] = Math.max(data[fine] ?? 0, value);
+      data[coarse] = Math.max(data[coarse] ?? 0, value);
     } else {
-      this.#fine[fine] = (this.#fine[fine] ?? 0) + value;
-      this.#coarse[coarse] = (this.#coarse[coarse] ?? 0) + value;
+      data[fine] = (data[fine] ?? 0) + value;
+      data[coarse] = (data[coarse] ?? 0) + value;
     }
   }
 
@@ -122,27 +148,46 @@ export class Series {
     for (let s = from; s <= second; s++) this.add(s, field, each);
   }
 
-  #room(): void {
-    if (this.#fine !== NONE) return;
-    this.#fine = new Float32Array(FINE_SLOTS * WIDTH);
-    this.#coarse = new Float32Array(COARSE_SLOTS * WIDTH);
+  /** Place of a column, which is made with its first figure. */
+  #place(column: number): number {
+    const place = this.#layout.places[column] ?? -1;
+    if (place >= 0) return place;
+    const [from, to] = [this.#layout, layoutOf(this.#layout.fields | (1 << column))];
+    const [before, after] = [this.#data, new Float32Array(SLOTS * to.width)];
+    for (const [i, source] of from.places.entries()) {
+      const target = to.places[i] ?? -1;
+      if (source < 0) continue;
+      for (let slot = 0; slot < SLOTS; slot++)
+        after[slot * to.width + target] = before[slot * from.width + source] ?? 0;
+    }
+    this.#layout = to;
+    this.#data = after;
+    return to.places[column] ?? 0;
+  }
+
+  #at(slot: number, column: number): number {
+    const { places, width } = this.#layout;
+    const place = places[column] ?? -1;
+    return place < 0 ? 0 : (this.#data[slot * width + place] ?? 0);
   }
 
   fine(second: number, field: Field): number {
     if (second <= this.#latest - FINE_SLOTS || second > this.#latest) return 0;
-    return this.#fine[(second % FINE_SLOTS) * WIDTH + INDEX[field]] ?? 0;
+    return this.#at(fineSlot(second), INDEX[field]);
   }
 
   /** One figure over the seconds from..to (both included), as far as the last minute reaches. */
   total(field: Field, from: number, to: number): number {
     const column = INDEX[field];
     const gauge = IS_GAUGE[column] === true;
-    const fine = this.#fine;
+    const { places, width } = this.#layout;
+    const place = places[column] ?? -1;
+    const data = this.#data;
     const end = Math.min(to, this.#latest);
     let out = 0;
-    if (fine === NONE) return out;
+    if (place < 0) return out;
     for (let s = Math.max(from, this.#latest - FINE_SLOTS + 1, this.#first); s <= end; s++) {
-      const value = fine[(s % FINE_SLOTS) * WIDTH + column] ?? 0;
+      const value = data[fineSlot(s) * width + place] ?? 0;
       if (!gauge) out += value;
       else if (value > out) out = value;
     }
@@ -168,14 +213,13 @@ export class Series {
     const from = Math.max(second, this.#first);
     const to = Math.min(second + MINUTE_SECONDS - 1, this.#latest);
     const first = Math.floor(second / COARSE_SECONDS);
-    if (this.#fine === NONE || to < from || first <= Math.floor(this.#latest / COARSE_SECONDS) - COARSE_SLOTS)
+    if (this.#layout === EMPTY || to < from || first <= Math.floor(this.#latest / COARSE_SECONDS) - COARSE_SLOTS)
       return null;
     const values = FIELDS.map(() => 0);
     let some = false;
     for (let slot = first; slot < first + MINUTE_SLOTS && slot * COARSE_SECONDS <= this.#latest; slot++) {
-      const at = (slot % COARSE_SLOTS) * WIDTH;
       for (let i = 0; i < WIDTH; i++) {
-        const value = this.#coarse[at + i] ?? 0;
+        const value = this.#at(coarseSlot(slot), i);
         if (value === 0) continue;
         some = true;
         values[i] = IS_GAUGE[i] === true ? Math.max(values[i] ?? 0, value) : (values[i] ?? 0) + value;
@@ -196,11 +240,12 @@ export class Series {
         const slot = Math.floor(second / COARSE_SECONDS) + i;
         const start = slot * COARSE_SECONDS;
         if (slot < oldest || start + COARSE_SECONDS > this.#first) continue;
-        this.#room();
-        const at = (slot % COARSE_SLOTS) * WIDTH;
         for (let column = 0; column < WIDTH; column++) {
           const value = values[column] ?? 0;
-          this.#coarse[at + column] = IS_GAUGE[column] === true ? value : value / MINUTE_SLOTS;
+          if (value === 0 && (this.#layout.places[column] ?? -1) < 0) continue;
+          const place = this.#place(column);
+          this.#data[coarseSlot(slot) * this.#layout.width + place] =
+            IS_GAUGE[column] === true ? value : value / MINUTE_SLOTS;
         }
         if (this.#pastFrom === 0 || start < this.#pastFrom) this.#pastFrom = start;
         this.#pastTo = seenTo;
@@ -218,8 +263,7 @@ export class Series {
     const out: number[] = [];
     for (let s = oldest; s <= last; s++) {
       if (this.#pastFrom !== 0 && (s + 1) * COARSE_SECONDS > this.#pastTo && s * COARSE_SECONDS < this.#first) continue;
-      const at = (s % COARSE_SLOTS) * WIDTH;
-      const slot = Object.fromEntries(FIELDS.map((field, i) => [field, this.#coarse[at + i] ?? 0])) as Record<
+      const slot = Object.fromEntries(FIELDS.map((field, i) => [field, this.#at(coarseSlot(s), i)])) as Record<
         Field,
         number
       >;

@@ -29,8 +29,9 @@ import { MINUTE_MS } from "./minutes.ts";
 import { settlePercentiles, takeWindow } from "./observe.ts";
 import { decide, decideBurn, restate, resume } from "./phases.ts";
 import {
-  countMemory,
+  countStuck,
   dropEdge,
+  dropInstance,
   EDGE_EXPIRES_MS,
   hasSlo,
   INSTANCE_EXPIRES_MS,
@@ -255,30 +256,24 @@ const expire = (state: ServiceState, now: number): void => {
   }
   for (const edge of state.edges.values())
     if (now - edge.lastSeen > EDGE_EXPIRES_MS && edge.active === 0) dropEdge(state, edge);
-  for (const [key, instance] of state.instances) {
+  for (const instance of state.instances.values()) {
     // Only changes are sent: silence means that nothing was used.
     if (!isFresh(instance.seenAt, instance.span, now, IDLE_AFTER_MS)) {
       instance.cpuCores = 0;
       instance.throttledRatio = 0;
     }
-    if (instance.up || now - instance.seenAt <= INSTANCE_EXPIRES_MS) continue;
-    countMemory(state, instance, true);
-    state.instances.delete(key);
+    if (!instance.up && now - instance.seenAt > INSTANCE_EXPIRES_MS) dropInstance(state, instance);
   }
   state.space?.forget(now);
 };
 
 const agentLost = (state: ServiceState, agent: string, now: number): void => {
   state.space?.forget(now, agent);
-  for (const [key, instance] of state.instances) {
-    if (instance.agent !== agent) continue;
-    countMemory(state, instance, true);
-    state.instances.delete(key);
-  }
+  for (const instance of state.instances.values()) if (instance.agent === agent) dropInstance(state, instance);
   for (const edge of state.edges.values()) {
     edge.activeByAgent.delete(agent);
-    edge.active = [...edge.activeByAgent.values()].reduce((n, active) => n + active, 0);
-    edge.stuck -= edge.waits.get(agent)?.now ?? 0;
+    edge.active = [...edge.activeByAgent].reduce((n, [, active]) => n + active, 0);
+    countStuck(state, edge, -(edge.waits.get(agent)?.now ?? 0));
     edge.waits.delete(agent);
   }
 };

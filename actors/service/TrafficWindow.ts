@@ -25,7 +25,8 @@ interface Half {
   bad: number;
   /** requests whose status could not be read */
   unknown: number;
-  readonly histogram: Uint32Array;
+  /** where its buckets begin */
+  readonly at: number;
 }
 
 /** Requests a second, by second; `at` says which second a slot is of. */
@@ -35,17 +36,13 @@ interface Held {
   readonly bad: Float64Array;
 }
 
-const half = (): Half => ({
-  start: 0,
-  requests: 0,
-  bad: 0,
-  unknown: 0,
-  histogram: new Uint32Array(HISTOGRAM_BUCKETS),
-});
+const half = (at: number): Half => ({ start: 0, requests: 0, bad: 0, unknown: 0, at });
 
 export class TrafficWindow {
-  #current = half();
-  #previous = half();
+  #current = half(0);
+  #previous = half(HISTOGRAM_BUCKETS);
+  /** of both halves; made with the first request */
+  #histograms: Uint32Array | null = null;
   #pending = 0;
   #oldestMs = 0;
   #gaugesAt = 0;
@@ -61,9 +58,11 @@ export class TrafficWindow {
     const current = this.#current;
     current.unknown += requests.unknown / Math.max(1, seconds);
     const { histogram } = requests;
+    if (histogram.length === 0) return;
+    const into = (this.#histograms ??= new Uint32Array(2 * HISTOGRAM_BUCKETS));
     for (let i = 0; i + 1 < histogram.length; i += 2) {
-      const bucket = histogram[i] ?? 0;
-      current.histogram[bucket] = (current.histogram[bucket] ?? 0) + (histogram[i + 1] ?? 0);
+      const place = current.at + (histogram[i] ?? 0);
+      into[place] = (into[place] ?? 0) + (histogram[i + 1] ?? 0);
     }
   }
 
@@ -97,7 +96,7 @@ export class TrafficWindow {
     const unknown = Math.min(requests, (this.#current.unknown + this.#previous.unknown) / seconds);
     const histogram = both;
     for (let i = 0; i < HISTOGRAM_BUCKETS; i++)
-      histogram[i] = (this.#current.histogram[i] ?? 0) + (this.#previous.histogram[i] ?? 0);
+      histogram[i] = (this.#histograms?.[i] ?? 0) + (this.#histograms?.[HISTOGRAM_BUCKETS + i] ?? 0);
     const fresh = second - this.#gaugesAt <= GAUGES_FRESH_S;
     return {
       requestsPerSecond: requests,
@@ -162,21 +161,21 @@ export class TrafficWindow {
     if (start <= this.#current.start) return;
     const recycled = this.#previous;
     const adjacent = start - this.#current.start <= length;
-    this.#previous = adjacent ? this.#current : reset(this.#current, start - length);
-    this.#current = reset(recycled, start);
+    this.#previous = adjacent ? this.#current : this.#reset(this.#current, start - length);
+    this.#current = this.#reset(recycled, start);
+  }
+
+  #reset(h: Half, start: number): Half {
+    h.start = start;
+    h.requests = 0;
+    h.bad = 0;
+    h.unknown = 0;
+    this.#histograms?.fill(0, h.at, h.at + HISTOGRAM_BUCKETS);
+    return h;
   }
 }
 
 const NOTHING_HELD = { requests: 0, bad: 0 };
-
-const reset = (h: Half, start: number): Half => {
-  h.start = start;
-  h.requests = 0;
-  h.bad = 0;
-  h.unknown = 0;
-  h.histogram.fill(0);
-  return h;
-};
 
 export const noTraffic: Traffic = {
   requestsPerSecond: 0,

@@ -4,7 +4,7 @@
  */
 import type { ServiceId } from "../../schemas/service.ts";
 import { PROTOCOLS } from "../../schemas/wire/observe.ts";
-import { instancesUp, type EdgeState, type ServiceState } from "./state.ts";
+import { instancesUp, protocolsOf, type EdgeState, type ServiceState } from "./state.ts";
 import type { Troubles } from "./troubles.ts";
 import { binomialDeviation, deviation, normal, type Normal } from "./statistics.ts";
 import type { Series, Totals } from "./Series.ts";
@@ -138,7 +138,9 @@ const edgeChange = (edge: EdgeState, second: number, onset: number): EdgeChange 
     ...changeOf(edge.series, onset),
     peer: edge.peer,
     active: edge.active,
-    protocols: [...edge.protocols].map((p) => PROTOCOLS[p] ?? "tcp").filter((p) => p !== "tcp"),
+    protocols: protocolsOf(edge)
+      .map((p) => PROTOCOLS[p] ?? "tcp")
+      .filter((p) => p !== "tcp"),
     ...(edge.troubles.length === 0 ? {} : { troubles: edge.troubles }),
   };
 };

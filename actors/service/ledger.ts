@@ -44,9 +44,28 @@ export interface Spent {
 
 export class Ledger {
   readonly #rings = [ring(MINUTE, MINUTES), ring(60 * MINUTE, HOURS), ring(24 * 60 * MINUTE, DAYS)] as const;
+  // Of one minute, and in no ring yet: windows come many to a second, and mostly of the same minute.
+  #minute = 0;
+  #total = 0;
+  #bad = 0;
+  #slow = 0;
 
   add(atMs: number, total: number, bad: number, slow: number): void {
     if (total === 0) return;
+    const minute = Math.floor(atMs / MINUTE);
+    if (minute !== this.#minute) {
+      this.#settle();
+      this.#minute = minute;
+    }
+    this.#total += total;
+    this.#bad += bad;
+    this.#slow += slow;
+  }
+
+  #settle(): void {
+    const [atMs, total, bad, slow] = [this.#minute * MINUTE, this.#total, this.#bad, this.#slow];
+    if (total === 0) return;
+    this.#total = this.#bad = this.#slow = 0;
     for (const r of this.#rings) {
       const number = Math.floor(atMs / r.span);
       const slot = number % r.slots;
@@ -66,6 +85,7 @@ export class Ledger {
 
   /** Adds or takes out what was counted wrongly, as far back as each ring reaches. */
   correct(atMs: number, total: number, bad: number, slow: number): void {
+    this.#settle();
     for (const r of this.#rings) {
       const number = Math.floor(atMs / r.span);
       const slot = number % r.slots;
@@ -78,6 +98,7 @@ export class Ledger {
 
   /** What happened in the minute of `atMs`, as far back as minutes are kept. */
   minute(atMs: number): Omit<LedgerMinute, "minuteMs"> {
+    this.#settle();
     const [{ span, slots, stamp, total, bad, slow }] = this.#rings;
     const number = Math.floor(atMs / span);
     const slot = number % slots;
@@ -88,6 +109,7 @@ export class Ledger {
 
   /** What happened in the last `windowMs`, from the finest ring that reaches that far. */
   spent(nowMs: number, windowMs: number): Spent {
+    this.#settle();
     const r =
       this.#rings.find((candidate) => candidate.span * candidate.slots >= windowMs) ??
       this.#rings[this.#rings.length - 1];

@@ -39,7 +39,7 @@ export class Minutes {
   readonly #open = new Map<number, Minute>();
 
   /** One window. False: too old to change anything. */
-  add(atMs: number, now: number, { total, bad, slow, histogram }: Sums): boolean {
+  add(atMs: number, now: number, { total, bad, slow, histogram, from, to }: Sums): boolean {
     const number = Math.floor(atMs / MINUTE_MS);
     if (number < Math.floor(now / MINUTE_MS) - OPEN_MINUTES) return false;
     let minute = this.#open.get(number);
@@ -52,8 +52,7 @@ export class Minutes {
     minute.slow += slow;
     minute.windows++;
     if (total > 0)
-      for (let i = 0; i < HISTOGRAM_BUCKETS; i++)
-        minute.histogram[i] = (minute.histogram[i] ?? 0) + (histogram[i] ?? 0);
+      for (let i = from; i < to; i++) minute.histogram[i] = (minute.histogram[i] ?? 0) + (histogram[i] ?? 0);
     minute.dirty = true;
     return true;
   }
@@ -104,7 +103,7 @@ export class Minutes {
   }
 
   /** What is counted in that minute, as long as it is open. */
-  of(number: number): Sums | null {
+  of(number: number): Omit<Sums, "histogram" | "from" | "to"> | null {
     return this.#open.get(number) ?? null;
   }
 

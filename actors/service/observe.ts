@@ -7,19 +7,23 @@
  * take what each window holds whenever it comes, in the same way; tests and charts only what is new.
  */
 import { recall } from "./baselines.ts";
-import { countSlower, HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
+import { countSlowerOf, HISTOGRAM_BUCKETS } from "../../schemas/wire/histogram.ts";
 import { PROTOCOLS } from "../../schemas/wire/observe.ts";
 import { DiskSpace } from "./DiskSpace.ts";
 import { DnsWindow } from "./DnsWindow.ts";
 import { IoWindow } from "./IoWindow.ts";
-import type { EdgeWindow, InstanceWindow, Observe, RequestWindow } from "./messages.ts";
+import type { EdgeWindow, InstanceWindow, Observe } from "./messages.ts";
 import { observe as observeTest, observeRecovery, rates } from "./sequential.ts";
 import {
+  addInstance,
   countMemory,
+  countStuck,
   edgeOf,
   EVENTS_KEPT,
   hasSlo,
+  instanceOf,
   latencyThreshold,
+  noteProtocol,
   noteSpan,
   type EdgeState,
   type InstanceState,
@@ -27,6 +31,7 @@ import {
   type Sli,
 } from "./state.ts";
 import { troublesOf } from "./troubles.ts";
+import type { Sums } from "./views.ts";
 import { Waits } from "./waits.ts";
 
 const DNS = PROTOCOLS.indexOf("dns");
@@ -43,15 +48,15 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
   noteSpan(state, span, counted, now);
   if (serverSeen) takeBack(state, counted, span);
   const useClients = !state.views.isSeen(counted);
-  const sli: Indicator = { total: 0, bad: 0, slow: 0, histogram: indicatorBuffer.fill(0) };
-  const clients = useClients ? { total: 0, bad: 0, slow: 0, histogram: clientsBuffer.fill(0) } : null;
+  const sli = cleared(ownIndicator);
+  const clients = useClients ? cleared(clientsIndicator) : null;
   const taken: Taken = { message, sli, clients, mayComeLate: state.marks.mayComeLate(message.agent) };
   state.changed = true;
   if (message.at < now - LATE_MS) {
     for (const instance of message.instances) missedInstance(state, message, instance);
     for (const window of message.edges) {
       const edge = edgeOf(state, window.side, window.peer, now);
-      if (!edge.activeByAgent.has(message.agent)) countActive(edge, message.agent, window.active);
+      if (edge.activeByAgent.get(message.agent) === undefined) countActive(edge, message.agent, window.active);
       countEdge(state, edge, window, taken);
     }
     return enter(state, taken, now);
@@ -64,7 +69,7 @@ export const takeWindow = (state: ServiceState, message: Observe, now: number): 
   for (const event of message.events) {
     state.events.push(event);
     if (state.events.length > EVENTS_KEPT) state.events.shift();
-    const instance = state.instances.get(`${message.agent}\n${event.instance}`);
+    const instance = instanceOf(state, message.agent, event.instance);
     if (instance === undefined) continue;
     if (event.kind !== "oom" && event.kind !== "overflow") instance.up = event.kind === "start";
     countMemory(state, instance);
@@ -94,9 +99,24 @@ const takeBack = (state: ServiceState, second: number, span: number): void => {
   }
 };
 
+const newIndicator = (): Indicator => ({
+  total: 0,
+  bad: 0,
+  slow: 0,
+  histogram: new Uint32Array(HISTOGRAM_BUCKETS),
+  from: HISTOGRAM_BUCKETS,
+  to: 0,
+});
 /** One window is counted at a time, and nothing keeps it. */
-const indicatorBuffer = new Uint32Array(HISTOGRAM_BUCKETS);
-const clientsBuffer = new Uint32Array(HISTOGRAM_BUCKETS);
+const ownIndicator = newIndicator();
+const clientsIndicator = newIndicator();
+
+const cleared = (indicator: Indicator): Indicator => {
+  if (indicator.from < indicator.to) indicator.histogram.fill(0, indicator.from, indicator.to);
+  indicator.total = indicator.bad = indicator.slow = indicator.to = 0;
+  indicator.from = HISTOGRAM_BUCKETS;
+  return indicator;
+};
 
 /** One window on its way into the figures. */
 interface Taken {
@@ -107,11 +127,12 @@ interface Taken {
   readonly mayComeLate: boolean;
 }
 
-interface Indicator {
+interface Indicator extends Sums {
   total: number;
   bad: number;
   slow: number;
-  readonly histogram: Uint32Array;
+  from: number;
+  to: number;
 }
 
 const takeInstance = (
@@ -121,12 +142,11 @@ const takeInstance = (
   second: number,
   now: number,
 ): void => {
-  const key = `${message.agent}\n${window.instance}`;
   const seconds = Math.max(0.001, message.seconds);
   const span = message.span ?? 1;
   const cpuCores = window.cpuMs / 1000 / seconds;
   const throttledRatio = Math.min(1, window.throttledMs / 1000 / seconds);
-  const instance = state.instances.get(key) ?? newInstance(state, key, message, window);
+  const instance = instanceOf(state, message.agent, window.instance) ?? newInstance(state, message, window);
   instance.last = window;
   instance.span = span;
   instance.up = window.processes > 0;
@@ -146,7 +166,7 @@ const takeInstance = (
   state.live.setOver(second, span, "memoryBytes", state.memoryBytes);
 };
 
-const newInstance = (state: ServiceState, key: string, message: Observe, window: InstanceWindow): InstanceState => {
+const newInstance = (state: ServiceState, message: Observe, window: InstanceWindow): InstanceState => {
   const made: InstanceState = {
     agent: message.agent,
     last: window,
@@ -159,14 +179,13 @@ const newInstance = (state: ServiceState, key: string, message: Observe, window:
     span: message.span ?? 1,
     countedMemory: 0,
   };
-  state.instances.set(key, made);
+  addInstance(state, made);
   return made;
 };
 
 /** Agents say of an instance what changed: a window that comes late may be the last one that tells of it. */
 const missedInstance = (state: ServiceState, message: Observe, window: InstanceWindow): void => {
-  const key = `${message.agent}\n${window.instance}`;
-  const instance = state.instances.get(key) ?? newInstance(state, key, message, window);
+  const instance = instanceOf(state, message.agent, window.instance) ?? newInstance(state, message, window);
   instance.restarts += window.restarts;
   instance.oomKills += window.oomKills;
   if (message.at < instance.seenAt) return;
@@ -235,7 +254,7 @@ const failedFor = (state: ServiceState, window: EdgeWindow): number =>
 /** What the edge adds to the service's own indicator; false when its requests are not part of it. */
 const countEdge = (state: ServiceState, edge: EdgeState, window: EdgeWindow, taken: Taken): boolean => {
   const { sli, clients } = taken;
-  for (const { protocol } of window.protocols) edge.protocols.add(protocol);
+  for (const { protocol } of window.protocols) noteProtocol(state, edge, protocol);
   const failed = failedFor(state, window);
   sli.total += failed;
   sli.bad += failed;
@@ -252,9 +271,9 @@ const countEdge = (state: ServiceState, edge: EdgeState, window: EdgeWindow, tak
     if (protocol.protocol === 0 || protocol.unknown > 0) continue;
     sli.total += protocol.ok + protocol.rejected + protocol.failed + protocol.unanswered;
     sli.bad += protocol.failed + protocol.unanswered;
-    addSparse(sli.histogram, protocol.histogram);
-    if (client && clients !== null) addSparse(clients.histogram, protocol.histogram);
-    slow += countSlower(dense(protocol), threshold);
+    addSparse(sli, protocol.histogram);
+    if (client && clients !== null) addSparse(clients, protocol.histogram);
+    slow += countSlowerOf(protocol.histogram, threshold);
   }
   // Requests that have waited too long already are slow, whatever they end as; each counts once. How many of the pending
   // ones are that old is estimated from the oldest, as if they had arrived evenly.
@@ -269,10 +288,13 @@ const countEdge = (state: ServiceState, edge: EdgeState, window: EdgeWindow, tak
   return true;
 };
 
-const addSparse = (into: Uint32Array, histogram: readonly number[]): void => {
-  for (let i = 0; i + 1 < histogram.length; i += 2) {
-    const bucket = histogram[i] ?? 0;
-    into[bucket] = (into[bucket] ?? 0) + (histogram[i + 1] ?? 0);
+const addSparse = (into: Indicator, sparse: readonly number[]): void => {
+  const { histogram } = into;
+  for (let i = 0; i + 1 < sparse.length; i += 2) {
+    const bucket = sparse[i] ?? 0;
+    histogram[bucket] = (histogram[bucket] ?? 0) + (sparse[i + 1] ?? 0);
+    if (bucket < into.from) into.from = bucket;
+    if (bucket >= into.to) into.to = bucket + 1;
   }
 };
 
@@ -300,7 +322,7 @@ const wait = (state: ServiceState, edge: EdgeState, taken: Taken, slow: number, 
       state.ledger.correct(at, total, 0, moreSlow);
     }
   });
-  edge.stuck += waits.now - was;
+  countStuck(state, edge, waits.now - was);
   if (!mayComeLate && waits.now === 0) edge.waits.delete(agent);
 };
 
@@ -316,17 +338,8 @@ const showRequests = (state: ServiceState, window: EdgeWindow, second: number, s
   state.series.addOver(second, span, "oldestMs", window.oldestMs);
 };
 
-const denseBuffer = new Uint32Array(HISTOGRAM_BUCKETS);
-const dense = (protocol: RequestWindow): Uint32Array => {
-  denseBuffer.fill(0);
-  for (let i = 0; i + 1 < protocol.histogram.length; i += 2)
-    denseBuffer[protocol.histogram[i] ?? 0] =
-      (denseBuffer[protocol.histogram[i] ?? 0] ?? 0) + (protocol.histogram[i + 1] ?? 0);
-  return denseBuffer;
-};
-
 /** Into the ledger, and the minute that it belongs to. */
-const NO_SUMS = { total: 0, bad: 0, slow: 0, histogram: new Uint32Array(HISTOGRAM_BUCKETS) };
+const NO_SUMS: Sums = newIndicator();
 
 const enter = (state: ServiceState, { message, sli, clients }: Taken, now: number): void => {
   if (message.edges.every((edge) => edge.side === "outbound")) return;
@@ -364,8 +377,7 @@ const judge = (state: ServiceState, taken: Taken, second: number, at: number, no
   }
   const start = at - message.seconds * 1000;
   const { slo } = state.argument;
-  let stuck = false;
-  for (const edge of state.edges.values()) stuck ||= edge.side !== "outbound" && edge.stuck > 0;
+  const stuck = state.stuck > 0;
   const { byBurn } = state;
   state.availability = advance(state.availability, slo.availabilityObjective, sli.total, sli.bad, start, false, byBurn);
   state.latency = advance(state.latency, slo.latencyObjective, sli.total, sli.slow, start, stuck, byBurn);
@@ -380,6 +392,7 @@ const advance = (
   stuck: boolean,
   byBurn: boolean,
 ): Sli => {
+  if (total <= 0 && !(stuck && sli.recovery !== 0)) return sli;
   const usual = rates(objective, sli.usualTotal >= 200 ? sli.usualBad / sli.usualTotal : 0);
   return {
     ...sli,

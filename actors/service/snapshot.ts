@@ -6,7 +6,7 @@
 import type { ServiceId } from "../../schemas/service.ts";
 import type { SavedMark } from "./marks.ts";
 import { MINUTE_MS, type SavedMinute } from "./minutes.ts";
-import { edgeOf, hasSlo, type Phase, type ServiceState } from "./state.ts";
+import { countStuck, edgeOf, hasSlo, type Phase, type ServiceState } from "./state.ts";
 import type { Side } from "./messages.ts";
 import type { SavedViews } from "./views.ts";
 import { Waits, type SavedRun } from "./waits.ts";
@@ -74,7 +74,7 @@ export const restore = (state: ServiceState, snapshot: Snapshot, now: number): v
     const edge = edgeOf(state, side, peer, now);
     const waits = new Waits(runs);
     edge.waits.set(agent, waits);
-    edge.stuck += waits.now;
+    countStuck(state, edge, waits.now);
   }
   state.hadSlo = snapshot.hasSlo;
   const [[bad, total], [slow, all]] = snapshot.usual;

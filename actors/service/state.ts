@@ -1,6 +1,7 @@
 /** What a service actor owns. Changed only by its `step`; derived parts are lost on a restart, see each class. */
 import { partitionOf } from "../../runtime/cluster/places.ts";
 import type { ServiceId } from "../../schemas/service.ts";
+import { PROTOCOLS } from "../../schemas/wire/observe.ts";
 import type { DnsWindow } from "./DnsWindow.ts";
 import type { DiskSpace } from "./DiskSpace.ts";
 import type { IoWindow } from "./IoWindow.ts";
@@ -9,6 +10,7 @@ import { LiveRing } from "./LiveRing.ts";
 import type { InstanceWindow, ServiceArgument, ServiceEvent, Side } from "./messages.ts";
 import { Marks } from "./marks.ts";
 import { Minutes } from "./minutes.ts";
+import { PerAgent } from "./PerAgent.ts";
 import { quiet, type Cusum } from "./sequential.ts";
 import { Series, type MinuteFigures } from "./Series.ts";
 import { TrafficWindow } from "./TrafficWindow.ts";
@@ -25,13 +27,14 @@ export interface EdgeState {
   readonly key: string;
   readonly side: Side;
   readonly peer: ServiceId | null;
-  readonly protocols: Set<number>;
+  /** a bit for each, by wire number */
+  protocols: number;
   readonly series: Series;
   readonly traffic: TrafficWindow;
   readonly firstSeen: number;
   lastSeen: number;
   active: number;
-  activeByAgent: Map<string, number>;
+  readonly activeByAgent: PerAgent<number>;
   connects: number;
   failedConnects: number;
   /** per second and by kind, see troubles.ts */
@@ -46,7 +49,7 @@ export interface EdgeState {
   /** requests that wait too long now, over all agents */
   stuck: number;
   /** by agent; only where any wait, or windows may come late */
-  readonly waits: Map<string, Waits>;
+  readonly waits: PerAgent<Waits>;
 }
 
 export interface InstanceState {
@@ -97,6 +100,12 @@ export interface ServiceState {
   /** the same, without a key to be made for each window */
   readonly edgesByPeer: Readonly<Record<Side, Map<ServiceId | null, EdgeState>>>;
   readonly instances: Map<string, InstanceState>;
+  /** the same, without a key to be made for each window */
+  readonly instancesByAgent: Map<string, Map<string, InstanceState>>;
+  /** requests that wait too long now, over all edges to it */
+  stuck: number;
+  /** it has been called by another: see hasSlo */
+  isCalled: boolean;
   readonly events: ServiceEvent[];
   readonly series: Series;
   readonly traffic: TrafficWindow;
@@ -167,6 +176,9 @@ export const newState = (argument: ServiceArgument, now: number): ServiceState =
   edges: new Map(),
   edgesByPeer: { outbound: new Map(), "inbound-client": new Map(), "inbound-server": new Map() },
   instances: new Map(),
+  instancesByAgent: new Map(),
+  stuck: 0,
+  isCalled: false,
   events: [],
   series: new Series(),
   traffic: new TrafficWindow(),
@@ -220,22 +232,66 @@ export const edgeOf = (state: ServiceState, side: Side, peer: ServiceId | null, 
   return edge;
 };
 
-export const dropEdge = (state: ServiceState, { key, side, peer }: EdgeState): void => {
-  state.edgesByPeer[side].delete(peer);
-  state.edges.delete(key);
+export const dropEdge = (state: ServiceState, edge: EdgeState): void => {
+  countStuck(state, edge, -edge.stuck);
+  state.edgesByPeer[edge.side].delete(edge.peer);
+  state.edges.delete(edge.key);
+  state.isCalled = false;
+  for (const other of state.edges.values()) if (callsIt(state, other)) state.isCalled = true;
+};
+
+export const countStuck = (state: ServiceState, edge: EdgeState, change: number): void => {
+  edge.stuck += change;
+  if (edge.side !== "outbound") state.stuck += change;
+};
+
+const TCP = 0;
+
+/** Protocols by wire number. */
+export const protocolsOf = ({ protocols }: EdgeState): readonly number[] =>
+  PROTOCOLS.flatMap((_, number) => ((protocols >> number) & 1 ? [number] : []));
+
+const callsIt = ({ id }: ServiceState, { side, peer, protocols }: EdgeState): boolean =>
+  side !== "outbound" && peer !== id && (protocols & ~(1 << TCP)) !== 0;
+
+export const noteProtocol = (state: ServiceState, edge: EdgeState, protocol: number): void => {
+  if ((edge.protocols >> protocol) & 1) return;
+  edge.protocols |= 1 << protocol;
+  state.isCalled ||= callsIt(state, edge);
+};
+
+/** An instance by the agent that tells of it, and its name there. */
+export const instanceOf = (state: ServiceState, agent: string, instance: string): InstanceState | undefined =>
+  state.instancesByAgent.get(agent)?.get(instance);
+
+export const addInstance = (state: ServiceState, instance: InstanceState): void => {
+  const { agent, last } = instance;
+  state.instances.set(`${agent}\n${last.instance}`, instance);
+  let own = state.instancesByAgent.get(agent);
+  if (own === undefined) state.instancesByAgent.set(agent, (own = new Map()));
+  own.set(last.instance, instance);
+};
+
+export const dropInstance = (state: ServiceState, instance: InstanceState): void => {
+  const { agent, last } = instance;
+  countMemory(state, instance, true);
+  state.instances.delete(`${agent}\n${last.instance}`);
+  const own = state.instancesByAgent.get(agent);
+  own?.delete(last.instance);
+  if (own?.size === 0) state.instancesByAgent.delete(agent);
 };
 
 const newEdge = (side: Side, peer: ServiceId | null, now: number): EdgeState => ({
   key: edgeKey(side, peer),
   side,
   peer,
-  protocols: new Set(),
+  protocols: 0,
   series: new Series(),
   traffic: new TrafficWindow(),
   firstSeen: now,
   lastSeen: now,
   active: 0,
-  activeByAgent: new Map(),
+  activeByAgent: new PerAgent(),
   connects: 0,
   failedConnects: 0,
   troubles: NO_TROUBLES,
@@ -246,7 +302,7 @@ const newEdge = (side: Side, peer: ServiceId | null, now: number): EdgeState => 
   rateAt: 0,
   rateSpan: 1,
   stuck: 0,
-  waits: new Map(),
+  waits: new PerAgent(),
 });
 
 /** Who calls this service: real callers, neither itself nor unknown. */
@@ -258,15 +314,8 @@ export const callersOf = (state: ServiceState): ServiceId[] => {
 };
 
 /** An SLO needs requests from somebody else; what lies outside our sight has none by default. */
-export const hasSlo = (state: ServiceState): boolean => {
-  if (state.argument.kind === "External") return false;
-  if (state.hadSlo) return true;
-  for (const edge of state.edges.values()) {
-    if (edge.side === "outbound" || edge.peer === state.id) continue;
-    for (const protocol of edge.protocols) if (protocol !== 0) return true;
-  }
-  return false;
-};
+export const hasSlo = ({ argument, hadSlo, isCalled }: ServiceState): boolean =>
+  argument.kind !== "External" && (hadSlo || isCalled);
 
 /** A longer span ends when three windows of it have not come. */
 export const noteSpan = (state: ServiceState, span: number, second: number, now: number): void => {

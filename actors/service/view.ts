@@ -5,7 +5,15 @@ import { formatMs, formatPercent } from "../../schemas/units.ts";
 import { PROTOCOLS, TROUBLE } from "../../schemas/wire/observe.ts";
 import type { EdgeView, InstanceView, MapEdge, ServiceCard, SloView, Traffic } from "../../schemas/wire/page.ts";
 import { burnRates, describePhase } from "./phases.ts";
-import { hasSlo, instancesUp, isFresh, latencyThreshold, type EdgeState, type ServiceState } from "./state.ts";
+import {
+  hasSlo,
+  instancesUp,
+  isFresh,
+  latencyThreshold,
+  protocolsOf,
+  type EdgeState,
+  type ServiceState,
+} from "./state.ts";
 import { whyFailed } from "./troubles.ts";
 
 const RATE_FRESH_MS = 3_000;
@@ -17,7 +25,7 @@ export const worst = (a: HealthStatus, b: HealthStatus): HealthStatus => (ORDER.
 const secondOf = (now: number): number => Math.floor(now / 1000) - 1;
 
 const protocolNames = (edges: readonly EdgeState[]): string[] => {
-  const known = new Set(edges.flatMap((edge) => [...edge.protocols]));
+  const known = new Set(edges.flatMap(protocolsOf));
   const names = [...known].filter((p) => p !== 0).map((p) => PROTOCOLS[p] ?? `protocol ${p}`);
   return names.length > 0 ? names.sort() : ["tcp"];
 };

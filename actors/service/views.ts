@@ -14,6 +14,9 @@ export interface Sums {
   readonly bad: number;
   readonly slow: number;
   readonly histogram: Uint32Array;
+  /** buckets from..to (not included) are all that have anything */
+  readonly from: number;
+  readonly to: number;
 }
 
 /** What clients added to one second; the histogram is sparse: bucket, count, … */
@@ -83,7 +86,7 @@ export class Views {
     return taken;
   }
 
-  use(at: number, { total, bad, slow, histogram }: Sums): void {
+  use(at: number, { total, bad, slow, histogram, from, to }: Sums): void {
     if (total + slow === 0) return;
     const second = secondOf(at);
     let used = this.#used.get(second);
@@ -96,7 +99,7 @@ export class Views {
     used.total += total;
     used.bad += bad;
     used.slow += slow;
-    for (let bucket = 0; bucket < histogram.length; bucket++) {
+    for (let bucket = from; bucket < to; bucket++) {
       const n = histogram[bucket] ?? 0;
       if (n > 0) addTo(used.histogram, bucket, n);
     }

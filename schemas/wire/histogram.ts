@@ -32,6 +32,14 @@ export const countSlower = (histogram: ArrayLike<number>, thresholdMs: number): 
   return n;
 };
 
+/** The same of a sparse histogram: bucket, count, bucket, count, … */
+export const countSlowerOf = (sparse: readonly number[], thresholdMs: number): number => {
+  const first = firstSlowBucket(thresholdMs);
+  let n = 0;
+  for (let i = 0; i + 1 < sparse.length; i += 2) if ((sparse[i] ?? 0) >= first) n += sparse[i + 1] ?? 0;
+  return n;
+};
+
 /** The q-quantile (0..1) in milliseconds, or null where nothing was counted. */
 export const quantileMs = (histogram: ArrayLike<number>, q: number): number | null => {
   let total = 0;
