@@ -198,6 +198,8 @@ struct frame_span {
 	uint32_t initial[2];
 	uint32_t weight;
 	uint32_t count;
+	uint32_t inserted;
+	uint32_t pad;
 	uint16_t length;
 	uint16_t reply_length;
 	uint8_t proto;

@@ -228,6 +228,8 @@ struct span_event {
 	unsigned int initial[2]; /* of the client and of the server; 0: not known */
 	unsigned int weight;
 	unsigned int count; /* requests that are told together, without a head */
+	unsigned int inserted; /* HTTP/2: entries that the requests' table of headers had had before the head */
+	unsigned int pad;
 	unsigned short length;
 	unsigned short reply_length;
 	unsigned char proto;

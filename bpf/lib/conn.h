@@ -84,7 +84,10 @@ struct head {
 	u8 lone_status;
 	u8 entered; /* its thread counts it as open */
 	u32 lone; /* slow or failed ones in this chunk that no head was kept of */
+	u32 inserted; /* see span_event */
 	u64 lone_ns;
+	u32 proto; /* HTTP/2: of the last stream that was told */
+	u32 pad;
 	u8 data[HEAD];
 };
 
@@ -154,7 +157,7 @@ struct h2 {
 	u32 inserted[2]; /* entries that the table of a direction ever had */
 	u32 base[2]; /* those before are not known */
 	u32 grpc; /* the last stream that was told was a gRPC call */
-	u32 pad;
+	u32 paths; /* the chunk of requests at hand makes a path an entry of the table */
 	u8 table[2][H2_TABLE];
 	struct h2_stream streams[H2_STREAMS];
 };
@@ -203,7 +206,7 @@ struct scratch {
 	u32 nr; /* system call */
 	u32 at; /* which message of a vector */
 	u32 told; /* bytes of the DNS message to tell */
-	u32 pad;
+	u32 inserted; /* HTTP/2: see span_event, before the chunk */
 	u64 arg2;
 	u64 arg5;
 	u8 buf[BUFFER + 64];

@@ -42,6 +42,7 @@ enum {
 enum {
 	FIELD_OTHER = 0,
 	FIELD_UNKNOWN = 1,
+	FIELD_PATH = 2,
 	FIELD_STATUS = 0x10, /* with one of the classes below */
 	FIELD_GRPC = 0x20, /* with the code, 31: unreadable */
 	FIELD_TYPE = 0x40, /* with 1 for gRPC */
@@ -161,6 +162,59 @@ __noinline int h2_early(struct h2 *h, u32 id)
 	return h2_slot(h, id);
 }
 
+/* `n` streams have ended with a row's protocol << 8 | status: the one with this id, or (0) any. */
+__noinline int h2_count(struct conn *c, u32 id, u32 outcome, u64 ns, u32 n)
+{
+	if (!c)
+		return 0;
+	record(c->id, outcome >> 8, outcome & 255, ns, n);
+	if (spans_on) {
+		c->kept.proto = outcome >> 8;
+		answered(c, id, n, outcome & 255, ns);
+	}
+	return 0;
+}
+
+/* The frame that begins a request whose head is wanted: what of it is in the window, and of the rest what follows there. */
+__noinline int h2_keep(struct scratch *s, struct conn *c, struct h2 *h)
+{
+	u32 pos, n, have, i, rest;
+	struct head *k;
+	const u8 *p;
+
+	if (!s || !c || !h)
+		return 0;
+	k = &c->kept;
+	pos = s->pos;
+	p = s->buf + (pos & (BUFFER - 1));
+	n = 9 + ((u32)p[0] << 16 | (u32)p[1] << 8 | p[2]);
+	have = s->len - pos;
+	/* where both ends see the frame begin */
+	k->seq = s->seq ? s->seq + s->size - s->left - have : 0;
+	k->inserted = h->inserted[REQUEST];
+	if (n > HEAD - 1)
+		n = HEAD - 1;
+	if (have > n)
+		have = n;
+	for (i = 0; i < HEAD; i += 8) {
+		if (i >= have)
+			break;
+		*(u64 *)(k->data + i) = *(u64 *)(s->buf + ((pos + i) & (BUFFER - 1)));
+	}
+	rest = n - have;
+	if (rest > s->segment)
+		rest = s->segment;
+	/* one read of so much at most, behind as much */
+	if (have > 255)
+		rest = 0;
+	k->length = have;
+	asm volatile("%0 &= 0xff" : "+r"(have));
+	asm volatile("%0 &= 0xff" : "+r"(rest));
+	if (rest && bpf_probe_read_user(k->data + have, rest, (void *)s->base) == 0)
+		k->length = have + rest;
+	return 0;
+}
+
 __noinline int h2_open(struct conn *c, struct h2 *h, u32 id, u64 t0)
 {
 	struct h2_stream *st;
@@ -169,6 +223,9 @@ __noinline int h2_open(struct conn *c, struct h2 *h, u32 id, u64 t0)
 	if (!c || !h || (h->refused && id >= h->refused))
 		return 0;
 	h->opened++;
+	/* whose head is kept stands for those that came since */
+	c->pushed++;
+	c->popped++;
 	if (h->early)
 		at = h2_slot(h, id);
 	if (at >= 0) {
@@ -181,7 +238,7 @@ __noinline int h2_open(struct conn *c, struct h2 *h, u32 id, u64 t0)
 			st->t0 = 0;
 			__sync_fetch_and_add(&h->ended, 1);
 			if (outcome)
-				record(c->id, outcome >> 8, outcome & 255, end > t0 ? end - t0 : 0, 1);
+				h2_count(c, id, outcome, end > t0 ? end - t0 : 0, 1);
 			else
 				count(waits);
 		}
@@ -190,6 +247,7 @@ __noinline int h2_open(struct conn *c, struct h2 *h, u32 id, u64 t0)
 	st = h2_claim(h, id);
 	if (st) {
 		st->t0 = t0;
+		want(c, id, t0, h->opened == h->ended + 1);
 		return 0;
 	}
 	if (!h->extra)
@@ -203,13 +261,14 @@ __noinline int h2_open(struct conn *c, struct h2 *h, u32 id, u64 t0)
 __noinline int h2_end(struct conn *c, struct h2 *h, u32 at, u32 outcome, u64 end)
 {
 	struct h2_stream *st;
-	u32 sides, head;
+	u32 sides, head, id;
 	bool streams;
 	u64 t0;
 
 	if (!c || !h)
 		return 0;
 	st = &h->streams[at & (H2_STREAMS - 1)];
+	id = st->id;
 	sides = st->side[REQUEST] | st->side[RESPONSE];
 	head = st->head;
 	streams = (sides & SIDE_MANY) || (head && (u32)(end >> 20) > head && (u32)(end >> 20) - head > H2_STREAM_MS);
@@ -223,12 +282,14 @@ __noinline int h2_end(struct conn *c, struct h2 *h, u32 at, u32 outcome, u64 end
 		return 0;
 	}
 	__sync_fetch_and_add(&h->ended, 1);
-	if (!outcome)
+	if (outcome && !streams) {
+		h2_count(c, id, outcome, end > t0 ? end - t0 : 0, 1);
 		return 0;
-	if (streams)
+	}
+	if (outcome)
 		count(waits);
-	else
-		record(c->id, outcome >> 8, outcome & 255, end > t0 ? end - t0 : 0, 1);
+	if (spans_on && c->kept.state == KEEP_HEAD && c->kept.number == id)
+		c->kept.state = KEEP_NONE;
 	return 0;
 }
 
@@ -299,7 +360,7 @@ __noinline int h2_sweep(struct conn *c, struct h2 *h, u32 status, u32 above, u64
 	extra = h->extra;
 	bpf_loop(H2_STREAMS, h2_sweep_one, &x, 0);
 	if (!above && extra && status != STATUSES) {
-		record(c->id, h2_proto(h, 0) >> 8, status, end > h->since ? end - h->since : 0, extra);
+		h2_count(c, 0, h2_proto(h, 0) | status, end > h->since ? end - h->since : 0, extra);
 		__sync_fetch_and_sub(&h->extra, extra);
 		__sync_fetch_and_add(&h->ended, extra);
 	}
@@ -329,8 +390,8 @@ __noinline int h2_answer(struct scratch *s, struct conn *c, struct h2 *h)
 		/* a stream without a slot: counted with its head, or with the trailers of a call */
 		if (!h->extra || w->id > h->last || !(w->id & 1) || !(w->kind || (head && !(w->flags & H2_TYPE_GRPC))))
 			return STEP_ON;
-		record(c->id, w->kind ? PROTO_GRPC : PROTO_HTTP, w->kind ? h2_grpc(w->kind - 1) : h2_http(head) & 255,
-		       s->stamp > h->since ? s->stamp - h->since : 0, 1);
+		h2_count(c, w->id, w->kind ? PROTO_GRPC << 8 | h2_grpc(w->kind - 1) : h2_http(head),
+			 s->stamp > h->since ? s->stamp - h->since : 0, 1);
 		__sync_fetch_and_sub(&h->extra, 1);
 		__sync_fetch_and_add(&h->ended, 1);
 		return STEP_ON;
@@ -407,6 +468,7 @@ static __always_inline u32 h2_static(u32 index)
 	       index == 12 || index == 13 ? FIELD_STATUS | HEAD_REJECTED :
 	       index == 14		  ? FIELD_STATUS | HEAD_FAILED :
 	       index == 31		  ? FIELD_TYPE :
+	       index == 4 || index == 5	  ? FIELD_PATH :
 					    FIELD_OTHER;
 }
 
@@ -429,7 +491,7 @@ static __always_inline u32 h2_name(u32 field)
 
 static __always_inline void h2_note(struct walk *w, u32 field)
 {
-	if (field == FIELD_OTHER)
+	if (field == FIELD_OTHER || field == FIELD_PATH)
 		return;
 	if (field == FIELD_UNKNOWN)
 		w->flags |= H2_UNKNOWN;
@@ -678,6 +740,8 @@ value:
 		i = h->inserted[d];
 		h->table[d][i & (H2_TABLE - 1)] = field;
 		h->inserted[d] = i + 1;
+		if (name == FIELD_PATH && d == REQUEST)
+			h->paths = 1;
 	}
 	h2_note(w, field);
 	s->pos += used;
@@ -810,6 +874,8 @@ __noinline int h2_frame(struct scratch *s, struct conn *c, struct h2 *h)
 			h->last = id;
 			w->flags |= H2_NEW;
 			h2_open(c, h, id, s->stamp);
+			if (spans_on && c->kept.state == KEEP_WANTED && c->kept.number == id)
+				h2_keep(s, c, h);
 		}
 		s->pos += used;
 		return w->need ? STEP_ON : h2_fragment_end(s);

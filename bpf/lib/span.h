@@ -147,10 +147,13 @@ static __always_inline void span_keep(struct scratch *s, struct conn *c)
 	if (h->entered)
 		thread_leaves(h);
 	h->parent = 0;
-	h->seq = s->seq;
+	/* of HTTP/2 the frame was kept where it passed by */
+	if (c->proto != PROTO_HTTP2) {
+		h->seq = s->seq;
+		h->length = s->whole ? copy_window(s, c) : copy_first(s, h->data, 0x1ff);
+	}
 	h->thread = s->thread;
 	h->sampled = (chance_of(h) & ((1u << (sample_shift & 15)) - 1)) == 0;
-	h->length = s->whole ? copy_window(s, c) : copy_first(s, h->data, 0x1ff);
 	if (c->role == ROLE_SERVER) {
 		if (c->proto == PROTO_HTTP)
 			thread_takes(h);
@@ -203,7 +206,8 @@ static __always_inline struct span_event *span_begin(struct scratch *s, struct c
 	e->tgid = c->role == ROLE_CLIENT ? c->key.tgid : c->tgid;
 	e->initial[0] = s->initial[0];
 	e->initial[1] = s->initial[1];
-	e->proto = c->proto;
+	e->proto = c->proto != PROTO_HTTP2 ? c->proto : c->kept.proto ? c->kept.proto : PROTO_HTTP;
+	e->inserted = 0;
 	e->classes = classes;
 	e->role = c->role;
 	e->parent = 0;
@@ -250,6 +254,7 @@ __noinline int span_tell(struct scratch *s, struct conn *c)
 			e->parent = h->parent;
 			e->thread = h->thread;
 			e->seq = h->seq;
+			e->inserted = h->inserted;
 			if ((e->classes & (1u << SPAN_SAMPLED)) && h->sampled == 1)
 				e->weight = (c->pushed - h->first) << ((sample_shift & 15) + level);
 			e->status = h->status;
@@ -297,6 +302,7 @@ __noinline int span_statement(struct scratch *s, struct conn *c)
 	e->ns = 0;
 	e->thread = s->thread;
 	e->status = STATUS_OK;
+	e->inserted = s->inserted;
 	e->length = copy_first(s, e->head, 0x1ff);
 	span_end(e);
 	return 0;

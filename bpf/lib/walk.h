@@ -529,8 +529,14 @@ __noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
 		w->state = H2_FRAME;
 	}
 	s->w = *w;
+	if (direction == REQUEST) {
+		s->inserted = h->inserted[REQUEST];
+		h->paths = 0;
+	}
 	in_step = h2_walk(s, c, h);
 	*w = s->w;
+	if (spans_on && direction == REQUEST && h->paths)
+		c->kept.prepares = 1;
 	if (h->drop) {
 		h->drop = 0;
 		h2_sweep(c, h, STATUSES, h->refused - 1, s->stamp);

@@ -133,6 +133,7 @@ void layout_print(void)
 	FIELD(span, initial);
 	FIELD(span, weight);
 	FIELD(span, count);
+	FIELD(span, inserted);
 	FIELD(span, length);
 	FIELD(span, reply_length);
 	FIELD(span, proto);

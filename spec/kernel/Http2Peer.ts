@@ -35,6 +35,7 @@ const code = (char: string): readonly [value: number, bits: number] => {
   const middle = six.indexOf(char);
   if (middle >= 0) return [20 + middle, 6];
   if (char === "+") return [0x7fb, 11];
+  if (char === "?") return [0x3fc, 10];
   const long = seven.indexOf(char);
   if (long < 0) throw new Error(`no code for ${char}`);
   return [92 + long, 7];

@@ -2,11 +2,22 @@
  * Heads of requests out of the kernel: both ends of a connection tell the same sampled ones, slow and failed ones are
  * always told within their budget, what is above it is counted, and calls name the request that they are made for.
  */
+import {
+  Client,
+  credentials,
+  Server,
+  ServerCredentials,
+  type sendUnaryData,
+  type ServerUnaryCall,
+} from "@grpc/grpc-js";
 import { createServer } from "node:http";
+import { createServer as createHttp2Server } from "node:http2";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type ProbeSpan, TOLD } from "../../agent/node/probe/ProbeTick.ts";
+import { describe, type Described, Statements } from "../../agent/node/spans/describe.ts";
 import { ROLE, type Role, STATUS } from "../../schemas/wire/observe.ts";
 import { describeWith, itWith } from "../capabilities.ts";
+import { Encoder, frame, Frames, type Header, PREFACE, TYPE } from "./Http2Peer.ts";
 import { buildProbe, ProbeBed } from "./ProbeBed.ts";
 import { type Running, startNginx, startRedis } from "./servers.ts";
 import { command, exchange, HttpClient, open } from "./traffic.ts";
@@ -223,6 +234,134 @@ describeWith(["bpf"], "heads of requests", () => {
       await redis.stop();
     },
   );
+
+  describeWith(["bpf"], "of HTTP/2", () => {
+    const PATHS = ["/", "/index.html", "/items/17", "/cart", "/orders/2024-11-05/lines", "/search?q=secret"];
+    const TEMPLATES = ["/", "/index.html", "/items/{id}", "/cart", "/orders/{token}/lines", "/search"];
+    const PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    /** What an agent makes of the requests of one end, in their order. */
+    const describedAt = (all: ProbeBed, role: Role, port: number): readonly Described[] => {
+      const statements = new Statements();
+      const described: (Described & { readonly at: number })[] = [];
+      for (const span of toldOf(all, role, port)) {
+        const one = describe(span, statements);
+        if (one !== null) described.push({ ...one, at: span.startNs });
+      }
+      return described.toSorted((a, b) => a.at - b.at);
+    };
+
+    it("have method, path and trace, whatever of them its table of headers says", async () => {
+      const all = await ProbeBed.start(undefined, ..."--sample 1 --sampled 100000 --failed 5000".split(" "));
+      const server = createHttp2Server();
+      server.on("stream", (stream, { ":path": path }) => {
+        stream.respond({ ":status": path === "/cart" ? 503 : 200 });
+        stream.end("ok");
+      });
+      const port = await new Promise<number>((resolve) =>
+        server.listen(0, "127.0.0.1", () => {
+          const address = server.address();
+          resolve(typeof address === "object" && address !== null ? address.port : 0);
+        }),
+      );
+      const socket = await open(port);
+      const frames = new Frames();
+      let answered: () => void = () => undefined;
+      socket.on("data", (chunk: Buffer) => {
+        for (const { type, flags, stream } of frames.push(chunk))
+          if (type === TYPE.settings && (flags & 1) === 0) socket.write(frame(TYPE.settings, 1, 0));
+          else if (stream > 0 && (flags & 1) !== 0) answered();
+      });
+      socket.write(Buffer.concat([PREFACE, frame(TYPE.settings, 0, 0)]));
+      let turn = 0;
+      // every form of a field, in turn: literal or by index, its name too, with and without Huffman codes
+      const encoder = new Encoder((n) => (turn++ * 7 + (turn >> 3)) % n);
+      const N = 300;
+      const asked: string[] = [];
+      for (let i = 0; i < N; i++) {
+        const path = i % PATHS.length;
+        asked.push(`${i % 2 === 0 ? "GET" : "POST"} ${TEMPLATES[path]}`);
+        const fields: Header[] = [
+          [":method", i % 2 === 0 ? "GET" : "POST"],
+          [":scheme", "http"],
+          [":authority", "shop.example"],
+          [":path", PATHS[path] ?? ""],
+          ["x-number", String(i)],
+          ["traceparent", PARENT],
+        ];
+        await new Promise<void>((resolve) => {
+          answered = resolve;
+          socket.write(frame(TYPE.headers, 5, 2 * i + 1, encoder.block(fields)));
+        });
+      }
+      await all.settled();
+      for (const role of [ROLE.client, ROLE.server]) {
+        const described = describedAt(all, role, port);
+        expect(described.map(({ name }) => name)).toEqual(asked);
+        expect(described.map(({ attributes }) => attributes["server.address"])).toEqual(
+          asked.map(() => "shop.example"),
+        );
+        expect(described.every(({ parent }) => parent?.spanId === "b7ad6b7169203331")).toBe(true);
+        expect(described[3]?.attributes["http.response.status_code"]).toBe(503);
+        expect(JSON.stringify(described)).not.toContain("secret");
+      }
+      const [ours, theirs] = [ROLE.client, ROLE.server].map((role) =>
+        keys(toldOf(all, role, port).filter(has(TOLD.sampled))),
+      );
+      expect(ours).toEqual(theirs);
+      expect(new Set(ours).size).toBe(N);
+      socket.destroy();
+      server.close();
+      await all.stop();
+    });
+
+    it("and calls of gRPC have their service, method and code, also beside each other", async () => {
+      const same = (bytes: Buffer): Buffer => bytes;
+      const echo = {
+        echo: {
+          path: "/shop.v1.Cart/AddItem",
+          requestStream: false,
+          responseStream: false,
+          requestSerialize: same,
+          requestDeserialize: same,
+          responseSerialize: same,
+          responseDeserialize: same,
+        },
+      };
+      const server = new Server();
+      server.addService(echo, {
+        echo: (call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) =>
+          call.request[0] === 1 ? done({ code: 13, details: "broken" }) : done(null, call.request),
+      });
+      const port = await new Promise<number>((resolve, reject) =>
+        server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
+          error === null ? resolve(bound) : reject(error),
+        ),
+      );
+      const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure());
+      const call = (first: number): Promise<void> =>
+        new Promise((resolve) =>
+          client.makeUnaryRequest(echo.echo.path, same, same, Buffer.of(first), () => resolve()),
+        );
+      for (let i = 0; i < 50; i++) await call(i % 10 === 0 ? 1 : 0);
+      await Promise.all(Array.from({ length: 200 }, () => call(1)));
+      await bed.settled();
+      for (const role of [ROLE.client, ROLE.server]) {
+        const failed = toldOf(bed, role, port).filter(has(TOLD.failed));
+        expect(failed.reduce((sum, { count }) => sum + count, 0)).toBe(205);
+        const [alone] = failed.filter(({ head }) => head.length > 0);
+        const described = alone === undefined ? null : describe(alone, new Statements());
+        expect(described).toMatchObject({
+          name: "shop.v1.Cart/AddItem",
+          attributes: { "rpc.system": "grpc", "rpc.service": "shop.v1.Cart", "rpc.method": "AddItem" },
+        });
+        expect(failed.filter(({ head }) => head.length > 0).length).toBeGreaterThanOrEqual(5);
+        expect(failed.every(({ status }) => status === STATUS.failed)).toBe(true);
+      }
+      client.close();
+      server.forceShutdown();
+    });
+  });
 
   it("are thinned above the budget, and those told still stand for all", async () => {
     const server = await serve((_, done) => done(200));

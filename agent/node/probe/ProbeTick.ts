@@ -123,7 +123,9 @@ export interface ProbeSpan {
   readonly weight: number;
   /** above 1: so many requests without a head */
   readonly count: number;
-  /** at most 511 bytes; empty where it was not kept */
+  /** HTTP/2: entries that the requests' table of headers (RFC 7541, 2.3.2) had had before the head */
+  readonly inserted: number;
+  /** at most 511 bytes; empty where it was not kept. HTTP/2: of a request from its HEADERS frame on */
   readonly head: Uint8Array;
   /** at most 127 bytes */
   readonly reply: Uint8Array;

@@ -385,6 +385,7 @@ const decodeSpans = (frame: Frame | undefined): readonly ProbeSpan[] => {
       seq: view.getUint32(at + l.seq, true),
       initial: [view.getUint32(at + l.initial, true), view.getUint32(at + l.initial + 4, true)],
       weight: view.getUint32(at + l.weight, true),
+      inserted: view.getUint32(at + l.inserted, true),
       count: view.getUint32(at + l.count, true),
       head: bytes.slice(at + l.head, at + l.head + length),
       reply: bytes.slice(at + l.reply, at + l.reply + replyLength),

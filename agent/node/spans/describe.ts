@@ -6,6 +6,8 @@
 import { PROTOCOLS, type ProtocolName, ROLE, STATUS } from "../../../schemas/wire/observe.ts";
 import { type ProbeSpan, TOLD } from "../probe/ProbeTick.ts";
 import { Bytes } from "./Bytes.ts";
+import type { Entries } from "./hpack.ts";
+import { isHttp2, readFrames } from "./http2.ts";
 import { fingerprint, keyPattern, obfuscate, pathTemplate, summary } from "./text.ts";
 
 export interface Described {
@@ -83,8 +85,34 @@ export const traceParent = (value: string): TraceParent | null => {
 
 const METHOD = /^(GET|PUT|POST|HEAD|PATCH|TRACE|DELETE|OPTIONS|CONNECT) (\S+)( HTTP\/1\.(\d)\r?\n|$|\r?$)/;
 
-const http = ({ head, reply }: ProbeSpan): Head | null => {
-  const text = Buffer.from(head).toString("latin1");
+/** What is known of a request of HTTP, whatever its version. */
+interface Asked {
+  readonly method: string;
+  readonly target: string;
+  /** the target may go on */
+  readonly cut?: boolean;
+  readonly host: string | undefined;
+  readonly traceparent: string | undefined;
+  readonly status: string | undefined;
+}
+
+const asked = ({ method, target, cut = false, host, traceparent, status }: Asked): Head => {
+  const template = method === "CONNECT" || target === "" ? "" : cut ? cutTemplate(target) : pathTemplate(target);
+  const attributes: Attributes = { "http.request.method": method, "network.protocol.name": "http" };
+  if (host !== undefined && /^[\w.[\]:-]{1,255}$/.test(host)) attributes["server.address"] = hostOf(host);
+  if (status !== undefined) attributes["http.response.status_code"] = Number(status);
+  if (template !== "") attributes["url.template"] = template;
+  return {
+    name: template === "" ? method : `${method} ${template}`,
+    attributes,
+    parent: traceparent === undefined ? null : traceParent(traceparent),
+    ...(status !== undefined && Number(status) >= 400 ? { problem: { type: status, text: `HTTP ${status}` } } : {}),
+  };
+};
+
+const http = (span: ProbeSpan, statements: Statements): Head | null => {
+  if (isHttp2(span.head)) return http2(span, statements);
+  const text = Buffer.from(span.head).toString("latin1");
   const lineEnd = text.indexOf("\n");
   const line = lineEnd < 0 ? text : text.slice(0, lineEnd + 1);
   const found = /^([A-Z]+) ([^\s]+)( |$)/.exec(line);
@@ -93,30 +121,77 @@ const http = ({ head, reply }: ProbeSpan): Head | null => {
   // cut before its end, the target may be any other
   const cut = found[3] === "";
   if (!cut && lineEnd >= 0 && !/ HTTP\/1\.\d\r?\n$/.test(line)) return null;
-  const template = method === "CONNECT" ? "" : cut ? cutTemplate(target) : pathTemplate(target);
-  const attributes: Attributes = { "http.request.method": method };
-  let parent: TraceParent | null = null;
+  const fields = new Map<string, string>();
   for (let at = lineEnd < 0 ? text.length : lineEnd + 1; at < text.length; ) {
     const end = text.indexOf("\n", at);
     if (end < 0 || end - at < 2) break;
     const colon = text.indexOf(":", at);
-    if (colon > at && colon < end) {
-      const key = text.slice(at, colon).toLowerCase();
-      const value = text.slice(colon + 1, end).trim();
-      if (key === "traceparent") parent = traceParent(value);
-      else if (key === "host" && /^[\w.[\]:-]{1,255}$/.test(value)) attributes["server.address"] = hostOf(value);
-    }
+    if (colon > at && colon < end) fields.set(text.slice(at, colon).toLowerCase(), text.slice(colon + 1, end).trim());
     at = end + 1;
   }
-  const status = /^HTTP\/1\.\d ([1-9]\d\d)/.exec(Buffer.from(reply).toString("latin1"))?.[1];
-  if (status !== undefined) attributes["http.response.status_code"] = Number(status);
-  attributes["network.protocol.name"] = "http";
-  if (template !== "") attributes["url.template"] = template;
+  const status = /^HTTP\/1\.\d ([1-9]\d\d)/.exec(Buffer.from(span.reply).toString("latin1"))?.[1];
+  return asked({ method, target, cut, host: fields.get("host"), traceparent: fields.get("traceparent"), status });
+};
+
+/** Entries of the answers' tables are not told: what is not in the block itself stays unknown. */
+const NO_ENTRIES: Entries = { get: () => undefined, set: () => undefined };
+
+const http2 = (span: ProbeSpan, statements: Statements): Head | null => {
+  const key = (number: number): string => `${span.socket} ${span.role} field ${number}`;
+  const entries: Entries = {
+    get: (number) => {
+      const known = statements.get(key(number));
+      const colon = known?.indexOf("\0") ?? -1;
+      return known === undefined ? undefined : [known.slice(0, colon), known.slice(colon + 1)];
+    },
+    // others are not asked for
+    set: (number, [name, value]) => void (name !== "" && statements.set(key(number), `${name}\0${value}`)),
+  };
+  const blocks = readFrames(span.head, span.inserted, entries);
+  if ((span.told & ~TOLD.statement) === 0) return null;
+  const [block] = blocks;
+  if (block === undefined) return null;
+  const { fields, stream } = block;
+  const target = fields.get(":path") ?? "";
+  const answer = new Map(
+    readFrames(span.reply, 0, NO_ENTRIES).flatMap((one) => (one.stream === stream ? [...one.fields] : [])),
+  );
+  const traceparent = fields.get("traceparent");
+  const host = fields.get(":authority") ?? fields.get("host");
+  if (PROTOCOLS[span.protocol] === "grpc") return grpc(target, host, traceparent, answer.get("grpc-status"));
+  const method = fields.get(":method") ?? "";
+  if (!METHOD.test(`${method} x HTTP/1.1\n`)) return null;
+  const status = /^[1-9]\d\d$/.exec(answer.get(":status") ?? "")?.[0];
+  const head = asked({ method, target, host, traceparent, status });
+  return { ...head, attributes: { ...head.attributes, "network.protocol.version": "2" } };
+};
+
+const GRPC_CODES =
+  "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED".split(
+    " ",
+  );
+
+/** https://opentelemetry.io/docs/specs/semconv/rpc/grpc/ */
+const grpc = (
+  target: string,
+  host: string | undefined,
+  traceparent: string | undefined,
+  status: string | undefined,
+): Head => {
+  const [, service = "", method = ""] = /^\/([\w.]{1,200})\/(\w{1,100})$/.exec(target) ?? [];
+  const attributes: Attributes = { "rpc.system": "grpc" };
+  if (host !== undefined && /^[\w.[\]:-]{1,255}$/.test(host)) attributes["server.address"] = hostOf(host);
+  if (service !== "") {
+    attributes["rpc.service"] = service;
+    attributes["rpc.method"] = method;
+  }
+  const code = status === undefined ? undefined : GRPC_CODES[Number(status)];
+  if (code !== undefined) attributes["rpc.grpc.status_code"] = Number(status);
   return {
-    name: template === "" ? method : `${method} ${template}`,
+    name: service === "" ? "grpc" : `${service}/${method}`,
     attributes,
-    parent,
-    ...(status !== undefined && Number(status) >= 400 ? { problem: { type: status, text: `HTTP ${status}` } } : {}),
+    parent: traceparent === undefined ? null : traceParent(traceparent),
+    ...(code === undefined || code === "OK" ? {} : { problem: { type: code, text: code } }),
   };
 };
 
@@ -586,6 +661,7 @@ const dubbo = ({ head }: ProbeSpan): Head | null => {
 type Describe = (span: ProbeSpan, statements: Statements) => Head | null;
 const BY_PROTOCOL: Partial<Record<ProtocolName, Describe>> = {
   http,
+  grpc: http2,
   postgres,
   mysql,
   redis,
@@ -602,6 +678,7 @@ const BY_PROTOCOL: Partial<Record<ProtocolName, Describe>> = {
 /** What a span of a protocol says when nothing of its head is known. */
 const SYSTEMS: Partial<Record<ProtocolName, Attributes>> = {
   http: { "network.protocol.name": "http" },
+  grpc: { "rpc.system": "grpc" },
   postgres: { "db.system.name": "postgresql" },
   kafka: { "messaging.system": "kafka" },
   nats: { "messaging.system": "nats" },

@@ -30,6 +30,7 @@ const spanOf = (protocol: ProtocolName, head: Uint8Array, more: Partial<ProbeSpa
   seq: 1,
   initial: [1, 2],
   weight: 1,
+  inserted: 0,
   count: 1,
   head: head.subarray(0, 511),
   reply: new Uint8Array(),
