@@ -223,9 +223,6 @@ __noinline int h2_open(struct conn *c, struct h2 *h, u32 id, u64 t0)
 	if (!c || !h || (h->refused && id >= h->refused))
 		return 0;
 	h->opened++;
-	/* whose head is kept stands for those that came since */
-	c->pushed++;
-	c->popped++;
 	if (h->early)
 		at = h2_slot(h, id);
 	if (at >= 0) {
@@ -874,6 +871,9 @@ __noinline int h2_frame(struct scratch *s, struct conn *c, struct h2 *h)
 			h->last = id;
 			w->flags |= H2_NEW;
 			h2_open(c, h, id, s->stamp);
+			/* the request whose head is kept stands for those from it on */
+			c->pushed++;
+			c->popped++;
 			if (spans_on && c->kept.state == KEEP_WANTED && c->kept.number == id)
 				h2_keep(s, c, h);
 		}

@@ -516,6 +516,8 @@ __noinline int h2_take(struct scratch *s, struct conn *c, struct h2 *h)
 		c->careful = 0;
 		h->last = 1;
 		h2_open(c, h, 1, c->started);
+		c->pushed++;
+		c->popped++;
 	}
 	s->good = 0;
 	if (w->state == H2_SEEK) {

@@ -297,6 +297,7 @@ describeWith(["bpf"], "heads of requests", () => {
       await all.settled();
       for (const role of [ROLE.client, ROLE.server]) {
         const described = describedAt(all, role, port);
+        expect(toldOf(all, role, port).reduce((sum, { weight }) => sum + weight, 0)).toBe(N);
         expect(described.map(({ name }) => name)).toEqual(asked);
         expect(described.map(({ attributes }) => attributes["server.address"])).toEqual(
           asked.map(() => "shop.example"),
