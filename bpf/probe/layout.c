@@ -90,6 +90,7 @@ void layout_print(void)
 	BEGIN(mount);
 	FIELD(mount, tgid);
 	FIELD(mount, mount);
+	END();
 	BEGIN(listen);
 	FIELD(listen, netns);
 	FIELD(listen, queue);

@@ -134,9 +134,9 @@ static int run(int signals, uint64_t look_every)
 			{ .fd = signals, .events = POLLIN },
 			{ .fd = STDIN_FILENO, .events = POLLIN },
 			{ .fd = STDOUT_FILENO, .events = out_left() ? POLLOUT : 0 },
-			{ .fd = events_fd(), .events = POLLIN },
-			{ .fd = names_fd(), .events = POLLIN },
-			{ .fd = spans_fd(), .events = POLLIN },
+			{ .fd = ring_fd(&event_ring), .events = POLLIN },
+			{ .fd = ring_fd(&name_ring), .events = POLLIN },
+			{ .fd = ring_fd(&span_ring), .events = POLLIN },
 		};
 		ssize_t n;
 		uint64_t expired;
@@ -155,11 +155,11 @@ static int run(int signals, uint64_t look_every)
 			spans_command(said, n);
 		}
 		if (on[4].revents)
-			events_take();
+			ring_take(&event_ring);
 		if (on[5].revents)
-			names_take();
+			ring_take(&name_ring);
 		if (on[6].revents)
-			spans_take();
+			ring_take(&span_ring);
 		if (on[0].revents && read(timer, &expired, sizeof(expired)) == sizeof(expired)) {
 			uint64_t now = mono(), tick = now / SECOND;
 

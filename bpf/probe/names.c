@@ -3,47 +3,36 @@
 #include "out.h"
 #include "../include/frames.h"
 
-#include <bpf/libbpf.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* what the kernel tells in four ticks */
-#define MAX_HELD (4 * NAMES_PER_TICK)
 #define HEADER 12
 
-static struct ring_buffer *ring;
-static struct frame_name *held;
-static size_t held_used, held_size;
-static uint64_t held_lost;
+static void hold(const void *record, size_t size);
+/* at most what the kernel tells in four ticks */
+struct ring name_ring = {
+	.what = "names",
+	.width = sizeof(struct frame_name),
+	.most = 4 * NAMES_PER_TICK,
+	.usual = 64,
+	.hold = hold,
+};
 
 static struct frame_name *next(void)
 {
-	if (held_used == MAX_HELD) {
-		held_lost++;
-		return NULL;
-	}
-	if (held_used == held_size) {
-		held_size = held_size ? held_size * 2 : 32;
-		held = realloc(held, held_size * sizeof(*held));
-		if (!held) {
-			fprintf(stderr, "probe: out of memory for %zu names\n", held_size);
-			exit(1);
-		}
-	}
-	memset(&held[held_used], 0, sizeof(*held));
-	return &held[held_used++];
+	struct frame_name *row = ring_row(&name_ring);
+
+	if (row)
+		memset(row, 0, sizeof(*row));
+	return row;
 }
 
-static int hold(void *context, void *data, size_t size)
+static void hold(const void *record, size_t size)
 {
-	const struct name_event *e = data;
-	struct frame_name *row;
+	const struct name_event *e = record;
+	struct frame_name *row = size < sizeof(*e) ? NULL : next();
 
-	(void)context;
-	if (size < sizeof(*e) || !(row = next()))
-		return 0;
+	if (!row)
+		return;
 	row->mono_ns = e->mono_ns;
 	row->edge = e->edge;
 	row->latency_us = e->latency_us;
@@ -52,7 +41,6 @@ static int hold(void *context, void *data, size_t size)
 	row->status = e->status;
 	row->rcode = e->rcode;
 	memcpy(row->data, e->data, row->length);
-	return 0;
 }
 
 void names_unanswered(const struct lookup *lookup, uint64_t mono_ns)
@@ -79,37 +67,11 @@ void names_unanswered(const struct lookup *lookup, uint64_t mono_ns)
 	row->length = HEADER + lookup->length + 4;
 }
 
-void names_take(void)
-{
-	ring_buffer__consume(ring);
-}
-
-int names_fd(void)
-{
-	return ring_buffer__epoll_fd(ring);
-}
-
 void names_send(void)
 {
-	names_take();
-	if (!held_used)
+	ring_take(&name_ring);
+	if (!name_ring.used)
 		return;
-	out_frame(FRAME_NAME, held, held_used * sizeof(*held));
-	held_used = 0;
-	if (held_size > 64) {
-		free(held);
-		held = NULL;
-		held_size = 0;
-	}
-}
-
-int names_start(int map)
-{
-	ring = ring_buffer__new(map, hold, NULL, NULL);
-	return ring ? 0 : -errno;
-}
-
-uint64_t names_lost(void)
-{
-	return held_lost;
+	out_frame(FRAME_NAME, name_ring.rows, name_ring.used * name_ring.width);
+	ring_clear(&name_ring);
 }

@@ -4,10 +4,7 @@
 #include "../include/frames.h"
 
 #include <bpf/bpf.h>
-#include <bpf/libbpf.h>
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 _Static_assert(sizeof(struct frame_span) == sizeof(struct span_event), "a frame's row is the event as it is");
@@ -15,74 +12,39 @@ _Static_assert(sizeof(struct frame_span) == sizeof(struct span_event), "a frame'
 /* what the kernel tells in two ticks, but not more than this */
 #define MAX_HELD 32768
 
-static struct ring_buffer *ring;
-static struct frame_span *held;
-static size_t held_used, held_size, held_most;
-static uint64_t held_lost;
+static void hold(const void *record, size_t size);
+struct ring span_ring = { .what = "spans", .width = sizeof(struct frame_span), .usual = 256, .hold = hold };
 static int limits = -1;
 
-static int hold(void *context, void *data, size_t size)
+static void hold(const void *record, size_t size)
 {
-	(void)context;
-	if (size < sizeof(*held))
-		return 0;
-	if (held_used >= held_most) {
-		held_lost++;
-		return 0;
-	}
-	if (held_used == held_size) {
-		held_size = held_size ? held_size * 2 : 32;
-		held = realloc(held, held_size * sizeof(*held));
-		if (!held) {
-			fprintf(stderr, "probe: out of memory for %zu spans\n", held_size);
-			exit(1);
-		}
-	}
-	memcpy(&held[held_used++], data, sizeof(*held));
-	return 0;
-}
+	struct frame_span *row = size < sizeof(*row) ? NULL : ring_row(&span_ring);
 
-void spans_take(void)
-{
-	if (ring)
-		ring_buffer__consume(ring);
-}
-
-int spans_fd(void)
-{
-	return ring ? ring_buffer__epoll_fd(ring) : -1;
+	if (row)
+		memcpy(row, record, sizeof(*row));
 }
 
 void spans_send(void)
 {
-	spans_take();
-	if (!held_used)
+	ring_take(&span_ring);
+	if (!span_ring.used)
 		return;
 	out_begin(FRAME_SPAN);
-	for (size_t i = 0; i < held_used; i++) {
+	for (size_t i = 0; i < span_ring.used; i++) {
+		const struct frame_span *held = (struct frame_span *)span_ring.rows + i;
 		struct frame_span *row = out_row(sizeof(*row));
 
 		/* memory of the ring is not cleared: what is behind the heads is of other requests */
-		memcpy(row, &held[i], offsetof(struct frame_span, head));
+		memcpy(row, held, offsetof(struct frame_span, head));
 		if (row->length > sizeof(row->head))
 			row->length = sizeof(row->head);
 		if (row->reply_length > sizeof(row->reply))
 			row->reply_length = sizeof(row->reply);
-		memcpy(row->head, held[i].head, row->length);
-		memcpy(row->reply, held[i].reply, row->reply_length);
+		memcpy(row->head, held->head, row->length);
+		memcpy(row->reply, held->reply, row->reply_length);
 	}
 	out_end();
-	held_used = 0;
-	if (held_size > 256) {
-		free(held);
-		held = NULL;
-		held_size = 0;
-	}
-}
-
-uint64_t spans_lost(void)
-{
-	return held_lost;
+	ring_clear(&span_ring);
 }
 
 static void command(const char *line)
@@ -129,11 +91,8 @@ int spans_start(const struct kernel *kernel, struct control *control, const stru
 	limits = kernel->slow_limits;
 	control->span_slow_ns = options->slow_ms * 1e6;
 	for (int i = 0; i < SPAN_CLASSES; i++)
-		control->span_budget[i] = options->budget[i], held_most += 2 * options->budget[i];
-	if (held_most > MAX_HELD)
-		held_most = MAX_HELD;
-	if (options->off)
-		return 0;
-	ring = ring_buffer__new(kernel->spans, hold, NULL, NULL);
-	return ring ? 0 : -errno;
+		control->span_budget[i] = options->budget[i], span_ring.most += 2 * options->budget[i];
+	if (span_ring.most > MAX_HELD)
+		span_ring.most = MAX_HELD;
+	return options->off ? 0 : ring_start(&span_ring, kernel->spans);
 }

@@ -502,8 +502,8 @@ int tick_start(struct kernel *kernel, uint32_t idle, uint32_t patience, const st
 	runs_start(k->object);
 	error = spans_start(k, ctl, spans);
 	if (!error)
-		error = names_start(k->names);
-	return error ? error : events_start(k->events);
+		error = ring_start(&name_ring, k->names);
+	return error ? error : ring_start(&event_ring, k->events);
 }
 
 /*
