@@ -51,6 +51,8 @@ export interface AgentRecord {
 }
 
 export interface AgentRegistry {
+  /** how many are connected */
+  readonly connected: () => number;
   /** Takes the id for a new connection; "duplicate" while another life of the agent is alive. */
   readonly claim: (
     hello: HelloBody,
@@ -95,6 +97,7 @@ const NEWEST = 0.25;
 
 export const makeAgentRegistry = (): AgentRegistry => {
   const records = new Map<string, AgentRecord>();
+  let connected = 0;
 
   const makeRoom = (): void => {
     if (records.size < MAX_RECORDS) return;
@@ -107,6 +110,8 @@ export const makeAgentRegistry = (): AgentRegistry => {
   };
 
   return {
+    connected: () => connected,
+
     claim: (hello, now, connection) => {
       const known = records.get(hello.agentId);
       const live = known?.connection ?? null;
@@ -135,6 +140,7 @@ export const makeAgentRegistry = (): AgentRegistry => {
         losses: new Map(),
       };
       record.hello = hello;
+      if (record.connection === null) connected++;
       record.connection = connection;
       record.connectedAt = now;
       record.lastFrameAt = now;
@@ -143,7 +149,9 @@ export const makeAgentRegistry = (): AgentRegistry => {
     },
 
     release: (record, connection) => {
-      if (record.connection === connection) record.connection = null;
+      if (record.connection !== connection) return;
+      record.connection = null;
+      connected--;
     },
 
     tick: (now) => {

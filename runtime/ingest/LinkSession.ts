@@ -28,7 +28,13 @@ import { makeClockOffset } from "./ClockOffset.ts";
 import type { ClockOffset } from "./ClockOffset.ts";
 
 export const OBSERVE_CREDIT = 8;
-export const STORE_CREDIT = 2;
+/**
+ * Batches of one agent that may be under way to the store: an insert takes about a second whatever is in it, so that few
+ * agents may catch up faster than many, whose batches would fill the memory.
+ */
+const STORE_CREDIT = { most: 16, least: 2, ofAll: 2_000 } as const;
+const storeCreditFor = (agents: number): number =>
+  Math.max(STORE_CREDIT.least, Math.min(STORE_CREDIT.most, Math.floor(STORE_CREDIT.ofAll / Math.max(1, agents))));
 /** Agents take a server that says nothing for 15 s for dead. */
 const REASSURED_EVERY_MS = 4_000;
 const HELLO_WITHIN = "5 seconds";
@@ -128,6 +134,8 @@ export const runSession = (
     let lastHeardAt = now();
     let helloBytes = 0;
     const waiting = { observe: 0, store: 0 };
+    /** of the store lane: what the agent may go by now, and the most that it was ever told */
+    const granted = { now: 0, most: 0 };
     let toldAt = now();
 
     const stop = (why: Refusal): void => {
@@ -148,6 +156,12 @@ export const runSession = (
       toldAt = now();
       send(FRAME.credit, { lane: "observe", frames: OBSERVE_CREDIT } satisfies CreditBody);
     };
+    const grantStore = (frames: number): void => {
+      if (frames === granted.now) return;
+      granted.now = frames;
+      granted.most = Math.max(granted.most, frames);
+      send(FRAME.credit, { lane: "store", frames } satisfies CreditBody);
+    };
     const ack = (lane: Lane, epoch: number, upTo: number, echoMonoMs: number): void =>
       send(FRAME.ack, { lane, epoch, upTo, echoMonoMs, serverMs: now() } satisfies AckBody);
 
@@ -167,7 +181,7 @@ export const runSession = (
       const lane: Lane | null = kind === FRAME.observe ? "observe" : kind === FRAME.store ? "store" : null;
       if (accepted !== null && lane === null) return countLoss(accepted, "unknown frames", 1);
       if (lane !== null) {
-        const limit = lane === "observe" ? OBSERVE_CREDIT : STORE_CREDIT;
+        const limit = lane === "observe" ? OBSERVE_CREDIT : Math.max(granted.most, STORE_CREDIT.least);
         if (++waiting[lane] > limit)
           return stop(
             refusal("bad-frame", `${lane}: ${waiting[lane]} frames without acknowledgement, ${limit} were granted`),
@@ -243,6 +257,7 @@ export const runSession = (
             if (next?.durable !== true || next.epoch !== head.epoch)
               ack("store", head.epoch, head.sequence, head.monoMs);
           }
+          if (granted.now > 0) grantStore(storeCreditFor(registry.connected()));
         };
 
         const store = (bytes: Uint8Array) =>
@@ -309,12 +324,7 @@ export const runSession = (
           count: (loss, n) => countLoss(record, loss, n),
           report: (figures) => Object.assign(record, figures),
         };
-        let storeReady = false;
-        const setStoreReady = (ready: boolean): void => {
-          if (ready === storeReady) return;
-          storeReady = ready;
-          send(FRAME.credit, { lane: "store", frames: ready ? STORE_CREDIT : 0 } satisfies CreditBody);
-        };
+        const setStoreReady = (ready: boolean): void => grantStore(ready ? storeCreditFor(registry.connected()) : 0);
         let reason = "connection closed";
         yield* Effect.gen(function* () {
           if (replaced !== null) {

@@ -90,7 +90,7 @@ describe("an agent that behaves", () => {
     await until("both credits", () => agent.credits.length === 2);
     expect(agent.credits).toEqual([
       { lane: "observe", frames: 8 },
-      { lane: "store", frames: 2 },
+      { lane: "store", frames: 16 },
     ]);
     for (let window = 1; window <= 8; window++) agent.send(FRAME.observe, windowOf(window));
     await until("8 acknowledgements", () => agent.acks.length === 8);
@@ -146,7 +146,7 @@ describe("an agent that behaves", () => {
     expect(agent.credits[2]).toEqual({ lane: "store", frames: 0 });
     seen.storeReady = true;
     await until("granted", () => agent.credits.length === 4);
-    expect(agent.credits[3]).toEqual({ lane: "store", frames: 2 });
+    expect(agent.credits[3]).toEqual({ lane: "store", frames: 16 });
     await agent.leave();
   });
 

@@ -38,6 +38,20 @@ describe("the list of agents", () => {
   });
 });
 
+describe("how many agents are connected", () => {
+  it("counts an agent once, also when it comes again before its last connection is released", () => {
+    const registry = makeAgentRegistry();
+    const connections = [1, 2].map(() => ({ epoch: hello().epoch, end: () => undefined, done: Effect.void }));
+    const claims = connections.map((connection) => registry.claim(hello(), 0, connection));
+    expect(registry.connected()).toBe(1);
+    for (const [i, claim] of claims.entries())
+      if (claim !== "duplicate" && connections[i] !== undefined) {
+        registry.release(claim.record, connections[i]);
+        expect(registry.connected()).toBe(1 - i);
+      }
+  });
+});
+
 describe("clock offset", () => {
   it("takes the least delayed of the last frames, and follows a corrected clock", () => {
     const clock = makeClockOffset(10);
