@@ -170,7 +170,8 @@ __noinline int h2_count(struct conn *c, u32 id, u32 outcome, u64 ns, u32 n)
 	record(c->id, outcome >> 8, outcome & 255, ns, n);
 	if (spans_on) {
 		c->kept.proto = outcome >> 8;
-		answered(c, id, n, outcome & 255, ns);
+		/* those without a slot are none whose head is kept */
+		answered(c, id ? id : c->kept.number + 1, n, outcome & 255, ns);
 	}
 	return 0;
 }
