@@ -4,10 +4,10 @@
  * Additive rule: unknown columns are skipped and counted, a missing column that is not required reads as zeros.
  */
 export const ELEMENT = {
-  u8: { bytes: 1, make: (b: ArrayBuffer) => new Uint8Array(b) },
-  u16: { bytes: 2, make: (b: ArrayBuffer) => new Uint16Array(b) },
-  u32: { bytes: 4, make: (b: ArrayBuffer) => new Uint32Array(b) },
-  f64: { bytes: 8, make: (b: ArrayBuffer) => new Float64Array(b) },
+  u8: { bytes: 1, make: (b: ArrayBuffer, at: number, rows: number) => new Uint8Array(b, at, rows) },
+  u16: { bytes: 2, make: (b: ArrayBuffer, at: number, rows: number) => new Uint16Array(b, at, rows) },
+  u32: { bytes: 4, make: (b: ArrayBuffer, at: number, rows: number) => new Uint32Array(b, at, rows) },
+  f64: { bytes: 8, make: (b: ArrayBuffer, at: number, rows: number) => new Float64Array(b, at, rows) },
 } as const;
 
 export type ElementType = keyof typeof ELEMENT;
@@ -31,13 +31,29 @@ export class ColumnError extends Error {
 /** No frame may hold more rows than this; it bounds what one hostile frame can make us allocate. */
 export const MAX_ROWS = 1_000_000;
 
-/** A table of `rows` zeros, to be filled. */
+const WIDEST = 8;
+const aligned = (bytes: number): number => Math.ceil(bytes / WIDEST) * WIDEST;
+
+/** A table of `rows` zeros, to be filled. Its columns lie in one buffer: making one costs more than filling it. */
 export const emptyTable = <S extends TableShape>(shape: S, rows: number): Table<S> => {
+  let bytes = 0;
+  for (const name in shape) bytes += aligned(rows * ELEMENT[shape[name] as ElementType].bytes);
+  const buffer = new ArrayBuffer(bytes);
   const table: Record<string, unknown> = { rows };
+  let at = 0;
   for (const name in shape) {
     const element = ELEMENT[shape[name] as ElementType];
-    table[name] = element.make(new ArrayBuffer(rows * element.bytes));
+    table[name] = element.make(buffer, at, rows);
+    at += aligned(rows * element.bytes);
   }
+  return table as Table<S>;
+};
+
+/** Most windows have none of most tables. */
+const withoutRows = new WeakMap<TableShape, Table<TableShape>>();
+const noRows = <S extends TableShape>(shape: S): Table<S> => {
+  let table = withoutRows.get(shape);
+  if (table === undefined) withoutRows.set(shape, (table = emptyTable<TableShape>(shape, 0)));
   return table as Table<S>;
 };
 
@@ -60,13 +76,12 @@ export const decodeTable = <S extends TableShape>(
   shape: S,
   wire: unknown,
 ): { readonly table: Table<S>; readonly unknownColumns: number } => {
-  if (wire === undefined || wire === null) return { table: emptyTable(shape, 0), unknownColumns: 0 };
+  if (wire === undefined || wire === null) return { table: noRows(shape), unknownColumns: 0 };
   if (typeof wire !== "object" || wire instanceof Uint8Array || Array.isArray(wire))
     throw new ColumnError(name, "expected a map of columns");
   const source = wire as Record<string, unknown>;
   let rows = -1;
   let unknownColumns = 0;
-  const out: Record<string, unknown> = {};
   for (const column in source) {
     const type = Object.hasOwn(shape, column) ? shape[column] : undefined;
     if (type === undefined) {
@@ -82,17 +97,14 @@ export const decodeTable = <S extends TableShape>(
     if (n > MAX_ROWS) throw new ColumnError(`${name}.${column}`, `${n} rows, at most ${MAX_ROWS} are taken`);
     if (rows >= 0 && n !== rows) throw new ColumnError(`${name}.${column}`, `${n} rows, other columns have ${rows}`);
     rows = n;
-    const copy = new ArrayBuffer(bytes.byteLength);
-    new Uint8Array(copy).set(bytes);
-    out[column] = element.make(copy);
   }
-  const count = Math.max(0, rows);
+  if (rows <= 0) return { table: noRows(shape), unknownColumns };
+  const table = emptyTable(shape, rows);
   for (const column in shape) {
-    if (out[column] === undefined) {
-      const element = ELEMENT[shape[column] as ElementType];
-      out[column] = element.make(new ArrayBuffer(count * element.bytes));
-    }
+    const bytes = source[column];
+    if (!(bytes instanceof Uint8Array)) continue;
+    const { buffer, byteOffset, byteLength } = table[column] as unknown as Column;
+    new Uint8Array(buffer, byteOffset, byteLength).set(bytes);
   }
-  out["rows"] = count;
-  return { table: out as Table<S>, unknownColumns };
+  return { table, unknownColumns };
 };
